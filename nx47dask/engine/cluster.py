@@ -1,0 +1,199 @@
+"""Dask clusters: a local one, or a connection to one that runs.
+
+``cluster.yaml`` (or ``--cluster FILE``) says which kind; other kinds take their place here, one function each.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import dask
+import yaml
+from distributed import Client, LocalCluster, as_completed
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nx47dask.engine.window import Outcome, Task
+from nx47dask.engine.worker import run_task
+from nx47dask.errors import ClusterError, InputError, RunStoppedError
+
+__all__ = ["ClusterSpec", "DaskPool", "open_client", "read_cluster"]
+
+TASKS_PER_WORKER = 4
+
+# One thread a task, and an allocator that keeps large blocks: returning them to the system after every task costs
+# page faults worth 2-4 times the run time of numpy and torch kernels.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+class ClusterSpec(BaseModel):
+    """Which cluster to use; the keys of ``cluster.yaml``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["local", "connect"] = "local"
+    workers: int | None = Field(default=None, ge=1)
+    """Worker processes of a local cluster, one thread each; None: one per CPU."""
+    memory_limit: str = "auto"
+    """Memory limit of a local worker, such as ``8GiB``."""
+    address: str | None = None
+    """Address of a running scheduler, such as ``tcp://host:8786``."""
+    scheduler_file: str | None = None
+    dask: dict[str, Any] = {}
+    """Goes to the Dask configuration as it is, for this run only."""
+
+
+def read_cluster(source: str | None, workers: int | None = None) -> ClusterSpec:
+    """Resolve ``--cluster`` and ``--workers``.
+
+    Parameters
+    ----------
+    source : str or None
+        A YAML file, ``tcp://HOST:PORT``, a scheduler file (.json), or None: ``cluster.yaml`` here if there is one,
+        else a local cluster.
+    workers : int or None
+        Workers of a local cluster.
+
+    Raises
+    ------
+    InputError
+        The file is missing or holds an unknown key or value.
+    """
+    if source is None:
+        source = "cluster.yaml" if Path("cluster.yaml").is_file() else None
+    if source is None:
+        spec = ClusterSpec()
+    elif "://" in source:
+        spec = ClusterSpec(kind="connect", address=source)
+    elif not Path(source).is_file():
+        raise InputError(f"--cluster {source}: no such file; give a YAML file, tcp://HOST:PORT or a scheduler file")
+    elif source.endswith(".json"):
+        spec = ClusterSpec(kind="connect", scheduler_file=source)
+    else:
+        spec = _read_file(source)
+    if workers is None:
+        return spec
+    if spec.kind != "local":
+        raise InputError(f"--workers {workers}: only a local cluster is sized here; this one is of kind {spec.kind!r}")
+    return spec.model_copy(update={"workers": workers})
+
+
+def _read_file(path: str) -> ClusterSpec:
+    try:
+        return ClusterSpec.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not a YAML file: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        allowed = ", ".join(ClusterSpec.model_fields)
+        raise InputError(f"{path}: {key}: {first['msg']} (found {first['input']!r}); keys: {allowed}") from None
+
+
+@contextmanager
+def open_client(spec: ClusterSpec) -> Iterator[Client]:
+    """Start or reach the cluster; it ends with the context if it was started here.
+
+    Raises
+    ------
+    ClusterError
+        The cluster cannot be started or reached.
+    """
+    settings = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **spec.dask}
+    with dask.config.set(settings):
+        if spec.kind == "connect":
+            with _connect(spec) as client:
+                yield client
+            return
+        with (
+            LocalCluster(
+                n_workers=spec.workers or os.cpu_count() or 1,
+                threads_per_worker=1,
+                memory_limit=spec.memory_limit,
+                dashboard_address=_dashboard_address(),
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+def _connect(spec: ClusterSpec) -> Client:
+    place = spec.address or spec.scheduler_file
+    try:
+        client = Client(address=spec.address, scheduler_file=spec.scheduler_file, timeout="20s", set_as_default=False)
+        client.wait_for_workers(1, timeout=60)
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(
+            f"{place}: no scheduler with workers answers ({error}); start one with `dask scheduler` and `dask worker`"
+        ) from error
+    return client
+
+
+def _dashboard_address() -> str:
+    """Dask's usual port on this machine when it is free, else any."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8787))
+        except OSError:
+            return "127.0.0.1:0"
+    return "127.0.0.1:8787"
+
+
+class DaskPool:
+    """Run tasks on the workers of a Dask client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._completed = as_completed(with_results=True, raise_errors=False)
+        self._tickets: dict[Any, int] = {}
+        self._run = uuid.uuid4().hex[:8]
+
+    @property
+    def window(self) -> int:
+        threads = sum(w["nthreads"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values())
+        return TASKS_PER_WORKER * max(threads, 1)
+
+    def submit(self, ticket: int, task: Task, place: str) -> None:
+        future = self._client.submit(
+            run_task,
+            task.function,
+            task.arguments,
+            place,
+            key=f"{task.function.__name__}-{self._run}-{ticket}",
+            pure=False,
+            resources=dict(task.resources) if task.resources else None,
+            allow_other_workers=False,
+        )
+        self._tickets[future.key] = ticket
+        self._completed.add(future)
+
+    def wait(self) -> Sequence[Outcome]:
+        outcomes = []
+        for future, result in self._completed.next_batch(block=True):
+            ticket = self._tickets.pop(future.key)
+            if future.status == "finished":
+                outcomes.append(Outcome(ticket, result))
+            elif future.status == "error":
+                outcomes.append(Outcome(ticket, error=result[1]))
+            else:
+                raise RunStoppedError("the scheduler is gone; start it again and resume the run with --resume")
+        return outcomes

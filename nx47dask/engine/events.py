@@ -1,0 +1,126 @@
+"""What happens in a run, told to observers: the event file, the progress display, the statistics of stages."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from nx47dask.engine.ledger import Record
+
+__all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
+
+
+class Observer(Protocol):
+    """Hears of stages and tasks, in the client."""
+
+    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
+        """A volume enters a stage of so many tasks over so many voxels."""
+
+    def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
+        """A task is recorded; ``resumed``: an earlier client had recorded it."""
+
+    def stage_finished(self, volume: str, stage: str) -> None:
+        """All tasks of a stage are recorded."""
+
+    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
+        """A task failed; unless ``final`` it is tried again."""
+
+
+class EventFile:
+    """Append every event to ``events.jsonl`` as one JSON object per line, with the Unix time in seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("a", encoding="utf-8")
+
+    def write(self, event: str, **values: Any) -> None:
+        """Write an event of its own."""
+        self._stream.write(json.dumps({"time_s": round(time.time(), 3), "event": event, **values}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
+        self.write("stage-started", volume=volume, stage=stage, tasks=tasks, voxels=voxels)
+
+    def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
+        if not resumed:
+            shown = {key: record[key] for key in ("stage", "number", "seconds", "worker")}
+            self.write("task-finished", volume=volume, **shown)
+
+    def stage_finished(self, volume: str, stage: str) -> None:
+        self.write("stage-finished", volume=volume, stage=stage)
+
+    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
+        self.write("task-failed", volume=volume, stage=stage, number=number, message=message, final=final)
+
+
+@dataclass
+class StageUsage:
+    """What a stage took, over all volumes.
+
+    Attributes
+    ----------
+    tasks, resumed, retried : int
+        Tasks that ran; that an earlier client had done; that were tried again.
+    voxels : int
+        Voxels of the tasks that ran.
+    task_s : float
+        Sum of the tasks' own times.
+    wall_s : float
+        From the first start to the last finish; stages of different volumes overlap.
+    peak_rss_bytes : int
+        Largest peak memory of a worker so far, at the end of any of the stage's tasks.
+    """
+
+    tasks: int = 0
+    resumed: int = 0
+    retried: int = 0
+    voxels: int = 0
+    task_s: float = 0.0
+    wall_s: float = 0.0
+    peak_rss_bytes: int = 0
+    started: float = field(default=0.0, repr=False)
+
+
+class StageStatistics:
+    """Sums per stage for the manifest."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, StageUsage] = defaultdict(StageUsage)
+
+    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
+        usage = self.stages[stage]
+        usage.started = usage.started or time.perf_counter()
+
+    def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
+        usage = self.stages[record["stage"]]
+        if resumed:
+            usage.resumed += 1
+            return
+        usage.tasks += 1
+        usage.voxels += voxels
+        usage.task_s += record["seconds"]
+        usage.peak_rss_bytes = max(usage.peak_rss_bytes, record["peak_rss_bytes"])
+
+    def stage_finished(self, volume: str, stage: str) -> None:
+        usage = self.stages[stage]
+        usage.wall_s = time.perf_counter() - usage.started
+
+    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
+        self.stages[stage].retried += not final
+
+    def records(self) -> dict[str, dict[str, float]]:
+        """As plain values, rounded to milliseconds."""
+        return {
+            stage: {
+                key: round(value, 3) if isinstance(value, float) else value
+                for key, value in vars(usage).items()
+                if key != "started"
+            }
+            for stage, usage in self.stages.items()
+        }

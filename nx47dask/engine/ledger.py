@@ -1,0 +1,102 @@
+"""The ledger of a run: one record per finished task, and the lock that keeps a second client out.
+
+The client is the only writer. A record is appended after the worker has stored the result, so a recorded task never
+needs to run again; one that was stored but not recorded simply runs again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from nx47dask.errors import RunLockedError, StorageError
+
+__all__ = ["Ledger", "Record", "lock_run"]
+
+Record = dict[str, Any]
+Key = tuple[str, int]
+
+
+class Ledger:
+    """Records of finished tasks, a JSON-lines file per volume.
+
+    Parameters
+    ----------
+    folder : Path
+        ``ledger/`` of a run folder; created when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._open: dict[str, TextIO] = {}
+
+    def load(self, volume: str) -> dict[Key, Record]:
+        """Records of a volume by (stage, number); a line that was being written when the client died is cut off."""
+        path = self._path(volume)
+        if not path.exists():
+            return {}
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(path, len(whole))
+        records = [json.loads(line) for line in whole.splitlines()]
+        return {(record["stage"], record["number"]): record for record in records}
+
+    def append(self, volume: str, record: Record) -> None:
+        """Add the record of a finished task.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or the folder cannot be written.
+        """
+        try:
+            if volume not in self._open:
+                self._open[volume] = self._path(volume).open("a", encoding="utf-8")
+            stream = self._open[volume]
+            stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+            stream.flush()
+        except OSError as error:
+            raise StorageError(f"{self._path(volume)}: cannot record a finished task: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Flush everything to the disk."""
+        for stream in self._open.values():
+            os.fsync(stream.fileno())
+            stream.close()
+        self._open.clear()
+
+    def _path(self, volume: str) -> Path:
+        return self.folder / f"{volume}.jsonl"
+
+
+@contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Hold the run folder for this client; the lock ends with the process, however it ends.
+
+    Raises
+    ------
+    RunLockedError
+        Another client holds it.
+    """
+    path = folder / "run.lock"
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            owner = stream.read().strip() or "another client"
+            raise RunLockedError(
+                f"{folder}: {owner} is working in this run folder; wait for it, or choose another --out"
+            ) from error
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        stream.flush()
+        yield

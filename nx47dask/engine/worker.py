@@ -1,0 +1,40 @@
+"""What wraps a task on a worker: time, peak memory, and errors that name their place."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nx47dask.errors import BlockError, Nx47Error
+
+__all__ = ["peak_rss_bytes", "run_task"]
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def run_task(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str) -> dict[str, Any]:
+    """Run a task; its record gains the time, the worker and its peak memory.
+
+    Raises
+    ------
+    Nx47Error
+        The task's own error, with its place in front of the message.
+    """
+    start = time.perf_counter()
+    try:
+        result = function(*arguments)
+    except Nx47Error as error:
+        raise type(error)(f"{place}: {error}") from error
+    return {
+        **result,
+        "seconds": round(time.perf_counter() - start, 4),
+        "worker": f"{socket.gethostname()}-{os.getpid()}",
+        "peak_rss_bytes": peak_rss_bytes(),
+    }

@@ -1,0 +1,21 @@
+"""Opening any volume, writing masks, stores and the submission zip. Nothing here knows of dask."""
+
+from nx47dask.io.arrays import ArrayStore
+from nx47dask.io.atomic import replace_file, sha256_file, write_text
+from nx47dask.io.submission import write_submission
+from nx47dask.io.summaries import read_summary, write_summary
+from nx47dask.io.tiff import write_mask_tiff
+from nx47dask.io.volumes import Volume, discover
+
+__all__ = [
+    "ArrayStore",
+    "Volume",
+    "discover",
+    "read_summary",
+    "replace_file",
+    "sha256_file",
+    "write_mask_tiff",
+    "write_submission",
+    "write_summary",
+    "write_text",
+]

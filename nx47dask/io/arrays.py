@@ -1,0 +1,235 @@
+"""Our own chunked stores: one array in an OME-Zarr group, written one whole shard at a time.
+
+Compression is zstd level 1: close to the fastest and by far the smallest. Measured on one core on 128³ uint8 blocks:
+
+===================  =====================  =====================  =====================
+write, read, size    scroll CT              mask                   probability
+===================  =====================  =====================  =====================
+zstd 1               15 ms, 4 ms, 40 %      7 ms, 2 ms, 1.6 %      8 ms, 2 ms, 16 %
+blosc lz4 bits       11 ms, 4 ms, 82 %      7 ms, 2 ms, 4.0 %      11 ms, 3 ms, 46 %
+blosc zstd 1 bits    16 ms, 5 ms, 61 %      7 ms, 3 ms, 1.6 %      14 ms, 5 ms, 28 %
+===================  =====================  =====================  =====================
+
+Of each write, 5 to 6 ms were zarr's test for empty chunks, which ``ArrayStore.write`` replaces.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+import zarr.codecs
+import zarr.errors
+
+from nx47dask.errors import BlockError, InputError, StorageError
+from nx47dask.geometry import AXES, Box, Index
+from nx47dask.io.atomic import storage_error
+from nx47dask.io.ome import multiscales_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["DECODE_ERRORS", "ArrayStore", "native"]
+
+# What zarr and its codecs raise for bytes that are not what their metadata says.
+DECODE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, OSError, EOFError, zlib.error)
+_ZSTD_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class ArrayStore:
+    """One 3-D array (Z, Y, X) at ``0`` inside an OME-Zarr group; pickles as its path and metadata.
+
+    Parameters
+    ----------
+    path : str
+        Folder of the OME-Zarr group.
+    shape : tuple of int
+        Shape of the array in voxels.
+    chunk : tuple of int
+        Shape of a compressed chunk, the least that is read.
+    shard : tuple of int
+        Shape of a work block, which is one file and is written as a whole; a multiple of ``chunk``. Neither need
+        divide ``shape`` and both may exceed it.
+    dtype : str
+        Name of a numpy dtype.
+    zarr_format : {3, 2}
+        3 writes OME-Zarr 0.5. 2 writes OME-Zarr 0.4, which has no shards: each chunk is a file of its own.
+    """
+
+    path: str
+    shape: Index
+    chunk: Index
+    shard: Index
+    dtype: str
+    zarr_format: Literal[2, 3] = 3
+
+    def exists(self) -> bool:
+        """Whether the group and the array have their metadata."""
+        names = ("zarr.json", "0/zarr.json") if self.zarr_format == 3 else (".zgroup", "0/.zarray")
+        return all((Path(self.path) / name).is_file() for name in names)
+
+    def create(
+        self,
+        *,
+        voxel_um: tuple[float, float, float] | None = None,
+        name: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the metadata of the group and of an array of zeros.
+
+        Parameters
+        ----------
+        voxel_um : tuple of float, optional
+            Voxel size in micrometers (Z, Y, X).
+        name : str
+            Name of the image in the metadata.
+        attributes : mapping, optional
+            More attributes of the group, as JSON values.
+        overwrite : bool
+            Delete what is at ``path`` first.
+
+        Raises
+        ------
+        InputError
+            The shard is not a multiple of the chunk.
+        StorageError
+            Something is there already, or the folder cannot be written.
+        """
+        self._refuse_uneven_shard()
+        version: Literal["0.4", "0.5"] = "0.5" if self.zarr_format == 3 else "0.4"
+        metadata = {**(attributes or {}), **multiscales_attributes(name, voxel_um, version)}
+        try:
+            group = zarr.create_group(self.path, zarr_format=self.zarr_format, overwrite=overwrite, attributes=metadata)
+            group.create_array("0", shape=self.shape, dtype=self.dtype, fill_value=0, **self._layout())
+        except (zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as error:
+            raise StorageError(f"{self.path}: a Zarr store is there already; resume, or overwrite it") from error
+        except OSError as error:
+            raise storage_error(Path(self.path), error) from error
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of any box inside the array; zeros where no shard was written.
+
+        Raises
+        ------
+        BlockError
+            The store is missing, or a chunk cannot be read or decoded.
+        """
+        _refuse_outside(box, self.shape, self.path)
+        try:
+            return np.asarray(_opened(self)[box.slices])
+        except DECODE_ERRORS as error:
+            raise BlockError(f"{self.path}/0, box {box}: cannot be read ({type(error).__name__}: {error})") from error
+
+    def write(self, box: Box, data: NDArray[Any]) -> None:
+        """Store one or more whole shards; a shard of zeros is not stored, and deletes what was there.
+
+        Parameters
+        ----------
+        box : Box
+            Starts on a corner of a shard; stops on a corner of a shard or at the end of the array.
+        data : ndarray
+            Voxels of that box in the store's dtype.
+
+        Raises
+        ------
+        StorageError
+            The box cuts a shard, the data do not fit, or the disk takes no more.
+        """
+        self._refuse_unaligned(box, data)
+        try:
+            array = _opened(self)
+            # Asking here, once per shard, saves zarr's own test for empty chunks: 6 of 8 ms for a 128³ mask.
+            if data.any():
+                array[box.slices] = data
+            else:
+                self._erase(array, box)
+        except OSError as error:
+            raise storage_error(Path(self.path), error, needed_bytes=data.nbytes) from error
+
+    def remove(self) -> None:
+        """Delete the whole group; nothing happens when it is not there.
+
+        Raises
+        ------
+        StorageError
+            It cannot be deleted.
+        """
+        _opened.cache_clear()  # an array opened before would read as zeros, not as missing
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be deleted ({error.strerror or error})") from error
+
+    def _layout(self) -> dict[str, Any]:
+        """Chunks, shards and codecs; on an axis that one chunk spans, nothing is padded beyond the array."""
+        chunk = tuple(map(min, self.chunk, self.shape))
+        if self.zarr_format == 2:
+            separator = {"name": "v2", "separator": "/"}
+            return {
+                "chunks": chunk,
+                "compressors": {"id": "zstd", "level": _ZSTD_LEVEL},
+                "chunk_key_encoding": separator,
+            }
+        shard = tuple(min(s, -(-n // c) * c) for s, n, c in zip(self.shard, self.shape, chunk, strict=True))
+        return {
+            "chunks": chunk,
+            "shards": None if shard == chunk else shard,
+            "compressors": zarr.codecs.ZstdCodec(level=_ZSTD_LEVEL),
+            "dimension_names": tuple(AXES),
+        }
+
+    def _refuse_uneven_shard(self) -> None:
+        for axis, shard, chunk in zip(AXES, self.shard, self.chunk, strict=True):
+            if chunk < 1 or shard < 1 or shard % chunk:
+                raise InputError(
+                    f"{self.path}: a shard of {shard} voxels along {axis} is no multiple of the chunk {chunk}"
+                )
+
+    def _refuse_unaligned(self, box: Box, data: NDArray[Any]) -> None:
+        ends = zip(AXES, box.start, box.stop, self.shard, self.shape, strict=True)
+        for axis, start, stop, shard, size in ends:
+            if start % shard or not start < stop <= size or (stop % shard and stop != size):
+                raise StorageError(
+                    f"{self.path}: box {box} cuts a shard along {axis} ({start}:{stop}); "
+                    f"shards are {shard} voxels and the array ends at {size}"
+                )
+        if data.shape != box.shape or data.dtype != np.dtype(self.dtype):
+            raise StorageError(
+                f"{self.path}: box {box} takes {box.shape} {self.dtype}, the data are {data.shape} {data.dtype}"
+            )
+
+    def _erase(self, array: zarr.Array[Any], box: Box) -> None:
+        file_shape = array.shards or array.chunks
+        ranges = (range(a // f, -(-b // f)) for a, b, f in zip(box.start, box.stop, file_shape, strict=True))
+        for index in itertools.product(*ranges):
+            (Path(self.path) / "0" / array.metadata.encode_chunk_key(index)).unlink(missing_ok=True)
+
+
+def native(data: NDArray[Any]) -> NDArray[Any]:
+    """The same values in this machine's byte order."""
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _refuse_outside(box: Box, shape: Index, where: str) -> None:
+    if any(not 0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, shape, strict=True)):
+        raise BlockError(f"{where}: box {box} reaches outside the shape {shape}")
+
+
+@lru_cache(maxsize=256)
+def _opened(store: ArrayStore) -> zarr.Array[Any]:
+    array = zarr.open_array(f"{store.path}/0", mode="r+")
+    # zarr 3.1 ignores config= when it opens; v2 chunks are files of their own, so there zarr must test each of them.
+    return array.with_config({"write_empty_chunks": store.zarr_format == 3})

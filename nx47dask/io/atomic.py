@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all, and errors of storage that say how much room was left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nx47dask.errors import Nx47Error, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["replace_file", "sha256_file", "storage_error", "write_text"]
+
+
+@contextmanager
+def replace_file(path: Path, *, needed_bytes: int | None = None) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; when the body ends well, fsync the file and rename it to ``path``.
+
+    Parameters
+    ----------
+    path : Path
+        The final name. Its folder is made when missing.
+    needed_bytes : int, optional
+        The largest size the file can have, for the message of a failure.
+
+    Raises
+    ------
+    StorageError
+        The folder or the file cannot be written. The temporary file is gone, ``path`` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
+    except OSError as error:
+        if isinstance(error, Nx47Error):
+            raise
+        free = _free_bytes(path)  # before the temporary file gives its bytes back
+        raise storage_error(path, error, needed_bytes=needed_bytes, free_bytes=free) from error
+    finally:
+        _unlink_quietly(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text (JSON, CSV, HTML) under its final name only when it is complete.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    data = text.encode()
+    with replace_file(path, needed_bytes=len(data)) as temporary:
+        temporary.write_bytes(data)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def storage_error(
+    path: Path, cause: OSError, *, needed_bytes: int | None = None, free_bytes: int | None = None
+) -> StorageError:
+    """A StorageError that says what could not be stored where, why, and the room needed and left."""
+    free = _free_bytes(path) if free_bytes is None else free_bytes
+    needed = "" if needed_bytes is None else f"at most {needed_bytes:,} bytes needed, "
+    room = f"{needed}{free:,} bytes free" if free is not None else f"{needed}free bytes unknown"
+    return StorageError(
+        f"{path}: cannot be written ({cause.strerror or cause}); {room}; "
+        "make room or choose another output folder, then resume"
+    )
+
+
+def _free_bytes(path: Path) -> int | None:
+    for folder in (path, *path.absolute().parents):
+        try:
+            return shutil.disk_usage(folder).free
+        except OSError:
+            continue
+    return None
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unlink_quietly(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder itself went away or is read-only; the first error is the one to show

@@ -1,0 +1,308 @@
+"""Input volumes: TIFF files, folders of slices and Zarr arrays behind one ``read(box)``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+import zarr.errors
+
+from nx47dask.errors import BlockError, InputError
+from nx47dask.geometry import Box, Index
+from nx47dask.io.arrays import DECODE_ERRORS, native
+from nx47dask.io.ome import VoxelUm, read_level
+from nx47dask.io.tiff import TiffInfo, inspect_tiff, read_tiff
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Volume", "discover", "natural_key"]
+
+_ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_ZARR_ROOTS = ("zarr.json", ".zarray", ".zgroup")
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An input volume that is opened when it is read; it pickles as its path and metadata.
+
+    Parameters
+    ----------
+    id : str
+        Name of the volume and of its mask.
+    kind : {"tiff", "tiff-slices", "zarr"}
+        How it is stored.
+    path : str
+        Absolute path of the TIFF file, of the folder of slices, or of the Zarr array or group.
+    component : str
+        Path of the array inside a Zarr group, else "".
+    shape : tuple of int
+        Shape in voxels (Z, Y, X).
+    dtype : str
+        "uint8" or "uint16".
+    voxel_um : tuple of float or None
+        Voxel size in micrometers (Z, Y, X) where the file says it.
+    fingerprint : str
+        SHA-256 over names, sizes and modification times (TIFF), or over the metadata (Zarr).
+    """
+
+    id: str
+    kind: Literal["tiff", "tiff-slices", "zarr"]
+    path: str
+    component: str
+    shape: Index
+    dtype: str
+    voxel_um: VoxelUm | None
+    fingerprint: str
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of any box inside the volume, in its dtype.
+
+        Raises
+        ------
+        InputError
+            A TIFF page cannot be read.
+        BlockError
+            A Zarr chunk cannot be read, or the box reaches outside the volume. A missing chunk reads as the fill value.
+        """
+        if any(not 0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, self.shape, strict=True)):
+            raise BlockError(f"volume {self.id}: box {box} reaches outside the shape {self.shape}")
+        if self.kind == "tiff":
+            return read_tiff(self.path, self.shape, self.dtype, self.fingerprint, box)
+        return self._read_slices(box) if self.kind == "tiff-slices" else self._read_zarr(box)
+
+    def _read_slices(self, box: Box) -> NDArray[Any]:
+        out = np.empty(box.shape, self.dtype)
+        start, stop = (0, *box.start[1:]), (1, *box.stop[1:])
+        plane = Box((0, start[1], start[2]), (1, stop[1], stop[2]))
+        names = _slice_names(self.path, self.fingerprint)
+        for z in range(box.start[0], box.stop[0]):
+            path = str(Path(self.path) / names[z])
+            out[z - box.start[0]] = read_tiff(path, (1, *self.shape[1:]), self.dtype, self.fingerprint, plane)[0]
+        return out
+
+    def _read_zarr(self, box: Box) -> NDArray[Any]:
+        try:
+            array = _opened_zarr(self.path, self.component, self.fingerprint)
+            leading = (0,) * (array.ndim - 3)
+            return native(np.asarray(array[(*leading, *box.slices)]))
+        except DECODE_ERRORS as error:
+            store = Path(self.path) / self.component
+            raise BlockError(
+                f"volume {self.id}: {store}, box {box}: a chunk cannot be read ({type(error).__name__}: {error}); "
+                "copy the store again"
+            ) from error
+
+
+def discover(inputs: Sequence[str | Path], *, level: int = 0) -> list[Volume]:
+    """Find the volumes of any mix of inputs and check each by its metadata.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Multipage TIFF files; folders of them; folders that are one volume as single-slice TIFFs; Zarr arrays (v2, v3);
+        OME-Zarr groups (0.4, 0.5); folders of any of these Zarr folders.
+    level : int
+        Resolution level of OME-Zarr groups, 0 the finest.
+
+    Returns
+    -------
+    list of Volume
+        In the order of the inputs; inside a folder in the natural order of the ids.
+
+    Raises
+    ------
+    InputError
+        There is no volume, one cannot be used, or two have the same id.
+    """
+    volumes = [volume for item in inputs for volume in _volumes_at(Path(os.path.abspath(item)), level)]
+    if not volumes:
+        raise InputError("no input volumes were given; give TIFF files, Zarr folders or folders of them")
+    seen: dict[str, Volume] = {}
+    for volume in volumes:
+        other = seen.setdefault(volume.id, volume)
+        if other is not volume:
+            raise InputError(
+                f"two inputs have the id {volume.id}: {other.path} and {volume.path}; "
+                "rename one, each needs its own mask"
+            )
+    return volumes
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that orders numbers inside names by value: slice2 before slice10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _volumes_at(path: Path, level: int) -> list[Volume]:
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_file():
+            return [_tiff_volume(path, inspect_tiff(path), level)]
+        return [_zarr_volume(path, level)] if _is_zarr(path) else _folder_volumes(path, level)
+    except PermissionError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}: {error.filename}); change its permissions"
+        ) from error
+
+
+def _folder_volumes(folder: Path, level: int) -> list[Volume]:
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    entries.sort(key=lambda entry: natural_key(entry.name))
+    tiffs = [entry for entry in entries if entry.suffix.lower() in _TIFF_SUFFIXES and entry.is_file()]
+    zarrs = [entry for entry in entries if entry.is_dir() and _is_zarr(entry)]
+    if not tiffs and not zarrs:
+        found = ", ".join(entry.name for entry in entries[:5]) or "nothing"
+        raise InputError(f"{folder}: no TIFF file and no Zarr folder is directly in it (it has {found})")
+    infos = {path: inspect_tiff(path) for path in tiffs}
+    flat = [path for path in tiffs if infos[path].shape[0] == 1]
+    deep = [*(path for path in tiffs if infos[path].shape[0] > 1), *zarrs]
+    if len(flat) > 1 or (flat and deep and infos[flat[0]].flat):
+        if deep:
+            raise InputError(
+                f"{folder}: single slices and whole volumes are mixed: {flat[0].name} is one slice, "
+                f"{deep[0].name} a volume; put them into folders of their own"
+            )
+        return [_slices_volume(folder, infos, level)]
+    volumes = [_tiff_volume(path, infos[path], level) for path in tiffs] + [_zarr_volume(path, level) for path in zarrs]
+    return sorted(volumes, key=lambda volume: natural_key(volume.id))
+
+
+def _tiff_volume(path: Path, info: TiffInfo, level: int) -> Volume:
+    if info.flat:
+        raise InputError(
+            f"{path}: a single 2-D image of shape {info.shape[1:]}; a volume has 3 axes (Z, Y, X): "
+            "give a multipage TIFF, or a folder with all of its slices"
+        )
+    _refuse_level(path, level)
+    volume_id = path.name.split(".")[0]
+    return Volume(volume_id, "tiff", str(path), "", info.shape, info.dtype, None, _fingerprint_files([path]))
+
+
+def _slices_volume(folder: Path, infos: dict[Path, TiffInfo], level: int) -> Volume:
+    _refuse_level(folder, level)
+    paths = list(infos)
+    _refuse_gaps(paths)
+    first = infos[paths[0]]
+    for path, info in infos.items():
+        if (info.shape, info.dtype) != (first.shape, first.dtype):
+            raise InputError(
+                f"{path}: the slice is {info.shape[1:]} {info.dtype}, "
+                f"{paths[0].name} is {first.shape[1:]} {first.dtype}; "
+                "all slices of a volume must be equal"
+            )
+    shape = (len(paths), *first.shape[1:])
+    return Volume(folder.name, "tiff-slices", str(folder), "", shape, first.dtype, None, _fingerprint_files(paths))
+
+
+def _refuse_gaps(paths: list[Path]) -> None:
+    """Refuse slices whose names differ in more than their last number, or whose numbers are not consecutive."""
+    numbered = [re.fullmatch(r"(.*?)(\d+)(\D*)", path.stem) for path in paths]
+    for path, match in zip(paths, numbered, strict=True):
+        if match is None or numbered[0] is None or match.group(1, 3) != numbered[0].group(1, 3):
+            raise InputError(
+                f"{path}: single slices must differ in one number only, and its name does not fit {paths[0].name}; "
+                "move what is no slice of this volume elsewhere"
+            )
+    numbers = [int(match[2]) for match in numbered if match]
+    for path, before, number in zip(paths[1:], numbers, numbers[1:], strict=False):
+        if number != before + 1:
+            raise InputError(
+                f"{path}: slice {number} follows slice {before}; the numbers of slices must be consecutive"
+            )
+
+
+def _zarr_volume(path: Path, level: int) -> Volume:
+    try:
+        node: Any = zarr.open(str(path), mode="r")
+        component, voxel_um = "", None
+        if isinstance(node, zarr.Group):
+            component, voxel_um = read_level(dict(node.attrs), level, str(path))
+            node = node[component]
+        else:
+            _refuse_level(path, level)
+        shape, dtype = _checked(node, path / component)
+        fingerprint = _fingerprint_zarr(path, component, shape, dtype)
+    except (InputError, PermissionError):
+        raise
+    except (zarr.errors.BaseZarrError, AttributeError, *DECODE_ERRORS) as error:
+        raise InputError(f"{path}: the Zarr metadata cannot be used ({type(error).__name__}: {error})") from error
+    return Volume(_zarr_id(path), "zarr", str(path), component, shape, dtype, voxel_um, fingerprint)
+
+
+def _checked(array: Any, where: Path) -> tuple[Index, str]:
+    if not isinstance(array, zarr.Array):
+        raise InputError(f"{where}: a Zarr group where an array is expected")
+    shape = tuple(int(length) for length in array.shape)
+    if len(shape) < 3 or any(length != 1 for length in shape[:-3]):
+        raise InputError(
+            f"{where}: its shape is {shape}; a volume has 3 axes (Z, Y, X), and axes before them must have length 1: "
+            "export one channel and one time point"
+        )
+    if 0 in shape:
+        raise InputError(f"{where}: its shape is {shape}; every axis needs at least 1 voxel")
+    dtype = array.dtype.newbyteorder("=").name
+    if dtype not in ("uint8", "uint16"):
+        raise InputError(
+            f"{where}: the voxels are {dtype}; a volume is uint8 or uint16: "
+            "convert it first, with one scale for the whole volume"
+        )
+    return (shape[-3], shape[-2], shape[-1]), dtype
+
+
+def _zarr_id(path: Path) -> str:
+    """The folder's name without .zarr; an array named directly inside a group has the group's."""
+    named = path.parent if _is_zarr(path.parent) else path
+    return re.sub(r"(\.ome)?\.zarr$", "", named.name)
+
+
+def _is_zarr(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _ZARR_ROOTS)
+
+
+def _refuse_level(path: Path, level: int) -> None:
+    if level != 0:
+        raise InputError(f"{path}: --level {level}: only an OME-Zarr group has levels; this volume has level 0 alone")
+
+
+def _fingerprint_files(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _fingerprint_zarr(path: Path, component: str, shape: Index, dtype: str) -> str:
+    digest = hashlib.sha256(f"{shape} {dtype}\n".encode())
+    for folder in dict.fromkeys((path, path / component)):
+        for name in _ZARR_METADATA:
+            if (folder / name).is_file():
+                digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _slice_names(folder: str, fingerprint: str) -> list[str]:
+    paths = [path for path in Path(folder).iterdir() if path.suffix.lower() in _TIFF_SUFFIXES and path.name[0] != "."]
+    paths.sort(key=lambda path: natural_key(path.name))
+    if _fingerprint_files(paths) != fingerprint:
+        raise InputError(f"{folder}: its {len(paths)} slices are not those the run began with; begin a new run")
+    return [path.name for path in paths]
+
+
+@lru_cache(maxsize=64)
+def _opened_zarr(path: str, component: str, fingerprint: str) -> Any:
+    return zarr.open_array(str(Path(path) / component), mode="r")

@@ -1,0 +1,179 @@
+"""Connected components of one block: labels, attributes and what the block shows its neighbours.
+
+A component attribute is associative (a sum, an OR), so the attributes of the pieces of a component that blocks
+have cut apart combine to those of the whole. :mod:`nx47dask.merge.components` combines them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AttributeName", "BlockComponents", "Connectivity", "Face", "Labelling", "find_components"]
+
+Connectivity = Literal[6, 18, 26]
+AttributeName = Literal["voxels", "strong", "border", "slice"]
+Face = tuple[int, int]
+"""An axis and a side of it: 0 low, 1 high."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """Which components are meant.
+
+    Parameters
+    ----------
+    connectivity : {6, 18, 26}
+        Two voxels touch when they share a face; a face or an edge; a face, an edge or a corner.
+    background : bool
+        Label the complement instead of the foreground.
+    per_slice : bool
+        Every slice z on its own: the connectivity within the slice, no links along z (6 is then 4, 18 and 26 are 8).
+    """
+
+    connectivity: Connectivity
+    background: bool = False
+    per_slice: bool = False
+
+    @property
+    def linked_axes(self) -> tuple[int, ...]:
+        """Axes along which voxels are linked."""
+        return (1, 2) if self.per_slice else (0, 1, 2)
+
+    @property
+    def rank(self) -> int:
+        """Largest number of axes along which two linked voxels differ."""
+        return {6: 1, 18: 2, 26: 3}[self.connectivity]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockComponents:
+    """Components of one block.
+
+    Attributes
+    ----------
+    labels : ndarray of uint16 or uint32, shape (Z, Y, X)
+        0 for what is not labelled, components from 1 in raster order of their first voxel.
+    attributes : dict of str to ndarray, shape (components,)
+        Attributes of components 1, 2, ...
+    shared : ndarray of int64, shape (shared components,)
+        Sorted labels of the components that touch an inner face, that is, another block. Only these can continue
+        elsewhere; all others are complete.
+    faces : dict of Face to ndarray, shape of the face
+        For every inner face, position in ``shared`` plus one (0: not labelled).
+    """
+
+    labels: NDArray[np.unsignedinteger]
+    attributes: dict[str, NDArray[np.generic]]
+    shared: NDArray[np.int64]
+    faces: dict[Face, NDArray[np.unsignedinteger]]
+
+    def shared_attributes(self) -> dict[str, NDArray[np.generic]]:
+        """Attributes of the shared components only."""
+        return {name: values[self.shared - 1] for name, values in self.attributes.items()}
+
+    def complete(self) -> NDArray[np.bool_]:
+        """Which components are complete, shape (components,)."""
+        complete = np.ones(len(next(iter(self.attributes.values()))), dtype=bool)
+        complete[self.shared - 1] = False
+        return complete
+
+
+def find_components(
+    state: NDArray[np.uint8],
+    labelling: Labelling,
+    attributes: tuple[AttributeName, ...],
+    inner_faces: tuple[tuple[bool, bool], ...],
+    first_slice: int = 0,
+) -> BlockComponents:
+    """Label one block and measure its components.
+
+    Parameters
+    ----------
+    state : ndarray of uint8, shape (Z, Y, X)
+        0 background, 1 foreground, 2 strong foreground.
+    labelling : Labelling
+        Which components.
+    attributes : tuple of str
+        Any of ``voxels`` (their number), ``strong`` (holds a voxel of state 2), ``border`` (touches a border of the
+        volume along a linked axis), ``slice`` (z of the component's first voxel).
+    inner_faces : tuple of (bool, bool), one per axis
+        Whether the low and the high face touch another block; a face that does not lies on the volume's border.
+    first_slice : int
+        z of the block's first slice in the volume.
+
+    Notes
+    -----
+    Labelling by ``connected-components-3d`` (Silversmith, 2021), which takes a 320³ mask in 0.07 s.
+    """
+    labels, number = label(state == 0 if labelling.background else state != 0, labelling)
+    inner = {
+        (axis, side): np.take(labels, -side, axis=axis)
+        for axis in labelling.linked_axes
+        for side in (0, 1)
+        if inner_faces[axis][side]
+    }
+    shared, faces = _renumber(inner)
+    measured = {
+        name: _measure(name, labels, number, state, labelling, inner_faces, first_slice) for name in attributes
+    }
+    return BlockComponents(labels, measured, shared, faces)
+
+
+def label(mask: NDArray[np.bool_], labelling: Labelling) -> tuple[NDArray[np.unsignedinteger], int]:
+    """Label a mask; returns the labels (0 outside) and their number."""
+    if not labelling.per_slice:
+        labels, number = cc3d.connected_components(
+            mask, connectivity=labelling.connectivity, binary_image=True, return_N=True
+        )
+        return labels, int(number)
+    # Empty slices between the slices cut every link along z, so one call labels them all.
+    spaced = np.zeros((2 * mask.shape[0] - 1, *mask.shape[1:]), dtype=bool)
+    spaced[::2] = mask
+    labels, number = cc3d.connected_components(
+        spaced, connectivity=labelling.connectivity, binary_image=True, return_N=True
+    )
+    return labels[::2], int(number)
+
+
+def _measure(
+    name: AttributeName,
+    labels: NDArray[np.unsignedinteger],
+    number: int,
+    state: NDArray[np.uint8],
+    labelling: Labelling,
+    inner_faces: tuple[tuple[bool, bool], ...],
+    first_slice: int,
+) -> NDArray[np.generic]:
+    if name == "voxels":
+        return np.bincount(labels.ravel(), minlength=number + 1)[1:]
+    flags = np.zeros(number + 1, dtype=bool)
+    if name == "strong":
+        flags[labels[state == 2]] = True
+        return flags[1:]
+    if name == "border":
+        for axis in labelling.linked_axes:
+            for side in (0, 1):
+                if not inner_faces[axis][side]:
+                    flags[np.take(labels, -side, axis=axis)] = True
+        return flags[1:]
+    first = np.zeros(number + 1, dtype=np.int64)
+    for z in range(labels.shape[0] - 1, -1, -1):
+        first[labels[z]] = z + first_slice
+    return first[1:]
+
+
+def _renumber(
+    faces: dict[Face, NDArray[np.unsignedinteger]],
+) -> tuple[NDArray[np.int64], dict[Face, NDArray[np.unsignedinteger]]]:
+    """Number the labels on the faces from 1, in as few bytes as they need."""
+    found = [np.unique(plane) for plane in faces.values()]
+    shared = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+    shared = shared[shared > 0].astype(np.int64)
+    table = np.zeros(int(shared[-1]) + 1 if shared.size else 1, dtype=np.min_scalar_type(shared.size))
+    table[shared] = np.arange(1, shared.size + 1)
+    return shared, {face: table[plane] for face, plane in faces.items()}

@@ -1,0 +1,128 @@
+"""Kernels on uint8 probability (0 is 0, 255 is 1): smoothing, levels, scan support, coherence between slices."""
+
+from __future__ import annotations
+
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from nx47dask.geometry import Index
+from nx47dask.kernels.morphology import closing, dilate
+
+__all__ = [
+    "GAUSSIAN_TRUNCATE",
+    "binarise",
+    "gaussian_radius",
+    "level_of",
+    "slice_histograms",
+    "slice_support",
+    "slice_vote",
+    "smooth",
+    "supported",
+]
+
+GAUSSIAN_TRUNCATE = 4.0
+
+
+def gaussian_radius(sigma_zyx_vox: tuple[float, float, float]) -> Index:
+    """Radius of :func:`smooth`: four standard deviations."""
+    z, y, x = (int(GAUSSIAN_TRUNCATE * sigma + 0.5) for sigma in sigma_zyx_vox)
+    return z, y, x
+
+
+def smooth(probability: NDArray[np.uint8], sigma_zyx_vox: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """Gaussian smoothing of a probability, shape (Z, Y, X); reflected at the volume's border; rounded to uint8.
+
+    ``scipy.ndimage.gaussian_filter`` sums every output voxel in float64 and in one order, so a crop with enough
+    context gives the same bytes as the whole volume.
+    """
+    blurred = gaussian_filter(
+        probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=GAUSSIAN_TRUNCATE
+    )
+    return np.rint(blurred, out=blurred).astype(np.uint8)
+
+
+def level_of(value: float) -> int:
+    """Lowest uint8 probability that reaches a value in (0, 1]."""
+    return max(1, math.ceil(value * 255))
+
+
+def binarise(probability: NDArray[np.uint8], levels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Count how many levels every voxel reaches.
+
+    Parameters
+    ----------
+    probability : ndarray of uint8, shape (Z, Y, X)
+    levels : ndarray of int, shape (Z or 1, number of levels), values from 1 to 256
+        Rising levels, per slice or for all; a voxel reaches a level when its probability is at least that.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Z, Y, X)
+        0 below the first level, 1 from the first, 2 from the second on.
+    """
+    state = np.zeros(probability.shape, dtype=np.uint8)
+    for level in levels.T:
+        # "Above level - 1", since uint8 cannot hold the level 256 that nothing reaches.
+        state += probability > (level - 1).astype(np.uint8)[:, None, None]
+    return state
+
+
+def slice_histograms(probability: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Histogram of every slice, shape (Z, 256)."""
+    return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in probability])
+
+
+def supported(image: NDArray[np.unsignedinteger], level: int, radius_vox: int) -> NDArray[np.bool_]:
+    """Where the scan holds something: voxels above a grey level, closed with a box so that single dark voxels inside count.
+
+    A peer's published predictions have 43 % of their positives where the masked scan is empty.
+
+    Parameters
+    ----------
+    image : ndarray of uint8 or uint16, shape (Z, Y, X)
+    level : int
+        Grey level that still counts as empty (0 in masked scans).
+    radius_vox : int
+        Radius of the closing; the result is local with twice that.
+    """
+    return closing(image > level, (radius_vox,) * 3)
+
+
+def slice_support(mask: NDArray[np.bool_], window_vox: int, least: int, reach_vox: int) -> NDArray[np.bool_]:
+    """Keep foreground that at least ``least`` of the neighbouring slices support.
+
+    A slice within ``window_vox`` supports a voxel when it has foreground within ``reach_vox`` of the same place
+    (Chebyshev distance in the slice). Near the first and last slice no more is asked than there are neighbours.
+    """
+    near = dilate(mask, (0, reach_vox, reach_vox))
+    votes, slices = _neighbour_votes(near, window_vox)
+    return mask & (votes >= np.minimum(least, slices)[:, None, None])
+
+
+def slice_vote(mask: NDArray[np.bool_], window_vox: int) -> NDArray[np.bool_]:
+    """Give every voxel the state of the majority of the slices within ``window_vox``, itself included.
+
+    A tie leaves the state as it is.
+    """
+    votes, slices = _neighbour_votes(mask, window_vox)
+    votes += mask
+    total = (slices + 1)[:, None, None]
+    return (2 * votes > total) | ((2 * votes == total) & mask)
+
+
+def _neighbour_votes(mask: NDArray[np.bool_], window_vox: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Foreground slices among the existing neighbours of each slice, and the number of those neighbours."""
+    votes = np.zeros(mask.shape, dtype=np.int16)
+    slices = np.zeros(mask.shape[0], dtype=np.int16)
+    for step in range(1, min(window_vox, mask.shape[0] - 1) + 1):
+        votes[step:] += mask[:-step]
+        votes[:-step] += mask[step:]
+        slices[step:] += 1
+        slices[:-step] += 1
+    return votes, slices
+
+

@@ -1,0 +1,29 @@
+"""Histograms of blocks become thresholds of the whole volume."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["quantile_levels"]
+
+
+def quantile_levels(histograms: NDArray[np.int64], quantiles: tuple[float, ...]) -> NDArray[np.int64]:
+    """The level above each quantile of uint8 values.
+
+    Parameters
+    ----------
+    histograms : ndarray of int64, shape (rows, 256)
+        One histogram per slice, or one for the volume.
+    quantiles : tuple of float, in [0, 1]
+
+    Returns
+    -------
+    ndarray of int64, shape (rows, quantiles), values from 1 to 256
+        At most a share of ``1 - q`` of the voxels has a value of that level or above (the quantile is numpy's
+        ``inverted_cdf``).
+    """
+    cumulated = np.cumsum(histograms, axis=1)
+    total = cumulated[:, -1]
+    columns = [np.argmax(cumulated >= np.maximum(np.ceil(q * total), 1)[:, None], axis=1) + 1 for q in quantiles]
+    return np.stack(columns, axis=1).astype(np.int64)

@@ -1,0 +1,110 @@
+"""Detect: surface probability of every block, uint8 on one scale."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.detectors import Fusion, ResidualBand, ScanStatistics, quantise
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.geometry import Box
+from nx47dask.stages.job import VolumeJob, describe_block
+
+__all__ = ["detect"]
+
+STAGE = "detect"
+SLICE_TASK_VOXELS = 64 << 20
+"""Voxels that a task of whole slices holds at the most, unless a single slice with its context has more."""
+
+
+def detect(
+    job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics
+) -> Generator[Batch, dict[int, Record], None]:
+    """Fill the probability store."""
+    job.prepare(job.array("probability"), probability_per_level=1 / 255)
+    thresholds = None
+    if isinstance(detector, ResidualBand):
+        thresholds = yield from _slice_thresholds(job, detector, scan)
+    grid = job.grid
+    tasks = (
+        Task(
+            block.number,
+            describe_block(block, job),
+            detect_block,
+            (job, detector, scan, _rows(job, detector, scan, thresholds, block.box), block.number),
+            block.box.size,
+        )
+        for block in grid
+    )
+    yield Batch(STAGE, tasks, len(grid), job.work.size)
+
+
+def detect_block(
+    job: VolumeJob,
+    detector: Fusion | ResidualBand,
+    scan: ScanStatistics,
+    thresholds: NDArray[np.float32] | None,
+    number: int,
+) -> dict[str, Any]:
+    """Detect in one block, from its voxels and a halo, and store the probability."""
+    box = job.grid.numbered(number).box
+    outer = job.image_context(box, detector.radius_zyx(scan))
+    image = job.read_image(outer)
+    if isinstance(detector, ResidualBand):
+        assert thresholds is not None
+        probability = detector.band(image, scan, thresholds) * np.uint8(255)
+    else:
+        probability = quantise(detector.probability(image, scan))
+    core = np.ascontiguousarray(probability[box.relative_to(outer.start).slices])
+    job.array("probability").write(box, core)
+    return {"crc32": zlib.crc32(core)}
+
+
+def measure_slices(
+    job: VolumeJob, detector: ResidualBand, scan: ScanStatistics, first: int, last: int
+) -> dict[str, Any]:
+    """Thresholds of the whole slices ``first`` to ``last`` of the volume (half-open)."""
+    volume = Box.of_shape(job.volume.shape)
+    wanted = Box((first, 0, 0), (last, *volume.shape[1:]))
+    slab = wanted.expand((detector.radius_zyx(scan)[0], 0, 0)).clip(volume)
+    found = detector.slice_thresholds(job.image.read(slab), first - slab.start[0], last - first, scan)
+    return {"thresholds": found.tolist()}
+
+
+def _slice_thresholds(
+    job: VolumeJob, detector: ResidualBand, scan: ScanStatistics
+) -> Generator[Batch, dict[int, Record], NDArray[np.float32]]:
+    """Thresholds of every slice of the volume that blocks will need, shape (Z, 2); other rows are not a number."""
+    depth, height, width = job.volume.shape
+    halo = detector.radius_zyx(scan)[0]
+    needed = job.work.expand((halo, 0, 0)).clip(Box.of_shape(job.volume.shape))
+    step = max(1, min(job.block, SLICE_TASK_VOXELS // (height * width) - 2 * halo))
+    firsts = range(needed.start[0], needed.stop[0], step)
+    spans = [(first, min(first + step, needed.stop[0])) for first in firsts]
+    tasks = (
+        Task(n, f"slices {a} to {b}", measure_slices, (job, detector, scan, a, b), (b - a) * height * width)
+        for n, (a, b) in enumerate(spans)
+    )
+    records = yield Batch(f"{STAGE}.slices", tasks, len(spans), needed.shape[0] * height * width)
+    table = np.full((depth, 2), np.nan, dtype=np.float32)
+    for n, (a, b) in enumerate(spans):
+        table[a:b] = records[n]["thresholds"]
+    return table
+
+
+def _rows(
+    job: VolumeJob,
+    detector: Fusion | ResidualBand,
+    scan: ScanStatistics,
+    thresholds: NDArray[np.float32] | None,
+    box: Box,
+) -> NDArray[np.float32] | None:
+    """The rows of the slice thresholds that one block needs."""
+    if thresholds is None:
+        return None
+    outer = job.image_context(box, detector.radius_zyx(scan)).shift(job.work.start)
+    return thresholds[outer.start[0] : outer.stop[0]]

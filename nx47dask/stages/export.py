@@ -1,0 +1,41 @@
+"""Export: the mask store of a volume to one binary TIFF, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.geometry import Box, storage_chunk
+from nx47dask.io import write_mask_tiff
+from nx47dask.stages.job import VolumeJob
+
+__all__ = ["export"]
+
+STAGE = "export"
+
+
+def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict[int, Record], str]:
+    """Write ``masks/<id>.tif``; returns its SHA-256."""
+    task = Task(0, path.name, export_mask, (job, path, foreground), job.box.size)
+    record = (yield Batch(STAGE, [task], 1, job.box.size))[0]
+    sha256: str = record["sha256"]
+    return sha256
+
+
+def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
+    """Read the mask in slabs as deep as a storage chunk and write its pages."""
+    return {"sha256": write_mask_tiff(path, _slabs(job), job.box.shape, foreground=foreground)}
+
+
+def _slabs(job: VolumeJob) -> Iterator[NDArray[np.uint8]]:
+    store = job.array("mask")
+    box = job.box.relative_to(job.work.start)
+    step = storage_chunk(job.block)
+    for z in range(box.start[0], box.stop[0], step):
+        slab = Box((z, *box.start[1:]), (min(z + step, box.stop[0]), *box.stop[1:]))
+        yield store.read(slab)

@@ -1,0 +1,89 @@
+"""Ingest: TIFF to a chunked image store, slab by slab; the statistics of the volume as one distributed reduction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.detectors import ScanStatistics
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.geometry import Box
+from nx47dask.io import ArrayStore, read_summary, write_summary
+from nx47dask.stages.job import VolumeJob
+
+__all__ = ["ingest"]
+
+STAGE = "ingest"
+
+
+def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStatistics, dict[str, Any]]]:
+    """Make the image readable by blocks and measure it; returns its statistics, and all that is known of its greys."""
+    batch = _slabs(job) if isinstance(job.image, ArrayStore) else _blocks(job)
+    yield batch
+    merge = Task(0, "statistics", merge_statistics, (job, batch.count))
+    known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
+    scan = ScanStatistics(known["minimum"], known["maximum"], known["mean"], known["std"])
+    return scan, {key: known[key] for key in ("minimum", "maximum", "mean", "std", "histogram", "sha256")}
+
+
+def _slabs(job: VolumeJob) -> Batch:
+    """A task for every slab of whole TIFF pages, as deep as a storage chunk."""
+    store = job.image
+    assert isinstance(store, ArrayStore)
+    job.prepare(store)
+    depth, height, width = store.shape
+    step = store.shard[0]
+    boxes = [Box((z, 0, 0), (min(z + step, depth), height, width)) for z in range(0, depth, step)]
+    tasks = (Task(n, f"slab [{box}]", ingest_slab, (job, n, box), box.size) for n, box in enumerate(boxes))
+    return Batch(STAGE, tasks, len(boxes), Box.of_shape(store.shape).size)
+
+
+def _blocks(job: VolumeJob) -> Batch:
+    """A task for every block of a Zarr input, which is read in place."""
+    grid = job.grid_of(job.volume.shape)
+    tasks = (Task(b.number, f"block {b.number} [{b.box}]", measure_block, (job, b.number), b.box.size) for b in grid)
+    return Batch(STAGE, tasks, len(grid), Box.of_shape(grid.shape).size)
+
+
+def ingest_slab(job: VolumeJob, number: int, box: Box) -> dict[str, Any]:
+    """Copy a slab of the input to the image store and count its grey values."""
+    slab = job.volume.read(box)
+    store = job.image
+    assert isinstance(store, ArrayStore)
+    store.write(box, slab)
+    return _count_greys(job, number, slab)
+
+
+def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
+    """Count the grey values of a block of the input."""
+    return _count_greys(job, number, job.volume.read(job.grid_of(job.volume.shape).numbered(number).box))
+
+
+def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
+    """Statistics of the whole volume from the histograms of its parts."""
+    counts = np.zeros(np.iinfo(job.volume.dtype).max + 1, dtype=np.int64)
+    digest = hashlib.sha256()
+    for number in range(parts):
+        summary = read_summary(job.summary(STAGE, number))
+        counts += summary["counts"]
+        digest.update(summary["sha256"].tobytes())
+    scan = ScanStatistics.of_histogram(counts)
+    return {
+        "minimum": scan.minimum,
+        "maximum": scan.maximum,
+        "mean": scan.mean,
+        "std": scan.std,
+        "histogram": counts.reshape(256, -1).sum(axis=1).tolist(),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _count_greys(job: VolumeJob, number: int, voxels: NDArray[np.unsignedinteger]) -> dict[str, Any]:
+    counts = np.bincount(voxels.ravel(), minlength=np.iinfo(voxels.dtype).max + 1)
+    digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels)).digest(), dtype=np.uint8)
+    write_summary(job.summary(STAGE, number), {"counts": counts, "sha256": digest})
+    return {}

@@ -1,0 +1,95 @@
+"""What every task of a volume needs to know: where to read, where to write, how the volume is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.geometry import Block, BlockGrid, Box, Index, storage_chunk
+from nx47dask.io import ArrayStore, Volume
+
+__all__ = ["VolumeJob", "describe_block"]
+
+
+@dataclass(frozen=True)
+class VolumeJob:
+    """One volume of a run; small and picklable, it travels with every task.
+
+    Attributes
+    ----------
+    volume : Volume
+        The input.
+    store : str
+        Folder ``store/<id>.zarr`` of the run.
+    work : Box
+        The part of the volume that is processed, in the volume's voxels. Everything after ingest counts from its
+        start.
+    box : Box
+        The part that is written out, in the volume's voxels; inside ``work``.
+    block : int
+        Edge of a work block in voxels.
+    """
+
+    volume: Volume
+    store: str
+    work: Box
+    box: Box
+    block: int
+
+    @property
+    def id(self) -> str:
+        return self.volume.id
+
+    @property
+    def grid(self) -> BlockGrid:
+        """The work blocks, in coordinates of ``work``."""
+        return self.grid_of(self.work.shape)
+
+    def grid_of(self, shape: Index) -> BlockGrid:
+        """Any box cut into work blocks."""
+        return BlockGrid(shape, (self.block,) * 3)
+
+    @property
+    def image(self) -> Volume | ArrayStore:
+        """Where the scan is read: a Zarr input in place, a TIFF from its chunked copy."""
+        if self.volume.kind == "zarr":
+            return self.volume
+        chunk = storage_chunk(self.block)
+        # As deep as a chunk, not a block: a slab of whole TIFF pages is what ingest holds in memory.
+        shard = (chunk, self.block, self.block)
+        return ArrayStore(f"{self.store}/image", self.volume.shape, (chunk,) * 3, shard, self.volume.dtype)
+
+    def array(self, name: str) -> ArrayStore:
+        """A uint8 result over ``work``: ``probability``, ``mask`` or an intermediate ``work/<n>``."""
+        chunk = storage_chunk(self.block)
+        return ArrayStore(f"{self.store}/{name}", self.work.shape, (chunk,) * 3, (self.block,) * 3, "uint8")
+
+    def prepare(self, store: ArrayStore, **attributes: float) -> None:
+        """Make a store unless an earlier client of the run has made it."""
+        if not store.exists():
+            store.create(voxel_um=self.volume.voxel_um, name=self.id, attributes=attributes, overwrite=True)
+
+    def read_image(self, box: Box) -> NDArray[np.unsignedinteger]:
+        """Voxels of the scan; the box is in coordinates of ``work`` and may reach outside it, not outside the volume."""
+        return self.image.read(box.shift(self.work.start))
+
+    def context(self, box: Box, radius_zyx: Index) -> Box:
+        """A box of ``work`` with its halo, clipped to ``work``."""
+        return box.expand(radius_zyx).clip(Box.of_shape(self.work.shape))
+
+    def image_context(self, box: Box, radius_zyx: Index) -> Box:
+        """A box of ``work`` with its halo, clipped to the volume, in coordinates of ``work``."""
+        volume = Box.of_shape(self.volume.shape).relative_to(self.work.start)
+        return box.expand(radius_zyx).clip(volume)
+
+    def summary(self, stage: str, number: int) -> Path:
+        """File of what a task leaves for a merge."""
+        return Path(self.store) / "summaries" / stage / f"{number}.npz.zst"
+
+
+def describe_block(block: Block, job: VolumeJob) -> str:
+    """A block and its box in the volume's voxels, for messages."""
+    return f"block {block.number} [{block.box.shift(job.work.start)}]"

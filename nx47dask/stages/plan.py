@@ -1,0 +1,215 @@
+"""The plan of a run: what is done to which volumes in which blocks, what it will take, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nx47dask import __version__
+from nx47dask.detectors import ScanStatistics
+from nx47dask.errors import InputError, PlanMismatchError
+from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
+from nx47dask.io import Volume, write_text
+from nx47dask.stages.job import VolumeJob
+from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, compile_passes, describe
+from nx47dask.workflow import Workflow
+
+__all__ = ["RunPlan", "make_plan"]
+
+BASE_BYTES = 350 << 20
+"""Memory of a worker process with its libraries, before any block."""
+DETECT_BYTES_PER_VOXEL = 60
+"""Measured peak of the detectors, per voxel of a block with its halo."""
+PASS_BYTES_PER_VOXEL = 24
+"""Measured peak of labelling and of the local steps, per voxel of a block with its halo."""
+STORED_BYTES_PER_VOXEL = 0.7
+"""Image, probability and mask as they compress on scroll CT."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run will do.
+
+    Attributes
+    ----------
+    out : Path
+        Run folder.
+    workflow : Workflow
+    passes : tuple of Pass
+        Post-processing, compiled.
+    jobs : tuple of VolumeJob
+        One per volume.
+    """
+
+    out: Path
+    workflow: Workflow
+    passes: tuple[Pass, ...]
+    jobs: tuple[VolumeJob, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the bytes and the cut of a run; a run folder belongs to one identity."""
+        inputs = {
+            job.id: {
+                "fingerprint": job.volume.fingerprint,
+                "shape": list(job.volume.shape),
+                "box": str(job.box),
+                "block": job.block,
+            }
+            for job in self.jobs
+        }
+        return {"version": __version__, "workflow": self.workflow.resolved, "inputs": inputs}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def approximations(self) -> list[str]:
+        """What differs from a run of the whole volumes."""
+        if all(job.box == Box.of_shape(job.volume.shape) for job in self.jobs):
+            return []
+        scans = [one.scan for one in self.passes if one.scan]
+        notes = []
+        rules = [name for scan in scans if isinstance(scan, ComponentScan) for name, _ in scan.rules]
+        if rules:
+            notes.append(f"--bbox: {', '.join(rules)} judge components by their part inside the box")
+        if any(isinstance(scan, QuantileScan) for scan in scans):
+            notes.append("--bbox: quantiles are those of the box")
+        return notes
+
+    def peak_bytes_per_worker(self) -> int:
+        """Projected peak memory of a worker, from the largest block with its halo."""
+        return BASE_BYTES + max(self._task_bytes(job) for job in self.jobs)
+
+    def stored_bytes(self) -> int:
+        """Projected size of the stores on disk."""
+        return int(sum(job.work.size for job in self.jobs) * STORED_BYTES_PER_VOXEL)
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        shown = [f"workflow   {self.workflow.name}", f"detect     {', '.join(_names(self.workflow))}"]
+        shown += [f"pass {one.number + 1}     {describe(one)} (radius {_radius(one.radius_zyx)})" for one in self.passes]
+        for job in self.jobs:
+            shape = "x".join(map(str, job.work.shape))
+            shown.append(
+                f"volume     {job.id}  {shape} {job.volume.dtype}  {len(job.grid)} blocks of {job.block}³"
+                f"  reads {self.halo_redundancy(job):.2f}x"
+            )
+        shown.append(f"memory     {self.peak_bytes_per_worker() / 2**30:.2f} GiB per worker (projected)")
+        shown.append(f"disk       {self.stored_bytes() / 2**30:.2f} GiB (projected)")
+        return shown + [f"note       {note}" for note in self.approximations]
+
+    def halo_redundancy(self, job: VolumeJob) -> float:
+        """Voxels of the scan that detection reads, per voxel of the volume."""
+        outer = [job.image_context(block.box, self._detect_radius(job)).size for block in job.grid]
+        return sum(outer) / job.work.size
+
+    def claim(self, resume: bool) -> None:
+        """Take the run folder for this plan.
+
+        Raises
+        ------
+        PlanMismatchError
+            The folder holds the work of another plan; the message names what differs.
+        InputError
+            The folder holds a run and ``resume`` is not set, or there is nothing to resume.
+        """
+        path = self.out / "ledger" / "plan.json"
+        if not path.exists():
+            if resume:
+                raise InputError(f"{self.out}: nothing to resume here; run without --resume")
+            if any(child.name != "run.lock" for child in self.out.iterdir()):
+                raise InputError(f"{self.out}: the folder is not empty and no run folder; choose another --out")
+            write_text(path, json.dumps(self.identity, indent=1) + "\n")
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differences = list(_differences(before, json.loads(json.dumps(self.identity))))
+        if differences:
+            shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+            raise PlanMismatchError(
+                f"{self.out}: the folder holds a run of another plan: {shown}; use --overwrite to start anew, "
+                "or another --out"
+            )
+        if not resume:
+            raise InputError(f"{self.out}: the folder holds a run; use --resume to go on or --overwrite to start anew")
+
+    def _detect_radius(self, job: VolumeJob) -> Index:
+        # Sigma grows with the spread of the greys, known after ingest; half of the range is the most it can be.
+        top = 255 if job.volume.dtype == "uint8" else 65535
+        return self.workflow.detector.radius_zyx(ScanStatistics(0, top, top / 2, top / 4))
+
+    def _task_bytes(self, job: VolumeJob) -> int:
+        edge = [min(job.block, n) for n in job.work.shape]
+
+        def outer(radius: Index) -> int:
+            return math.prod(e + 2 * r for e, r in zip(edge, radius, strict=True))
+
+        slab = storage_chunk(job.block) * math.prod(job.volume.shape[1:]) if job.volume.kind != "zarr" else 0
+        detect = outer(self._detect_radius(job)) * DETECT_BYTES_PER_VOXEL
+        passes = max(outer(one.radius_zyx) for one in self.passes) * PASS_BYTES_PER_VOXEL
+        return max(detect, passes, 12 * slab)
+
+
+def make_plan(
+    volumes: Sequence[Volume], out: Path, workflow: Workflow, *, block: int | None = None, bbox: str | None = None
+) -> RunPlan:
+    """Cut the volumes into blocks.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+    out : Path
+        Run folder.
+    workflow : Workflow
+    block : int, optional
+        Edge of a work block in voxels; by default 160 for volumes up to 384³, 256 up to 1536³, else 512.
+    bbox : str, optional
+        Part to write out, ``z0:z1,y0:y1,x0:x1`` in the volume's voxels; what lies around it is read for context.
+
+    Raises
+    ------
+    InputError
+        The block size cannot be stored, or the box lies outside a volume.
+    """
+    passes = compile_passes(workflow.steps)
+    reach = add_radii(*(one.radius_zyx for one in passes))
+    jobs = []
+    for volume in volumes:
+        whole = Box.of_shape(volume.shape)
+        box = parse_bbox(bbox, volume.shape) if bbox else whole
+        edge = block or default_block(volume.shape)
+        storage_chunk(edge)
+        store = str(out.absolute() / "store" / f"{volume.id}.zarr")
+        jobs.append(VolumeJob(volume, store, box.expand(reach).clip(whole), box, edge))
+    return RunPlan(out, workflow, passes, tuple(jobs))
+
+
+def default_block(shape: Index) -> int:
+    """Edge of a work block: small volumes in enough blocks for a few workers, large ones in few tasks."""
+    size = math.prod(shape)
+    return 160 if size <= 384**3 else 256 if size <= 1536**3 else 512
+
+
+def _names(workflow: Workflow) -> list[str]:
+    return [next(iter(item)) for item in workflow.resolved["detect"]]
+
+
+def _radius(radius_zyx: Index) -> str:
+    return ",".join(map(str, radius_zyx))
+
+
+def _differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """Paths at which two JSON values differ, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{where}.{k}" if where else k)]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [d for i, (a, b) in enumerate(zip(before, now, strict=True)) for d in _differences(a, b, f"{where}[{i}]")]
+    return [] if before == now else [f"{where} was {json.dumps(before)}, is {json.dumps(now)}"]

@@ -1,0 +1,193 @@
+"""Post-process: the passes of the workflow over blocks, from probability to mask."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.geometry import Block, Box
+from nx47dask.io import read_summary, write_summary
+from nx47dask.kernels.components import BlockComponents, find_components
+from nx47dask.kernels.probability import slice_histograms
+from nx47dask.merge.histograms import quantile_levels
+from nx47dask.stages.job import VolumeJob, describe_block
+from nx47dask.stages.linking import gather, link_batch, save_components
+from nx47dask.steps import Binarise, LocalStep
+from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan
+
+__all__ = ["postprocess"]
+
+Changes = dict[str, list[int]]
+"""Voxels that a step added and removed."""
+
+
+def postprocess(job: VolumeJob, passes: tuple[Pass, ...]) -> Generator[Batch, dict[int, Record], Changes]:
+    """Run the passes; the last one fills the mask store. Returns the voxels added and removed by each step."""
+    source, levels = "probability", None
+    changes: Changes = {}
+    for one in passes:
+        stage = stage_name(one.number)
+        target = "mask" if one.number == len(passes) - 1 else f"work/{one.number}" if one.writes else source
+        if target != source:
+            job.prepare(job.array(target))
+        records = yield _pass_batch(job, one, stage, source, target, levels)
+        for name, (added, removed) in _total_changes(records).items():
+            before = changes.setdefault(name, [0, 0])
+            changes[name] = [before[0] + added, before[1] + removed]
+        source, levels = target, None
+        if isinstance(one.scan, ComponentScan):
+            linking = link_batch(job, job.grid, stage, one.scan.labelling)
+            yield linking
+            resolve = Task(0, "components", resolve_components, (job, one.scan, stage, linking.count))
+            yield Batch(f"{stage}.resolve", [resolve], 1, 0)
+        elif isinstance(one.scan, QuantileScan):
+            merge = Task(0, "quantiles", merge_quantiles, (job, one.scan, stage))
+            merged = yield Batch(f"{stage}.resolve", [merge], 1, 0)
+            levels = np.array(merged[0]["levels"], dtype=np.int64)
+    return changes
+
+
+def stage_name(number: int) -> str:
+    """Name of a pass among the stages of a run."""
+    return f"postprocess.{number + 1}"
+
+
+def _pass_batch(
+    job: VolumeJob, one: Pass, stage: str, source: str, target: str, levels: NDArray[np.int64] | None
+) -> Batch:
+    grid = job.grid
+    tasks = (
+        Task(
+            block.number,
+            describe_block(block, job),
+            run_pass,
+            (job, one, source, target, _rows(levels, job.context(block.box, one.radius_zyx)), block.number),
+            block.box.size,
+        )
+        for block in grid
+    )
+    return Batch(stage, tasks, len(grid), job.work.size)
+
+
+def run_pass(
+    job: VolumeJob, one: Pass, source: str, target: str, levels: NDArray[np.int64] | None, number: int
+) -> dict[str, Any]:
+    """One pass over one block: resolve, local steps, write, scan."""
+    block = job.grid.numbered(number)
+    outer = job.context(block.box, one.radius_zyx)
+    core = block.box.relative_to(outer.start).slices
+    data = job.array(source).read(outer)
+    changes: Changes = {}
+    if one.resolve:
+        data = _resolve(job, one.resolve, stage_name(one.number - 1), block, data, changes)
+    image = job.read_image(outer) if one.reads_image else None
+    for name, step in one.local:
+        data = _apply(name, step, data, image, levels, core, changes)
+    data = np.ascontiguousarray(data[core])
+    if one.writes:
+        job.array(target).write(block.box, data)
+    _scan(job, one, block, data)
+    return {"crc32": zlib.crc32(data), "changes": changes}
+
+
+def resolve_components(job: VolumeJob, scan: ComponentScan, stage: str, groups: int) -> dict[str, Any]:
+    """The verdict on every component that crosses block faces, one byte per block and component."""
+    whole = gather(job, job.grid, stage, groups)
+    folder = job.summary(f"{stage}.resolve", 0).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "offsets.npy", whole.offsets)
+    np.save(folder / "verdict.npy", scan.decide(whole.attributes)[whole.component])
+    return {"shared": len(whole.component), "components": whole.number}
+
+
+def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str) -> dict[str, Any]:
+    """Levels at the quantiles of every slice, or of the volume."""
+    histograms = np.zeros((job.work.shape[0], 256), dtype=np.int64)
+    for block in job.grid:
+        histograms[block.box.slices[0]] += read_summary(job.summary(stage, block.number))["histograms"]
+    if scan.thresholds.by == "volume":
+        histograms = histograms.sum(axis=0, keepdims=True)
+    return {"levels": quantile_levels(histograms, scan.thresholds.thresholds).tolist()}
+
+
+def _apply(
+    name: str,
+    step: LocalStep,
+    data: NDArray[np.uint8],
+    image: NDArray[np.unsignedinteger] | None,
+    levels: NDArray[np.int64] | None,
+    core: tuple[slice, slice, slice],
+    changes: Changes,
+) -> NDArray[np.uint8]:
+    if isinstance(step, Binarise):
+        result = step.apply(data, levels=levels)
+        changes[name] = [int(np.count_nonzero(result[core])), 0]
+        return result
+    result = step.apply(data, image)
+    if step.takes == "mask":
+        before, after = data[core] != 0, result[core] != 0
+        changes[name] = [int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))]
+    return result
+
+
+def _resolve(
+    job: VolumeJob,
+    scan: ComponentScan,
+    stage: str,
+    block: Block,
+    state: NDArray[np.uint8],
+    changes: Changes,
+) -> NDArray[np.uint8]:
+    """Apply the verdict on components: the block's own on its complete ones, the common one on those it shares."""
+    found = _find(job, scan, block, state)
+    verdict = scan.decide(found.attributes)
+    verdict[found.shared - 1] = _read_verdict(job, stage, block.number)
+    changed = np.concatenate([[False], verdict != 0])[found.labels]
+    voxels = np.bincount(verdict, weights=found.attributes["voxels"].astype(np.float64), minlength=len(scan.rules) + 1)
+    for position, (name, _) in enumerate(scan.rules):
+        count = int(voxels[position + 1])
+        changes[name] = [count, 0] if scan.labelling.background else [0, count]
+    if scan.labelling.background:
+        return ((state != 0) | changed).view(np.uint8)
+    return ((state != 0) & ~changed).view(np.uint8)
+
+
+def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> None:
+    path = job.summary(stage_name(one.number), block.number)
+    if isinstance(one.scan, ComponentScan):
+        save_components(_find(job, one.scan, block, data), path)
+    elif isinstance(one.scan, QuantileScan):
+        write_summary(path, {"histograms": slice_histograms(data)})
+
+
+def _find(job: VolumeJob, scan: ComponentScan, block: Block, state: NDArray[np.uint8]) -> BlockComponents:
+    return find_components(state, scan.labelling, scan.attributes, job.grid.inner_faces(block))
+
+
+def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:
+    """Levels of a block's slices; a single row serves all."""
+    return levels if levels is None or len(levels) == 1 else levels[box.slices[0]]
+
+
+def _read_verdict(job: VolumeJob, stage: str, number: int) -> NDArray[np.uint8]:
+    """The verdict on the shared components of one block."""
+    folder = job.summary(f"{stage}.resolve", 0).parent
+    first, last = np.load(folder / "offsets.npy", mmap_mode="r")[number : number + 2]
+    verdict: NDArray[np.uint8] = np.load(folder / "verdict.npy", mmap_mode="r")[first:last]
+    return verdict
+
+
+def _total_changes(records: Mapping[int, Record]) -> Changes:
+    added: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
+    for record in records.values():
+        for name, (plus, minus) in record["changes"].items():
+            added[name] += plus
+            removed[name] += minus
+    return {name: [added[name], removed[name]] for name in added | removed}

@@ -1,0 +1,23 @@
+"""Post-processing steps, one file each; the name in :data:`STEPS` is the key in a workflow file."""
+
+from nx47dask.steps.base import Binarise, ComponentStep, LocalStep, Step
+from nx47dask.steps.coherence import ZCoherence
+from nx47dask.steps.morphology import Closing, Opening
+from nx47dask.steps.objects import FillHoles, SmallObjects
+from nx47dask.steps.smooth import Smooth
+from nx47dask.steps.support import Support
+from nx47dask.steps.thresholds import Hysteresis, KeepStrong, Threshold
+
+STEPS: dict[str, type[Step]] = {
+    "support": Support,
+    "smooth": Smooth,
+    "threshold": Threshold,
+    "hysteresis": Hysteresis,
+    "small_objects": SmallObjects,
+    "fill_holes": FillHoles,
+    "z_coherence": ZCoherence,
+    "closing": Closing,
+    "opening": Opening,
+}
+
+__all__ = ["STEPS", "Binarise", "ComponentStep", "KeepStrong", "LocalStep", "Step"]

@@ -1,0 +1,41 @@
+"""The support mask: no surface where the scan is empty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from nx47dask.geometry import Index
+from nx47dask.kernels.probability import supported
+from nx47dask.steps.base import Kind, LocalStep
+
+
+@dataclass(frozen=True)
+class Support(LocalStep):
+    """Set the probability to 0 where the scan is empty.
+
+    Parameters
+    ----------
+    level : int
+        Grey level up to which a voxel of the scan is empty (0 in masked scans).
+    radius_vox : int
+        Dark specks narrower than twice this inside papyrus still count as filled.
+    """
+
+    takes: ClassVar[Kind] = "probability"
+    gives: ClassVar[Kind] = "probability"
+    reads_image: ClassVar[bool] = True
+
+    level: Annotated[int, Field(ge=0, le=65535)] = 0
+    radius_vox: Annotated[int, Field(ge=0, le=16)] = 2
+
+    def radius_zyx(self) -> Index:
+        return (2 * self.radius_vox,) * 3
+
+    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+        assert image is not None
+        return data * supported(image, self.level, self.radius_vox)

@@ -1,0 +1,270 @@
+"""The workflow file: which detectors, which post-processing steps, with which parameters.
+
+A workflow is short YAML with two lists::
+
+    detect:
+      - residual: {weight: 0.3}
+      - sheetness: {weight: 0.7}
+    postprocess:
+      - hysteresis: {low: 0.4, high: 0.6}
+      - fill_holes
+
+The keys are those of :data:`nx47dask.detectors.DETECTORS` and :data:`nx47dask.steps.STEPS`; what a step takes and
+allows is read from its definition.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from nx47dask.detectors import DETECTORS, Detector, Fusion, ResidualBand
+from nx47dask.errors import WorkflowError
+from nx47dask.steps.passes import NamedStep, compile_passes
+from nx47dask.steps import STEPS
+
+__all__ = ["DEFAULT_WORKFLOW", "Workflow", "load_workflow", "preset_names"]
+
+DEFAULT_WORKFLOW = "v61.2"
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A resolved workflow.
+
+    Attributes
+    ----------
+    name : str
+        Name of the preset or file.
+    detector : Fusion or ResidualBand
+        Source of the surface probability.
+    steps : tuple of NamedStep
+        Post-processing, in order.
+    resolved : dict
+        Every parameter with its value, as in the manifest.
+    """
+
+    name: str
+    detector: Fusion | ResidualBand
+    steps: tuple[NamedStep, ...]
+    resolved: dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    """Names of the workflows that come with the package."""
+    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
+
+
+def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str] = ()) -> Workflow:
+    """Read a preset or a workflow file and apply overrides.
+
+    Parameters
+    ----------
+    source : str or Path
+        Name of a preset, or path of a YAML file.
+    overrides : sequence of str
+        ``KEY=VALUE``, e.g. ``postprocess.hysteresis.high=0.9``; the second closing is ``closing#2``.
+
+    Raises
+    ------
+    WorkflowError
+        The file is missing or not YAML, a key is unknown, or a value is of the wrong type or out of range; the message
+        names the line, the key and what is allowed.
+    """
+    path = _find(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WorkflowError(f"{path}: not a YAML file: {error}") from error
+    document = _Document(str(path), root, data)
+    document.check_keys((), document.data, ("description", "detect", "postprocess"))
+    for override in overrides:
+        document.override(override)
+    sources = document.parse("detect", DETECTORS, extra=("weight",))
+    steps = tuple(NamedStep(name, step) for name, step, _ in document.parse("postprocess", STEPS))
+    for number, named in enumerate(steps):
+        problem = named.step.problem()
+        if problem:
+            raise document.error(("postprocess", number), f"{named.name}: {problem}")
+    try:
+        compile_passes(steps)
+    except WorkflowError as error:
+        raise WorkflowError(f"{path}: {error}") from error
+    detector = _combine(document, sources)
+    resolved = {
+        "detect": [{name: dataclasses.asdict(one) | extra} for name, one, extra in sources],
+        "postprocess": [{named.name: dataclasses.asdict(named.step)} for named in steps],
+    }
+    return Workflow(path.stem, detector, steps, resolved)
+
+
+def _combine(document: _Document, sources: list[tuple[str, Any, dict[str, Any]]]) -> Fusion | ResidualBand:
+    for name, one, _ in sources:
+        if isinstance(one, ResidualBand):
+            if len(sources) > 1:
+                raise document.error(("detect",), f"{name} gives a mask, not a probability: it stands alone")
+            return one
+    weighted: list[tuple[float, Detector]] = []
+    for number, (name, one, extra) in enumerate(sources):
+        weight = extra.get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise document.error(("detect", number, name, "weight"), f"weight {weight!r}: expected a number above 0")
+        weighted.append((float(weight), one))
+    return Fusion(tuple(weighted))
+
+
+class _Document:
+    """A workflow file while it is read: its data, and the line of every key for error messages."""
+
+    def __init__(self, path: str, root: yaml.Node | None, data: Any) -> None:
+        self.path = path
+        self.root = root
+        self.data = data if data is not None else {}
+        self.overridden: dict[Path_, str] = {}
+
+    def error(self, where: Path_, message: str) -> WorkflowError:
+        """An error at a key, with the line it stands in (or the override that set it)."""
+        for length in range(len(where), -1, -1):
+            if where[:length] in self.overridden:
+                return WorkflowError(f"--set {self.overridden[where[:length]]}: {message}")
+        return WorkflowError(f"{self.path}, line {self._line(where)}: {message}")
+
+    def check_keys(self, where: Path_, data: Any, allowed: Sequence[str]) -> None:
+        """Refuse anything but a mapping with known keys."""
+        if not isinstance(data, Mapping):
+            raise self.error(where, f"expected keys ({', '.join(allowed)}), found {_show(data)}")
+        for key in data:
+            if key not in allowed:
+                raise self.error((*where, key), _unknown(key, allowed))
+
+    def parse(
+        self, section: str, registry: Mapping[str, type], extra: tuple[str, ...] = ()
+    ) -> list[tuple[str, Any, dict[str, Any]]]:
+        """The items of a section as (name, instance, extra values)."""
+        items = self.data.get(section)
+        if not isinstance(items, list) or not items:
+            raise self.error((section,), f"{section}: expected a list of {', '.join(registry)}; found {_show(items)}")
+        found: list[tuple[str, Any, dict[str, Any]]] = []
+        for number, (item, name) in enumerate(zip(items, _names(items), strict=True)):
+            where: Path_ = (section, number)
+            key, parameters = _entry(item)
+            if key is None or not isinstance(parameters, Mapping):
+                raise self.error(where, f"{section}: expected one name with its parameters, found {_show(item)}")
+            if key not in registry:
+                raise self.error((*where, key), _unknown(key, tuple(registry)))
+            own = {k: v for k, v in parameters.items() if k not in extra}
+            found.append((name, self._validate((*where, key), registry[key], own), {
+                k: v for k, v in parameters.items() if k in extra
+            }))
+        return found
+
+    def override(self, text: str) -> None:
+        """Set one value from ``section.item.key=value``."""
+        key, equals, value = text.partition("=")
+        parts = key.split(".")
+        if not equals or len(parts) != 3 or parts[0] not in ("detect", "postprocess"):
+            raise WorkflowError(
+                f"--set {text}: expected SECTION.ITEM.KEY=VALUE, e.g. postprocess.hysteresis.high=0.9"
+            )
+        section, item, field = parts
+        items = self.data.get(section)
+        names = _names(items) if isinstance(items, list) else []
+        if item not in names:
+            raise WorkflowError(f"--set {text}: {_unknown(item, names)}, in {section} of {self.path}")
+        number = names.index(item)
+        name, parameters = _entry(items[number])
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise WorkflowError(f"--set {text}: {value!r} is not a YAML value") from error
+        items[number] = {name: {**(parameters or {}), field: parsed}}
+        self.overridden[section, number, str(name), field] = text
+
+    def _validate(self, where: Path_, kind: type, parameters: Mapping[str, Any]) -> Any:
+        try:
+            return TypeAdapter(kind).validate_python(dict(parameters))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] == "unexpected_keyword_argument":
+                known = [f.name for f in dataclasses.fields(kind)]
+                raise self.error((*where, field), f"{where[-1]}: {_unknown(field, known)}") from None
+            raise self.error(
+                (*where, field), f"{where[-1]}.{field} = {_show(first['input'])}: {_lower(first['msg'])}"
+            ) from None
+
+    def _line(self, where: Path_) -> int:
+        node, line = self.root, 1
+        for step in where:
+            if isinstance(node, yaml.MappingNode):
+                found = [(k, v) for k, v in node.value if k.value == str(step)]
+                if not found:
+                    break
+                line, node = found[0][0].start_mark.line + 1, found[0][1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
+            else:
+                break
+        return line
+
+
+def _entry(item: Any) -> tuple[str | None, Any]:
+    """Name and parameters of a list item: ``name`` or ``name: {...}``."""
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, Mapping) and len(item) == 1:
+        ((name, parameters),) = item.items()
+        return str(name), {} if parameters is None else parameters
+    return None, None
+
+
+def _names(items: Sequence[Any]) -> list[str]:
+    """Names of list items, a repeated one with its count (``closing#2``)."""
+    seen: dict[str, int] = {}
+    names = []
+    for item in items:
+        name = str(_entry(item)[0])
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def _find(source: str | Path) -> Path:
+    if str(source) in preset_names():
+        return _preset_folder() / f"{source}.yaml"
+    path = Path(source)
+    if not path.is_file():
+        raise WorkflowError(f"workflow {str(source)!r}: no such file, and no preset ({', '.join(preset_names())})")
+    return path
+
+
+def _preset_folder() -> Path:
+    """``presets/`` in an installed package, ``workflows/`` in a checkout."""
+    packaged = Path(__file__).parent / "presets"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "workflows"
+
+
+def _unknown(key: object, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(key), allowed, n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown key {key!r}{guess}; allowed: {', '.join(allowed)}"
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
