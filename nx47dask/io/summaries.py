@@ -22,8 +22,7 @@ def write_summary(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays; a file of that name is replaced in one step."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(path) as temporary:
+    with replace_file(path, durable=False) as temporary:
         temporary.write_bytes(_ZSTD.encode(buffer.getbuffer()))
 
 

@@ -262,6 +262,12 @@ def _refuse_other(page: tifffile.TiffPage, first: tifffile.TiffPage, where: str)
 def _refuse_truncated(page: tifffile.TiffPage, where: str, size: int) -> None:
     if not page.dataoffsets or not all(page.databytecounts):
         raise InputError(f"{where}: the page has no image data; write it again")
+    segments = math.prod(page.chunked)
+    if len(page.dataoffsets) != segments or len(page.databytecounts) != segments:
+        raise InputError(
+            f"{where}: a page of shape {page.shape} has {segments} strips or tiles, "
+            f"{len(page.dataoffsets)} are there; the file has {size} bytes: copy it again"
+        )
     stored, needed = sum(page.databytecounts), page.imagelength * page.imagewidth * page.bitspersample // 8
     if page.compression == tifffile.COMPRESSION.NONE and stored < needed:
         raise InputError(f"{where}: its {stored} bytes are too few for {page.shape} voxels, the file has {size} bytes")

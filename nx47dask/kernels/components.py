@@ -127,17 +127,21 @@ def find_components(
 def label(mask: NDArray[np.bool_], labelling: Labelling) -> tuple[NDArray[np.unsignedinteger], int]:
     """Label a mask; returns the labels (0 outside) and their number."""
     if not labelling.per_slice:
-        labels, number = cc3d.connected_components(
-            mask, connectivity=labelling.connectivity, binary_image=True, return_N=True
-        )
-        return labels, int(number)
+        return _label(mask, labelling.connectivity)
     # Empty slices between the slices cut every link along z, so one call labels them all.
     spaced = np.zeros((2 * mask.shape[0] - 1, *mask.shape[1:]), dtype=bool)
     spaced[::2] = mask
+    labels, number = _label(spaced, labelling.connectivity)
+    return labels[::2], number
+
+
+def _label(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[NDArray[np.unsignedinteger], int]:
+    # cc3d 4.1 runs out of provisional labels on a line of voxels with 26; on a line, 6 means the same.
+    is_line = sum(edge > 1 for edge in mask.shape) <= 1
     labels, number = cc3d.connected_components(
-        spaced, connectivity=labelling.connectivity, binary_image=True, return_N=True
+        mask, connectivity=6 if is_line else connectivity, binary_image=True, return_N=True
     )
-    return labels[::2], int(number)
+    return labels, int(number)
 
 
 def _measure(

@@ -29,12 +29,13 @@ Float = NDArray[np.floating[Any]]  # float32 all along, but for arc lengths, whi
 Hash = NDArray[np.uint32]
 
 _BLUR_PASSES = 2
+_FARTHEST_INNER_VOX = 12.0  # distances from the wall of a cell are linear estimates, good for short ones only
 _GRADIENT_RADIUS = 1
 _PRIMES_ZYX = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 _SHEET_FIELDS = (("lie", (60, 44, 44)), ("lie2", (60, 44, 44)), ("bulk", (34, 28, 28)), ("bulk2", (34, 28, 28)))
 _SPECK_CELL_VOX = 24
 _SPECK_REACH_VOX = 4
-_TOUCHING_VOX = 1.5
+_TOUCHING_VOX = 2.0
 # name, lattice pitch (Z, Y, X) and height in voxels of what bends the windings
 _WAVES = (("fold", (170, 110, 110), 15.0), ("wave", (90, 52, 52), 4.4), ("ripple", (40, 24, 24), 0.9))
 # atan(t) / (2 pi) on 0..1 in odd powers of t, after a minimax fit; at most 4e-7 turns off
@@ -81,7 +82,7 @@ class Phantom:
 
     shape: Index
     seed: int = 0
-    spacing_vox: float = 19.0
+    spacing_vox: float = 20.0
     thickness_vox: float = 10.0
     thickness_spread_vox: float = 1.6
     hollow_turns: float = 1.3
@@ -92,7 +93,7 @@ class Phantom:
     webbing: float = 0.25
     surface_vox: float = 3.0
     border_vox: int = 8
-    air_grey: float = 112.0
+    air_grey: float = 118.0
     papyrus_grey: float = 150.0
     fibre_grey: float = 52.0
     noise_grey: float = 5.0
@@ -243,12 +244,11 @@ def _sheet_noise(key: int, across: Float, along: Float, deep: Float) -> Float:
 
     def row(ka: int, kb: int) -> Float:
         base = corners[0][ka] + corners[1][kb]
-        near, far = (table[(base ^ corners[2][k]) * np.uint32(0x7FEB352D) >> 20] for k in (0, 1))
+        near, far = (np.take(table, (base ^ corners[2][k]) * np.uint32(0x7FEB352D) >> 20) for k in (0, 1))
         return near + c * (far - near)
 
     near, far = (row(k, 0) + b * (row(k, 1) - row(k, 0)) for k in (0, 1))
-    value: Float = near + a * (far - near)
-    return value
+    return near + a * (far - near)
 
 
 # ---------------------------------------------------------------- shapes of one variable
@@ -259,7 +259,11 @@ def _clip(values: Float) -> Float:
 
 
 def _smooth(t: Float) -> Float:
-    return t * t * (3 - 2 * t)
+    result = t * -2  # in place from here: these two functions take most of the time
+    result += 3
+    result *= t
+    result *= t
+    return result
 
 
 def _near(distance_vox: Float, width_vox: float) -> Float:
@@ -270,7 +274,13 @@ def _near(distance_vox: Float, width_vox: float) -> Float:
 
 def _wave(turns: Float) -> Float:
     """A cosine of whole period, made of cubic pieces."""
-    return 2 * _smooth(np.abs(2 * (turns - np.floor(turns)) - 1)) - 1
+    t = turns - np.floor(turns)
+    t *= 2
+    t -= 1
+    wave = _smooth(np.abs(t, out=t))
+    wave *= 2
+    wave -= 1
+    return wave
 
 
 def _angle_turns(y: Float, x: Float) -> Float:
@@ -329,7 +339,8 @@ def _sheet(phantom: Phantom, scroll: _Scroll, turn: Float, fields: list[Float]) 
     lie, lie2, bulk, bulk2 = fields
 
     def mixed(a: Float, b: Float, per_turn: float) -> Float:
-        return a * _wave(turn * per_turn) + b * _wave(turn * per_turn + 0.25)
+        phase = turn * per_turn
+        return a * _wave(phase) + b * _wave(phase + 0.25)
 
     split = phantom.delamination_vox * np.clip(mixed(bulk2, bulk, 0.29) - 0.8, 0, 2)
     thickness = phantom.thickness_vox + phantom.thickness_spread_vox * 1.4 * mixed(bulk, bulk2, 0.43) + split
@@ -337,6 +348,7 @@ def _sheet(phantom: Phantom, scroll: _Scroll, turn: Float, fields: list[Float]) 
     thickness = np.maximum(thickness, 4) * presence
     air = np.maximum(scroll.cell_vox - thickness, 0)
     inner = air * _smooth(_clip(0.5 + 0.42 * mixed(lie, lie2, 0.38)))
+    inner = inner / np.sqrt(1 + np.square(inner * (1 / _FARTHEST_INNER_VOX)))
     return _Sheet(inner, np.minimum(thickness, scroll.cell_vox), air - inner, split * presence, presence)
 
 
@@ -348,6 +360,7 @@ def _share_of_sheet(phantom: Phantom, box: Box, depth_vox: Float, sheet: _Sheet)
     rough = 0.5 * _noise(phantom, "rough", box, (8, 5, 5))
     share = np.minimum(_clip(depth_vox + 0.5 + rough), _clip(sheet.thickness_vox - depth_vox + 0.5 + rough))
     off_middle = np.abs(depth_vox - 0.5 * sheet.thickness_vox)
+    share *= sheet.presence
     share *= 1 - _clip(0.5 * sheet.split_vox - off_middle + 0.5) * _clip(sheet.split_vox)
     share *= 1 - 0.65 * _clip(_noise(phantom, "pores", box, (4, 3, 3)) * 1.6 - 2.6)
     seam = _clip(0.7 + 0.5 * _noise(phantom, "seam", box, 14))
@@ -375,15 +388,16 @@ def _papyrus(phantom: Phantom, box: Box, scroll: _Scroll, depth_vox: Float, shee
     grain = _noise(phantom, "grain", box, (3, 2, 2))
     patches = _noise(phantom, "patches", box, 22)
     faces = _near(depth_vox - 1, 2) + 0.8 * _near(sheet.thickness_vox - depth_vox - 1, 2)
-    grey: Float = phantom.papyrus_grey + phantom.fibre_grey * fibres + 12 * patches + 36 * faces
-    return grey + 9 * grain + 22 * np.maximum(grain - 1, 0)
+    grains = 9 * grain + 22 * np.clip(grain - 1, 0, 9)
+    grey: Float = phantom.papyrus_grey + phantom.fibre_grey * fibres + grains + 12 * patches + 36 * faces
+    return grey
 
 
 def _air(phantom: Phantom, box: Box, from_inside_vox: Float, to_outside_vox: Float, presence: Float) -> Float:
     """Grey values of air: darker beside a sheet (the fringe of phase contrast), so narrow gaps are dark."""
     fringe = _near(from_inside_vox, 4) + _near(to_outside_vox, 4)
     fringe *= 0.2 + 0.8 * presence
-    return phantom.air_grey - 38 * fringe + 4 * _noise(phantom, "haze", box, 5)
+    return phantom.air_grey - 44 * fringe + 4 * _noise(phantom, "haze", box, 5)
 
 
 def _specks(phantom: Phantom, box: Box) -> Float:

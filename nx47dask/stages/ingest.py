@@ -20,14 +20,19 @@ __all__ = ["ingest"]
 STAGE = "ingest"
 
 
-def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStatistics, dict[str, Any]]]:
-    """Make the image readable by blocks and measure it; returns its statistics, and all that is known of its greys."""
+def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStatistics, dict[str, Any], str]]:
+    """Make the image readable by blocks and measure it.
+
+    Returns its statistics, the same with a histogram of 256 bins as plain values, and a SHA-256 over the SHA-256 of
+    the voxels of each part (a slab of pages or a block), in order.
+    """
     batch = _slabs(job) if isinstance(job.image, ArrayStore) else _blocks(job)
     yield batch
     merge = Task(0, "statistics", merge_statistics, (job, batch.count))
     known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
     scan = ScanStatistics(known["minimum"], known["maximum"], known["mean"], known["std"])
-    return scan, {key: known[key] for key in ("minimum", "maximum", "mean", "std", "histogram", "sha256")}
+    greys = {key: known[key] for key in ("minimum", "maximum", "mean", "std", "histogram")}
+    return scan, greys, known["sha256"]
 
 
 def _slabs(job: VolumeJob) -> Batch:

@@ -161,7 +161,7 @@ def run(
 
 def process(job: VolumeJob, planned: RunPlan, foreground: int) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
     """One volume from end to end; returns what the manifest and the metrics say of it."""
-    scan, greys = yield from ingest(job)
+    scan, greys, voxels_sha256 = yield from ingest(job)
     yield from detect(job, planned.workflow.detector, scan)
     changes = yield from postprocess(job, planned.passes)
     metrics = yield from measure(job)
@@ -169,7 +169,13 @@ def process(job: VolumeJob, planned: RunPlan, foreground: int) -> Generator[Batc
     for leftover in ("work", "summaries"):
         shutil.rmtree(Path(job.store) / leftover, ignore_errors=True)
     steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
-    return {"scan": greys, "steps": steps, "mask": metrics, "sha256": sha256}
+    return {
+        "scan": greys,
+        "voxels_sha256": voxels_sha256,
+        "steps": steps,
+        "mask": metrics,
+        "sha256": sha256,
+    }
 
 
 def _execute(planned: RunPlan, pool: Pool, console: Console, foreground: int) -> None:
@@ -205,13 +211,13 @@ def _finish(planned: RunPlan, results: dict[str, Any], statistics: StageStatisti
         artefacts["submission.zip"] = write_submission(folder / "submission.zip", masks)
     for name in ("metrics/slices.csv", "metrics/volumes.json"):
         artefacts[name] = sha256_file(folder / name)
-    manifest = _manifest(planned, artefacts, statistics, wall_s)
+    manifest = _manifest(planned, results, artefacts, statistics, wall_s)
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_report(Run(folder), folder / "report.html")
 
 
 def _manifest(
-    planned: RunPlan, artefacts: dict[str, str], statistics: StageStatistics, wall_s: float
+    planned: RunPlan, results: dict[str, Any], artefacts: dict[str, str], statistics: StageStatistics, wall_s: float
 ) -> dict[str, Any]:
     inputs = {
         job.id: {
@@ -222,6 +228,7 @@ def _manifest(
             "dtype": job.volume.dtype,
             "voxel_um": job.volume.voxel_um,
             "fingerprint": job.volume.fingerprint,
+            "voxels_sha256_by_block": results[job.id]["voxels_sha256"],
             "box": str(job.box),
             "work": str(job.work),
             "block_vox": job.block,

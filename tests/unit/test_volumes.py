@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_one_directory_stack_is_memory_mapped(tmp_path):
     with tifffile.TiffFile(path) as tif:
         assert len(tif.pages) == 1
     assert_reads(only(path), data)
+
+
+def test_threads_share_a_volume(tmp_path):
+    data = noise((40, 64, 64))
+    volume = only(write_pages(tmp_path / "a.tif", data, compression="lzw"))
+    boxes = [Box((z, 0, 0), (z + 2, 64, 64)) for z in range(38)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        for box, read in zip(boxes, pool.map(volume.read, boxes), strict=True):
+            np.testing.assert_array_equal(read, data[box.slices])
 
 
 def test_one_slice_volume_declared_as_3d(tmp_path):
