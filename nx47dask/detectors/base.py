@@ -76,4 +76,5 @@ class Detector(Protocol):
 
 def quantise(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Store a probability in [0, 1] as uint8: ``round(255 p)``, halves to even; the recorded scale is 1/255."""
-    return np.rint(probability * np.float32(255)).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(probability * np.float32(255)).astype(np.uint8)
+    return levels

@@ -123,9 +123,7 @@ class ResidualBand:
         """
         result = np.empty((n, 2), np.float32)
         sigma_vox = _sigma_vox(self, scan)
-        slices = kernel.projected_slices(
-            image_slab, first_z_within_slab, n, scan.minimum, scan.scale, sigma_vox
-        )
+        slices = kernel.projected_slices(image_slab, first_z_within_slab, n, scan.minimum, scan.scale, sigma_vox)
         for row, proj in zip(result, slices, strict=True):
             p_hi, p_lo = kernel.slice_percentiles(
                 proj, self.p_hi_base, self.p_hi_gain, self.p_hi_max, self.lo_gap, self.lo_min

@@ -136,12 +136,10 @@ def label(mask: NDArray[np.bool_], labelling: Labelling) -> tuple[NDArray[np.uns
 
 
 def _label(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[NDArray[np.unsignedinteger], int]:
-    # cc3d 4.1 runs out of provisional labels on a line of voxels with 26; on a line, 6 means the same.
-    is_line = sum(edge > 1 for edge in mask.shape) <= 1
-    labels, number = cc3d.connected_components(
-        mask, connectivity=6 if is_line else connectivity, binary_image=True, return_N=True
-    )
-    return labels, int(number)
+    # cc3d 4.1 runs out of provisional labels when isolated voxels fill a block of odd edges; even ones are safe.
+    even = np.pad(mask, [(0, edge % 2) for edge in mask.shape]) if any(edge % 2 for edge in mask.shape) else mask
+    labels, number = cc3d.connected_components(even, connectivity=connectivity, binary_image=True, return_N=True)
+    return labels[tuple(map(slice, mask.shape))], int(number)
 
 
 def _measure(

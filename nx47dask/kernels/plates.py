@@ -2,8 +2,9 @@
 
 Results are exact under cropping, bit for bit, on one device and software version. So there is no convolution call and
 no transcendental function (their vectorised bodies and scalar tails differ in the last bit, as do fused
-multiply-adds): only shifts and element-wise +, -, *, /, sqrt, min, max, round, which IEEE 754 rounds correctly, in one fixed order, and
-sums of whole numbers, which do not depend on order. A block's edge counts as an edge of the volume and is replicated.
+multiply-adds): only shifts and element-wise +, -, *, /, sqrt, min, max and round, which IEEE 754 rounds correctly, in
+one fixed order, and sums of whole numbers, which do not depend on order. A block's edge counts as an edge of the
+volume and is replicated.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import torch
 
     Tensor = torch.Tensor
 
-__all__ = ["box_sum", "plate_probability", "ridge", "smooth"]
+__all__ = ["SIDE_DILATION", "box_sum", "plate_probability", "ridge", "smooth"]
 
+SIDE_DILATION = 2  # of the last smoothing, from which the side rule takes its gradient
 _CACHED_VOXELS = 1 << 16  # of a slab whose dozen temporaries stay in a CPU's cache
+_LARGEST_RIM = 128  # strength times drop, in units of their contrasts, where whole numbers saturate
 _TINY = 1e-12
 
 
 def smooth(volume: Tensor, dilation: int) -> Tensor:
-    """Binomial smoothing [1, 4, 6, 4, 1] / 16 along each axis, with holes; variance ``dilation²``, radius ``2 dilation``.
+    """Binomial smoothing [1, 4, 6, 4, 1] / 16 along each axis, with holes between the taps.
+
+    Its variance is ``dilation²`` and its radius ``2 dilation``.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ def plate_probability(
         for slab in _slabs(volume):
             torch.maximum(strength[slab], ridge(padded[_with_context(slab)]), out=strength[slab])
     if side_radius_vox:
-        _keep_inner_face(strength, smooth(volume, 2), contrast, side_radius_vox, side_contrast)
+        _keep_inner_face(strength, smooth(volume, SIDE_DILATION), contrast, side_radius_vox, side_contrast)
     for slab in _slabs(strength):
         part = strength[slab]
         part.div_(part + contrast)
@@ -133,7 +136,7 @@ def _keep_inner_face(
     padded = _padded(volume)
     fields = [torch.empty(volume.shape, dtype=torch.int32, device=volume.device) for _ in range(3)]
     for slab in _slabs(volume):
-        weight = strength[slab].mul(largest / (4 * contrast * side_contrast))
+        weight = strength[slab].mul(largest / (_LARGEST_RIM * contrast * side_contrast))
         for field, fall in zip(fields, _fall(padded[_with_context(slab)]), strict=True):
             field[slab] = fall.mul_(weight).round_().clamp_(-largest, largest)
     sums = [box_sum(field, side_radius_vox) for field in fields]
@@ -181,7 +184,9 @@ def _negated_hessian(p: Tensor) -> tuple[Tensor, ...]:
     return (*diagonal, *mixed)
 
 
-def _eigenvalues(zz: Tensor, yy: Tensor, xx: Tensor, zy: Tensor, zx: Tensor, yx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _eigenvalues(
+    zz: Tensor, yy: Tensor, xx: Tensor, zy: Tensor, zx: Tensor, yx: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Eigenvalues of symmetric 3 x 3 matrices, largest first.
 
     After shift and scaling they are the roots of ``y³ - 3 y = 2 r`` with r in [-1, 1]. For the largest,
@@ -195,7 +200,7 @@ def _eigenvalues(zz: Tensor, yy: Tensor, xx: Tensor, zy: Tensor, zx: Tensor, yx:
     det.sub_(zy.mul(c).sub_(yx.mul(zx)).mul_(zy)).add_(zy.mul_(yx).sub_(b.mul(zx)).mul_(zx))
     excess = det.div_(size).div_(size).div_(size).mul_(0.5).clamp_(-1, 1).add_(1).mul_(2)
     x = excess.mul(1 / 3).sqrt_()
-    for _ in range(3):
+    for _ in range(4):
         x = excess.div(x.add_(3)).sqrt_()
     y = x.add_(1)
     half_gap = y.square().mul_(-3).add_(12).clamp_(min=0).sqrt_().mul_(0.5).mul_(size)

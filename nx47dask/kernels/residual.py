@@ -60,7 +60,7 @@ def residual(volume: NDArray[np.float32], sigma_vox: float) -> NDArray[np.float3
     sigma_vox : float
         Standard deviation of the Gaussian in voxels. The radius is `gaussian_radius_vox` on each axis.
     """
-    smooth = ndimage.gaussian_filter(volume, sigma_vox, mode="reflect", truncate=TRUNCATE)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(volume, sigma_vox, mode="reflect", truncate=TRUNCATE)
     return np.subtract(volume, smooth, out=smooth)
 
 
@@ -149,7 +149,8 @@ def band_mask(proj: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDA
 
 
 def _mean_slices(slices: NDArray[np.float32]) -> NDArray[np.float32]:
-    return slices.mean(axis=0, dtype=np.float32)
+    mean: NDArray[np.float32] = slices.mean(axis=0, dtype=np.float32)
+    return mean
 
 
 def _residual_slices(

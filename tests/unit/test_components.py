@@ -99,3 +99,13 @@ def test_shared_labels_take_few_bytes():
     found = find_components(state, Labelling(26), ("voxels",), ((False, True),) * 3)
     assert found.faces[0, 1].dtype == np.uint8
     assert found.shared.tolist() == [1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9), (1, 7, 7), (3, 3, 3), (9, 9, 9), (8, 9, 33)])
+@pytest.mark.parametrize("connectivity", [6, 18, 26])
+def test_isolated_voxels_everywhere_are_labelled(shape, connectivity):
+    """As many components as fit, which cc3d alone cannot label in odd shapes."""
+    state = np.zeros(shape, dtype=np.uint8)
+    state[::2, ::2, ::2] = 1
+    found = find_components(state, Labelling(connectivity), ("voxels",), ((False, False),) * 3)
+    assert len(found.attributes["voxels"]) == state.sum()
