@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -188,12 +189,13 @@ def main(arguments: list[str] | None = None) -> None:
         app(args=arguments, standalone_mode=True)
     except Nx47Error as error:
         if _Settings.debug:
-            raise
+            traceback.print_exception(error)
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; go on with --resume", err=True)
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's, for a KeyboardInterrupt
+            typer.echo("interrupted; go on with --resume", err=True)
+        raise
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from nx47dask.errors import ClusterError, InputError, RunStoppedError
 __all__ = ["ClusterSpec", "DaskPool", "open_client", "read_cluster"]
 
 TASKS_PER_WORKER = 4
+SECONDS_BETWEEN_COUNTS = 2.0
 
 # One thread a task, and an allocator that keeps large blocks: returning them to the system after every task costs
 # page faults worth 2-4 times the run time of numpy and torch kernels.
@@ -119,16 +121,31 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
                 yield client
             return
         with (
+            _quiet(),
             LocalCluster(
                 n_workers=spec.workers or os.cpu_count() or 1,
                 threads_per_worker=1,
                 memory_limit=spec.memory_limit,
                 dashboard_address=_dashboard_address(),
                 silence_logs=logging.CRITICAL,
+                preload="nx47dask.engine.worker",
             ) as cluster,
             Client(cluster) as client,
         ):
             yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's dozens of lines about every start and end of a cluster out of the log, unless it is to be told all."""
+    dask_log = logging.getLogger("distributed")
+    before = dask_log.level
+    if not logging.getLogger("nx47dask").isEnabledFor(logging.INFO):
+        dask_log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        dask_log.setLevel(before)
 
 
 def _connect(spec: ClusterSpec) -> Client:
@@ -166,11 +183,16 @@ class DaskPool:
         self._completed = as_completed(with_results=True, raise_errors=False)
         self._tickets: dict[Any, int] = {}
         self._run = uuid.uuid4().hex[:8]
+        self._threads = 0
+        self._counted = float("-inf")
 
     @property
     def window(self) -> int:
-        threads = sum(w["nthreads"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values())
-        return TASKS_PER_WORKER * max(threads, 1)
+        # Asking the scheduler takes a round trip; workers come and go more slowly than tasks.
+        if time.monotonic() > self._counted + SECONDS_BETWEEN_COUNTS:
+            self._threads = sum(self._client.nthreads().values())
+            self._counted = time.monotonic()
+        return TASKS_PER_WORKER * max(self._threads, 1)
 
     def submit(self, ticket: int, task: Task, place: str) -> None:
         future = self._client.submit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console
@@ -19,7 +20,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 def progress_for(console: Console, volumes: int) -> RichProgress | PlainProgress:
     """Live lines on a terminal, plain ones elsewhere."""
-    return RichProgress(console, volumes) if console.is_terminal else PlainProgress(console.print, volumes)
+    return RichProgress(console, volumes) if console.is_terminal else PlainProgress(partial(_print, console), volumes)
+
+
+def _print(console: Console, line: str, style: str | None = None) -> None:
+    """A line as it is: boxes and paths are no markup, and a log's lines are not cut."""
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def human_rate(voxels_per_s: float) -> str:
@@ -79,7 +85,7 @@ class RichProgress:
         """Nothing to show: the line is full."""
 
     def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
-        self._progress.console.print(f"[red]failed[/red] {message}" if final else f"[yellow]again[/yellow] {message}")
+        _print(self._progress.console, f"{'failed' if final else 'again'}: {message}", "red" if final else "yellow")
 
 
 class PlainProgress:

@@ -182,7 +182,8 @@ class _Window:
 
     def _fill(self) -> None:
         """Submit tasks, those of the first volumes first, until the window is full or nothing is ready."""
-        while len(self.tickets) < self.pool.window:
+        window = self.pool.window  # a cluster is asked for it
+        while len(self.tickets) < window:
             volume = next((v for v in list(self.volumes) if self._take(v)), None)
             if volume is None:
                 if not self.queued:
@@ -232,7 +233,7 @@ class _Window:
         final = isinstance(error, Nx47Error) or attempt == TRIES
         for observer in self.observers:
             observer.task_failed(volume.name, volume.batch.stage, task.number, str(error), final)
-        if not final:
+        if not final and volume.error is None:
             logger.warning("%s; trying again (%d of %d)", error, attempt + 1, TRIES)
             self._submit(volume, task, attempt + 1)
             return
@@ -241,7 +242,9 @@ class _Window:
         volume.running -= 1
         if volume.error is None:
             place = f"{volume.name}, {volume.batch.stage}, {task.place}"
-            volume.error = error if isinstance(error, Nx47Error) else BlockError(f"{place}: {type(error).__name__}: {error}")
+            volume.error = (
+                error if isinstance(error, Nx47Error) else BlockError(f"{place}: {type(error).__name__}: {error}")
+            )
             volume.error.__cause__ = error if volume.error is not error else error.__cause__
             self._retire(volume)
 

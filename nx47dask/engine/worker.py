@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -11,12 +12,17 @@ from typing import Any
 
 from nx47dask.errors import BlockError, Nx47Error
 
-__all__ = ["peak_rss_bytes", "run_task"]
+__all__ = ["dask_setup", "peak_rss_bytes", "run_task"]
 
 
 def peak_rss_bytes() -> int:
     """Largest resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by Dask in every process of a local cluster: Ctrl-C is for the client, which then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_task(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AttributeName", "BlockComponents", "Connectivity", "Face", "Labelling", "find_components"]
+__all__ = ["AttributeName", "BlockComponents", "Connectivity", "Face", "Labelling", "find_components", "label"]
 
 Connectivity = Literal[6, 18, 26]
 AttributeName = Literal["voxels", "strong", "border", "slice"]

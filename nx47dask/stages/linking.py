@@ -48,11 +48,11 @@ class Gathered:
     attributes: dict[str, NDArray[np.generic]]
 
 
-def save_components(found: BlockComponents, path: Path) -> None:
-    """Write the shared components of a block: their faces and attributes."""
+def save_components(found: BlockComponents, path: Path, **more: NDArray[np.generic]) -> None:
+    """Write the shared components of a block, their faces and attributes, and more that only the block itself needs."""
     faces = {f"face.{axis}.{side}": plane for (axis, side), plane in found.faces.items()}
     attributes = {f"attribute.{name}": values for name, values in found.shared_attributes().items()}
-    write_summary(path, {**faces, **attributes, "count": np.array(len(found.shared))})
+    write_summary(path, {**faces, **attributes, **more, "count": np.array(len(found.shared))})
 
 
 def link_batch(job: VolumeJob, grid: BlockGrid, stage: str, labelling: Labelling) -> Batch:

@@ -44,12 +44,20 @@ class RunPlan:
         Post-processing, compiled.
     jobs : tuple of VolumeJob
         One per volume.
+    foreground : int
+        Value of the surface in the masks.
     """
 
     out: Path
     workflow: Workflow
     passes: tuple[Pass, ...]
     jobs: tuple[VolumeJob, ...]
+    foreground: int = 255
+
+    @property
+    def record(self) -> Path:
+        """File of the run folder that holds the identity of its plan."""
+        return self.out / "ledger" / "plan.json"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -63,7 +71,12 @@ class RunPlan:
             }
             for job in self.jobs
         }
-        return {"version": __version__, "workflow": self.workflow.resolved, "inputs": inputs}
+        return {
+            "version": __version__,
+            "workflow": self.workflow.resolved,
+            "inputs": inputs,
+            "foreground": self.foreground,
+        }
 
     @property
     def digest(self) -> str:
@@ -95,7 +108,9 @@ class RunPlan:
     def lines(self) -> list[str]:
         """The plan in words."""
         shown = [f"workflow   {self.workflow.name}", f"detect     {', '.join(_names(self.workflow))}"]
-        shown += [f"pass {one.number + 1}     {describe(one)} (radius {_radius(one.radius_zyx)})" for one in self.passes]
+        shown += [
+            f"pass {one.number + 1}     {describe(one)} (radius {_radius(one.radius_zyx)})" for one in self.passes
+        ]
         for job in self.jobs:
             shape = "x".join(map(str, job.work.shape))
             shown.append(
@@ -119,17 +134,14 @@ class RunPlan:
         PlanMismatchError
             The folder holds the work of another plan; the message names what differs.
         InputError
-            The folder holds a run and ``resume`` is not set, or there is nothing to resume.
+            The folder holds a run and ``resume`` is not set, or what an interrupted ``overwrite`` left of one.
         """
-        path = self.out / "ledger" / "plan.json"
-        if not path.exists():
-            if resume:
-                raise InputError(f"{self.out}: nothing to resume here; run without --resume")
+        if not self.record.exists():
             if any(child.name != "run.lock" for child in self.out.iterdir()):
-                raise InputError(f"{self.out}: the folder is not empty and no run folder; choose another --out")
-            write_text(path, json.dumps(self.identity, indent=1) + "\n")
+                raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
+            write_text(self.record, json.dumps(self.identity, indent=1) + "\n")
             return
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(self.record.read_text(encoding="utf-8"))
         differences = list(_differences(before, json.loads(json.dumps(self.identity))))
         if differences:
             shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
@@ -158,7 +170,13 @@ class RunPlan:
 
 
 def make_plan(
-    volumes: Sequence[Volume], out: Path, workflow: Workflow, *, block: int | None = None, bbox: str | None = None
+    volumes: Sequence[Volume],
+    out: Path,
+    workflow: Workflow,
+    *,
+    block: int | None = None,
+    bbox: str | None = None,
+    foreground: int = 255,
 ) -> RunPlan:
     """Cut the volumes into blocks.
 
@@ -172,12 +190,16 @@ def make_plan(
         Edge of a work block in voxels; by default 160 for volumes up to 384³, 256 up to 1536³, else 512.
     bbox : str, optional
         Part to write out, ``z0:z1,y0:y1,x0:x1`` in the volume's voxels; what lies around it is read for context.
+    foreground : int
+        Value of the surface in the masks, 255 or 1.
 
     Raises
     ------
     InputError
-        The block size cannot be stored, or the box lies outside a volume.
+        The block size cannot be stored, the box lies outside a volume, or the foreground is another value.
     """
+    if foreground not in (1, 255):
+        raise InputError(f"--foreground {foreground}: the surface is 255, or 1")
     passes = compile_passes(workflow.steps)
     reach = add_radii(*(one.radius_zyx for one in passes))
     jobs = []
@@ -188,7 +210,7 @@ def make_plan(
         storage_chunk(edge)
         store = str(out.absolute() / "store" / f"{volume.id}.zarr")
         jobs.append(VolumeJob(volume, store, box.expand(reach).clip(whole), box, edge))
-    return RunPlan(out, workflow, passes, tuple(jobs))
+    return RunPlan(out, workflow, passes, tuple(jobs), foreground)
 
 
 def default_block(shape: Index) -> int:
@@ -211,5 +233,7 @@ def _differences(before: Any, now: Any, where: str = "") -> list[str]:
         keys = sorted(before.keys() | now.keys())
         return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{where}.{k}" if where else k)]
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return [d for i, (a, b) in enumerate(zip(before, now, strict=True)) for d in _differences(a, b, f"{where}[{i}]")]
+        return [
+            d for i, (a, b) in enumerate(zip(before, now, strict=True)) for d in _differences(a, b, f"{where}[{i}]")
+        ]
     return [] if before == now else [f"{where} was {json.dumps(before)}, is {json.dumps(now)}"]

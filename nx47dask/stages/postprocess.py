@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Block, Box
 from nx47dask.io import read_summary, write_summary
-from nx47dask.kernels.components import BlockComponents, find_components
+from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
 from nx47dask.stages.job import VolumeJob, describe_block
@@ -144,30 +144,29 @@ def _resolve(
     state: NDArray[np.uint8],
     changes: Changes,
 ) -> NDArray[np.uint8]:
-    """Apply the verdict on components: the block's own on its complete ones, the common one on those it shares."""
-    found = _find(job, scan, block, state)
-    verdict = scan.decide(found.attributes)
-    verdict[found.shared - 1] = _read_verdict(job, stage, block.number)
-    changed = np.concatenate([[False], verdict != 0])[found.labels]
-    voxels = np.bincount(verdict, weights=found.attributes["voxels"].astype(np.float64), minlength=len(scan.rules) + 1)
-    for position, (name, _) in enumerate(scan.rules):
-        count = int(voxels[position + 1])
+    """Apply the verdict on components: what the scan decided of complete ones, what all blocks decided of the rest."""
+    summary = read_summary(job.summary(stage, block.number))
+    verdict = summary["verdict"]
+    verdict[summary["shared"] - 1] = _read_verdict(job, stage, block.number)
+    foreground = state != 0
+    labels, _ = label(~foreground if scan.labelling.background else foreground, scan.labelling)
+    changed_by = np.concatenate([[0], verdict]).astype(np.uint8)[labels]
+    for number, (name, _) in enumerate(scan.rules, start=1):
+        count = int(np.count_nonzero(changed_by == number))
         changes[name] = [count, 0] if scan.labelling.background else [0, count]
     if scan.labelling.background:
-        return ((state != 0) | changed).view(np.uint8)
-    return ((state != 0) & ~changed).view(np.uint8)
+        return (foreground | (changed_by != 0)).view(np.uint8)
+    return (foreground & (changed_by == 0)).view(np.uint8)
 
 
 def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> None:
     path = job.summary(stage_name(one.number), block.number)
     if isinstance(one.scan, ComponentScan):
-        save_components(_find(job, one.scan, block, data), path)
+        scan = one.scan
+        found = find_components(data, scan.labelling, scan.attributes, job.grid.inner_faces(block))
+        save_components(found, path, verdict=scan.decide(found.attributes), shared=found.shared)
     elif isinstance(one.scan, QuantileScan):
         write_summary(path, {"histograms": slice_histograms(data)})
-
-
-def _find(job: VolumeJob, scan: ComponentScan, block: Block, state: NDArray[np.uint8]) -> BlockComponents:
-    return find_components(state, scan.labelling, scan.attributes, job.grid.inner_faces(block))
 
 
 def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:

@@ -38,17 +38,22 @@ from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
 __all__ = ["plan", "run"]
 
 OWNED = (
+    "ledger/plan.json",
     "masks",
     "store",
-    "ledger",
     "metrics",
     "submission.zip",
     "manifest.json",
     "report.html",
     "dask-report.html",
     "events.jsonl",
+    "ledger",
 )
-"""What a run folder holds, and ``overwrite`` deletes."""
+"""What a run folder holds, in the order in which ``overwrite`` deletes it.
+
+The plan goes first and the ledger last: what is left of an interrupted deletion cannot be resumed, and is known as a
+run folder.
+"""
 
 RECORDED_PACKAGES = (
     "connected-components-3d",
@@ -73,11 +78,14 @@ def plan(
     block: int | None = None,
     bbox: str | None = None,
     level: int = 0,
+    foreground: int = 255,
 ) -> RunPlan:
     """What :func:`run` would do with these arguments; nothing is written."""
     volumes = discover(inputs, level=level)
     _refuse_nesting(inputs, Path(out))
-    return make_plan(volumes, Path(out), load_workflow(workflow, overrides), block=block, bbox=bbox)
+    return make_plan(
+        volumes, Path(out), load_workflow(workflow, overrides), block=block, bbox=bbox, foreground=foreground
+    )
 
 
 def run(
@@ -144,28 +152,36 @@ def run(
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
-    planned = plan(inputs, out, workflow=workflow, overrides=overrides, block=block, bbox=bbox, level=level)
+    planned = plan(
+        inputs,
+        out,
+        workflow=workflow,
+        overrides=overrides,
+        block=block,
+        bbox=bbox,
+        level=level,
+        foreground=foreground,
+    )
     console = console or Console(stderr=True)
     folder = planned.out
-    with _folder_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    _prepare_folder(planned, resume)
     with _folder_errors(folder), lock_run(folder):
         if overwrite:
             _clear(folder)
         planned.claim(resume)
         with contextlib.ExitStack() as stack:
             pool = _open_pool(stack, planned, console, None if serial else (cluster, workers))
-            _execute(planned, pool, console, foreground)
+            _execute(planned, pool, console)
     return Run(folder)
 
 
-def process(job: VolumeJob, planned: RunPlan, foreground: int) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+def process(job: VolumeJob, planned: RunPlan) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
     """One volume from end to end; returns what the manifest and the metrics say of it."""
     scan, greys, voxels_sha256 = yield from ingest(job)
     yield from detect(job, planned.workflow.detector, scan)
     changes = yield from postprocess(job, planned.passes)
     metrics = yield from measure(job)
-    sha256 = yield from export(job, _mask_path(planned.out, job), foreground)
+    sha256 = yield from export(job, _mask_path(planned.out, job), planned.foreground)
     for leftover in ("work", "summaries"):
         shutil.rmtree(Path(job.store) / leftover, ignore_errors=True)
     steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
@@ -178,7 +194,7 @@ def process(job: VolumeJob, planned: RunPlan, foreground: int) -> Generator[Batc
     }
 
 
-def _execute(planned: RunPlan, pool: Pool, console: Console, foreground: int) -> None:
+def _execute(planned: RunPlan, pool: Pool, console: Console) -> None:
     start = time.perf_counter()
     folder = planned.out
     events = EventFile(folder / "events.jsonl")
@@ -187,7 +203,7 @@ def _execute(planned: RunPlan, pool: Pool, console: Console, foreground: int) ->
     events.write("run-started", plan=planned.digest, version=__version__)
     try:
         with progress_for(console, len(planned.jobs)) as progress:
-            pipelines = {job.id: process(job, planned, foreground) for job in planned.jobs}
+            pipelines = {job.id: process(job, planned) for job in planned.jobs}
             results, errors = execute(pipelines, pool, ledger, (events, statistics, progress))
         if not errors:
             _finish(planned, results, statistics, time.perf_counter() - start)
@@ -282,7 +298,10 @@ def _raise(errors: dict[str, Nx47Error], volumes: int, folder: Path) -> None:
     if not errors:
         return
     if len(errors) == 1:
-        raise next(iter(errors.values()))
+        (error,) = errors.values()
+        if error.exit_code != RunStoppedError.exit_code:
+            raise error
+        raise type(error)(f"{error}; mend the cause, then go on with --resume") from error
     shown = "\n  ".join(str(error) for error in errors.values())
     raise RunStoppedError(
         f"{folder}: {len(errors)} of {volumes} volumes stopped; mend the cause and use --resume:\n  {shown}"
@@ -293,9 +312,23 @@ def _mask_path(folder: Path, job: VolumeJob) -> Path:
     return folder.absolute() / "masks" / f"{job.id}.tif"
 
 
+def _prepare_folder(planned: RunPlan, resume: bool) -> None:
+    """Make the run folder; refuse one that is not ours before anything is put into it or deleted."""
+    folder = planned.out
+    if resume and not planned.record.is_file():
+        raise InputError(f"{folder}: nothing to resume here; run without --resume")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(child.name for child in folder.iterdir() if child.name != "run.lock")
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made ({error.strerror}); choose another folder") from error
+    if others and "ledger" not in others:
+        raise InputError(
+            f"{folder}: no run folder, and not empty (it has {', '.join(others[:5])}); choose another --out"
+        )
+
+
 def _clear(folder: Path) -> None:
-    if not (folder / "ledger").is_dir() and any(child.name != "run.lock" for child in folder.iterdir()):
-        raise InputError(f"{folder}: not a run folder, so --overwrite leaves it alone; choose another --out")
     for name in OWNED:
         path = folder / name
         if path.is_dir():
@@ -319,6 +352,6 @@ def _folder_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, Nx47Error):
+        if isinstance(error, Nx47Error | ConnectionError | TimeoutError) or error.errno is None:
             raise
         raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -99,7 +99,6 @@ class ComponentStep(Step):
     """
 
     background: ClassVar[bool] = False
-    attributes: ClassVar[tuple[AttributeName, ...]] = ()
 
     connectivity: Connectivity = 26
     per_slice: bool = False
@@ -107,6 +106,11 @@ class ComponentStep(Step):
     def labelling(self) -> Labelling:
         """Which components the step looks at."""
         return Labelling(self.connectivity, self.background, self.per_slice)
+
+    @property
+    @abstractmethod
+    def attributes(self) -> tuple[AttributeName, ...]:
+        """What the step needs to know of a component."""
 
     @abstractmethod
     def changes(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:

@@ -26,9 +26,11 @@ class SmallObjects(ComponentStep):
         See :class:`~nx47dask.steps.base.ComponentStep`.
     """
 
-    attributes: ClassVar[tuple[AttributeName, ...]] = ("voxels",)
-
     min_vox: Annotated[int, Field(ge=1)] = 100
+
+    @property
+    def attributes(self) -> tuple[AttributeName, ...]:
+        return ("voxels",)
 
     def changes(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
         return attributes["voxels"].astype(np.int64) < self.min_vox
@@ -51,10 +53,13 @@ class FillHoles(ComponentStep):
     """
 
     background: ClassVar[bool] = True
-    attributes: ClassVar[tuple[AttributeName, ...]] = ("border", "voxels")
 
     connectivity: Connectivity = 6
     max_vox: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def attributes(self) -> tuple[AttributeName, ...]:
+        return ("border",) if self.max_vox is None else ("border", "voxels")
 
     def changes(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
         inside = ~attributes["border"].astype(bool)

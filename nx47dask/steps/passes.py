@@ -40,13 +40,12 @@ class ComponentScan:
 
     @property
     def attributes(self) -> tuple[AttributeName, ...]:
-        """What the rules need to know of a component; ``voxels`` always, to count what changed."""
-        names = {name for _, rule in self.rules for name in rule.attributes} | {"voxels"}
-        return tuple(sorted(names))
+        """What the rules need to know of a component."""
+        return tuple(sorted({name for _, rule in self.rules for name in rule.attributes}))
 
     def decide(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.uint8]:
         """The verdict on components: 0 leaves them, k lets rule k (from 1) change them; the first rule counts."""
-        verdict = np.zeros(len(attributes["voxels"]), dtype=np.uint8)
+        verdict = np.zeros(len(attributes[self.attributes[0]]), dtype=np.uint8)
         for number, (_, rule) in enumerate(self.rules, start=1):
             verdict[(verdict == 0) & rule.changes(attributes)] = number
         return verdict

@@ -41,7 +41,9 @@ class Threshold(Step):
 class KeepStrong(ComponentStep):
     """Keep components that hold a voxel above the high threshold."""
 
-    attributes: ClassVar[tuple[AttributeName, ...]] = ("strong",)
+    @property
+    def attributes(self) -> tuple[AttributeName, ...]:
+        return ("strong",)
 
     def changes(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
         return ~attributes["strong"].astype(bool)

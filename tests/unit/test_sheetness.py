@@ -130,7 +130,7 @@ def test_cropping_is_exact_on_a_gpu():
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 30), (40, 2, 3)])
 def test_thin_and_constant_volumes(shape):
     image = np.full(shape, 9, np.uint8)
-    assert not Sheetness().probability(image, ScanStatistics(9, 9, 9.0, 0.0)).any()
+    assert not Sheetness(side_radius_vox=8).probability(image, ScanStatistics(9, 9, 9.0, 0.0)).any()
 
 
 @pytest.mark.parametrize("bad", [{"scales": []}, {"scales": [9]}, {"contrast": 0}, {"side": 3}, {"device": "tpu"}])

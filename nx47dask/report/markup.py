@@ -1,0 +1,96 @@
+"""Pieces of HTML that escape what they are given, and numbers in words."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Html", "duration", "joined", "mebibytes", "number", "percent", "plural", "table", "text"]
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> Html:
+    """Any value as HTML."""
+    return value if isinstance(value, Html) else Html(escape(str(value), quote=True))
+
+
+def joined(parts: Iterable[str]) -> Html:
+    """Parts that are HTML already, one after the other."""
+    return Html("\n".join(parts))
+
+
+def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]], columns: str) -> Html:
+    """A table whose first column names its rows.
+
+    Parameters
+    ----------
+    caption : str
+    head : sequence
+        Titles of the columns.
+    rows : iterable of sequence
+        Cells; everything that is not :class:`Html` is escaped.
+    columns : str
+        One letter per column: ``t`` text, ``h`` hash, ``n`` number.
+    """
+    kinds = ["hash text" if c == "h" else "text" if c == "t" else "" for c in columns]
+    titles = "".join(
+        f'<th scope="col"{_class(kind.replace("hash ", ""))}>{text(title)}</th>'
+        for kind, title in zip(kinds, head, strict=True)
+    )
+    lines = (
+        f'<tr><th scope="row"{_class(kinds[0])}>{text(row[0])}</th>'
+        + "".join(f"<td{_class(kind)}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], row[1:], strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    label = escape(caption, quote=True)
+    return Html(
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table><caption>{label}</caption>\n'
+        f"<thead><tr>{titles}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+    )
+
+
+def number(value: float) -> str:
+    """12345 as ``12,345``; a fraction with two digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def percent(share: float) -> str:
+    """0.1187 as ``11.9 %``; a small share with more digits, so that it does not look like none."""
+    if share == 0:
+        return "0 %"
+    return f"{100 * share:.1f} %" if share >= 0.001 else f"{100 * share:.2g} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 volume``, ``1,200 volumes``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``34 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def mebibytes(size_bytes: float) -> str:
+    """Bytes as MiB."""
+    return f"{size_bytes / 2**20:,.0f} MiB"
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Sets everything up and runs the main job on a sample: bash workflows/quickstart.sh [VOLUME]
+# VOLUME: a TIFF, a folder of TIFFs or a Zarr; without it, a synthetic scroll is made. Results: runs/quickstart/.
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+volume="${1:-}"
+if [ -z "$volume" ]; then
+  sample="$project/runs/sample"
+  [ -f "$sample/train.csv" ] || nx47dask phantom --out "$sample" --shape 192,256,256 --seed 2
+  volume="$sample/train_images"
+fi
+out="${NX47DASK_OUT:-$project/runs/quickstart}"
+nx47dask run "$volume" --out "$out" --overwrite
+echo
+echo "masks:  $out/masks"
+echo "report: $out/report.html"
