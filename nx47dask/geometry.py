@@ -130,7 +130,7 @@ class BlockGrid:
 
     def __iter__(self) -> Iterator[Block]:
         """All blocks in Morton order, so that blocks close in time are close in space."""
-        indices = itertools.product(*map(range, self.counts))
+        indices = map(_triple, map(iter, itertools.product(*map(range, self.counts))))
         return (self.block(index) for index in sorted(indices, key=_morton))
 
     def neighbour(self, block: Block, offset: Index) -> Block | None:
@@ -200,6 +200,6 @@ def _morton(index: Index) -> int:
     return code
 
 
-def _triple(values: Iterator[int] | map[int]) -> Index:
+def _triple(values: Iterator[int]) -> Index:
     z, y, x = values
     return z, y, x

@@ -41,7 +41,8 @@ class RunVolume:
             if source["kind"] == "zarr"
             else self._array(self._store / "image" / "0")
         )
-        return whole[(..., *self._box.slices)]
+        cropped: da.Array = whole[(..., *self._box.slices)]
+        return cropped
 
     @property
     def probability(self) -> da.Array:
@@ -69,14 +70,16 @@ class RunVolume:
     def _result(self, name: str) -> da.Array:
         source = self.run.manifest["inputs"][self.id]
         origin = parse_bbox(source["work"], tuple(source["shape"])).start
-        return self._array(self._store / name / "0")[self._box.relative_to(origin).slices]
+        cropped: da.Array = self._array(self._store / name / "0")[self._box.relative_to(origin).slices]
+        return cropped
 
     def _array(self, path: Path) -> da.Array:
         import dask.array as da
 
         if not path.is_dir():
             raise InputError(f"{path}: not there; the store of volume {self.id} was moved or deleted")
-        return da.from_zarr(str(path))
+        array: da.Array = da.from_zarr(str(path))
+        return array
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from nx47dask.detectors import DETECTORS, Detector, Fusion, ResidualBand
 from nx47dask.errors import WorkflowError
-from nx47dask.steps.passes import NamedStep, compile_passes
 from nx47dask.steps import STEPS
+from nx47dask.steps.passes import NamedStep, compile_passes
 
 __all__ = ["DEFAULT_WORKFLOW", "Workflow", "load_workflow", "preset_names"]
 
 DEFAULT_WORKFLOW = "v61.2"
 
-Path_ = tuple[str | int, ...]
+Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,16 @@ class _Document:
         self.path = path
         self.root = root
         self.data = data if data is not None else {}
-        self.overridden: dict[Path_, str] = {}
+        self.overridden: dict[Key, str] = {}
 
-    def error(self, where: Path_, message: str) -> WorkflowError:
+    def error(self, where: Key, message: str) -> WorkflowError:
         """An error at a key, with the line it stands in (or the override that set it)."""
         for length in range(len(where), -1, -1):
             if where[:length] in self.overridden:
                 return WorkflowError(f"--set {self.overridden[where[:length]]}: {message}")
         return WorkflowError(f"{self.path}, line {self._line(where)}: {message}")
 
-    def check_keys(self, where: Path_, data: Any, allowed: Sequence[str]) -> None:
+    def check_keys(self, where: Key, data: Any, allowed: Sequence[str]) -> None:
         """Refuse anything but a mapping with known keys."""
         if not isinstance(data, Mapping):
             raise self.error(where, f"expected keys ({', '.join(allowed)}), found {_show(data)}")
@@ -157,16 +157,20 @@ class _Document:
             raise self.error((section,), f"{section}: expected a list of {', '.join(registry)}; found {_show(items)}")
         found: list[tuple[str, Any, dict[str, Any]]] = []
         for number, (item, name) in enumerate(zip(items, _names(items), strict=True)):
-            where: Path_ = (section, number)
+            where: Key = (section, number)
             key, parameters = _entry(item)
             if key is None or not isinstance(parameters, Mapping):
                 raise self.error(where, f"{section}: expected one name with its parameters, found {_show(item)}")
             if key not in registry:
                 raise self.error((*where, key), _unknown(key, tuple(registry)))
             own = {k: v for k, v in parameters.items() if k not in extra}
-            found.append((name, self._validate((*where, key), registry[key], own), {
-                k: v for k, v in parameters.items() if k in extra
-            }))
+            found.append(
+                (
+                    name,
+                    self._validate((*where, key), registry[key], own),
+                    {k: v for k, v in parameters.items() if k in extra},
+                )
+            )
         return found
 
     def override(self, text: str) -> None:
@@ -174,12 +178,12 @@ class _Document:
         key, equals, value = text.partition("=")
         parts = key.split(".")
         if not equals or len(parts) != 3 or parts[0] not in ("detect", "postprocess"):
-            raise WorkflowError(
-                f"--set {text}: expected SECTION.ITEM.KEY=VALUE, e.g. postprocess.hysteresis.high=0.9"
-            )
+            raise WorkflowError(f"--set {text}: expected SECTION.ITEM.KEY=VALUE, e.g. postprocess.hysteresis.high=0.9")
         section, item, field = parts
         items = self.data.get(section)
-        names = _names(items) if isinstance(items, list) else []
+        if not isinstance(items, list):
+            raise WorkflowError(f"--set {text}: {self.path} has no list {section}")
+        names = _names(items)
         if item not in names:
             raise WorkflowError(f"--set {text}: {_unknown(item, names)}, in {section} of {self.path}")
         number = names.index(item)
@@ -191,7 +195,7 @@ class _Document:
         items[number] = {name: {**(parameters or {}), field: parsed}}
         self.overridden[section, number, str(name), field] = text
 
-    def _validate(self, where: Path_, kind: type, parameters: Mapping[str, Any]) -> Any:
+    def _validate(self, where: Key, kind: type, parameters: Mapping[str, Any]) -> Any:
         try:
             return TypeAdapter(kind).validate_python(dict(parameters))
         except ValidationError as error:
@@ -204,7 +208,7 @@ class _Document:
                 (*where, field), f"{where[-1]}.{field} = {_show(first['input'])}: {_lower(first['msg'])}"
             ) from None
 
-    def _line(self, where: Path_) -> int:
+    def _line(self, where: Key) -> int:
         node, line = self.root, 1
         for step in where:
             if isinstance(node, yaml.MappingNode):

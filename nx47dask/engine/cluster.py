@@ -5,29 +5,33 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import dask
+import dask.utils
 import yaml
-from distributed import Client, LocalCluster, as_completed
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from distributed import Client, LocalCluster, as_completed, performance_report
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nx47dask.engine.window import Outcome, Task
 from nx47dask.engine.worker import run_task
 from nx47dask.errors import ClusterError, InputError, RunStoppedError
 
-__all__ = ["ClusterSpec", "DaskPool", "open_client", "read_cluster"]
+__all__ = ["ClusterSpec", "DaskPool", "open_client", "read_cluster", "reporting"]
 
 TASKS_PER_WORKER = 4
 SECONDS_BETWEEN_COUNTS = 2.0
+CONNECT_TIMEOUT_S = 20.0
+SCHEDULER_GONE = "the scheduler is gone; start it again, then go on with --resume"
 
 # One thread a task, and an allocator that keeps large blocks: returning them to the system after every task costs
 # page faults worth 2-4 times the run time of numpy and torch kernels.
@@ -56,6 +60,13 @@ class ClusterSpec(BaseModel):
     scheduler_file: str | None = None
     dask: dict[str, Any] = {}
     """Goes to the Dask configuration as it is, for this run only."""
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _has_a_unit(cls, value: str) -> str:
+        if value != "auto":
+            dask.utils.parse_bytes(value)
+        return value
 
 
 def read_cluster(source: str | None, workers: int | None = None) -> ClusterSpec:
@@ -89,7 +100,7 @@ def read_cluster(source: str | None, workers: int | None = None) -> ClusterSpec:
     if workers is None:
         return spec
     if spec.kind != "local":
-        raise InputError(f"--workers {workers}: only a local cluster is sized here; this one is of kind {spec.kind!r}")
+        raise InputError(f"--workers {workers}: only a local cluster is sized here, not kind {spec.kind!r}")
     return spec.model_copy(update={"workers": workers})
 
 
@@ -115,13 +126,12 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
         The cluster cannot be started or reached.
     """
     settings = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **spec.dask}
-    with dask.config.set(settings):
+    with dask.config.set(settings), _quiet():
         if spec.kind == "connect":
             with _connect(spec) as client:
                 yield client
             return
         with (
-            _quiet(),
             LocalCluster(
                 n_workers=spec.workers or os.cpu_count() or 1,
                 threads_per_worker=1,
@@ -137,27 +147,53 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's dozens of lines about every start and end of a cluster out of the log, unless it is to be told all."""
-    dask_log = logging.getLogger("distributed")
-    before = dask_log.level
+    """Keep Dask's dozens of lines about each start and end of a cluster out of the log, unless all is to be told."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
+    before = [logger.level for logger in loggers]
     if not logging.getLogger("nx47dask").isEnabledFor(logging.INFO):
-        dask_log.setLevel(logging.CRITICAL)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        dask_log.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _connect(spec: ClusterSpec) -> Client:
-    place = spec.address or spec.scheduler_file
+    place = spec.address or _scheduler_address(spec.scheduler_file)
     try:
-        client = Client(address=spec.address, scheduler_file=spec.scheduler_file, timeout="20s", set_as_default=False)
+        client = Client(address=place, timeout=CONNECT_TIMEOUT_S)
         client.wait_for_workers(1, timeout=60)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(
             f"{place}: no scheduler with workers answers ({error}); start one with `dask scheduler` and `dask worker`"
         ) from error
     return client
+
+
+def _scheduler_address(path: str | None) -> str:
+    if path is None:
+        raise ClusterError("the cluster is of kind 'connect': give the address or the scheduler_file of its scheduler")
+    try:
+        return str(json.loads(Path(path).read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ClusterError(
+            f"{path}: not a scheduler file ({type(error).__name__}: {error}); "
+            "`dask scheduler --scheduler-file FILE` writes one"
+        ) from error
+
+
+@contextmanager
+def reporting(path: Path) -> Iterator[None]:
+    """Dask's own report of what runs meanwhile, an HTML file; none when the scheduler, which writes it, is gone."""
+    with ExitStack() as report:
+        report.enter_context(performance_report(filename=str(path)))
+        try:
+            yield
+        except RunStoppedError:
+            report.pop_all()
+            raise
 
 
 def _dashboard_address() -> str:
@@ -190,7 +226,10 @@ class DaskPool:
     def window(self) -> int:
         # Asking the scheduler takes a round trip; workers come and go more slowly than tasks.
         if time.monotonic() > self._counted + SECONDS_BETWEEN_COUNTS:
-            self._threads = sum(self._client.nthreads().values())
+            try:
+                self._threads = sum(self._client.nthreads().values())
+            except OSError as error:
+                raise RunStoppedError(SCHEDULER_GONE) from error
             self._counted = time.monotonic()
         return TASKS_PER_WORKER * max(self._threads, 1)
 
@@ -217,5 +256,5 @@ class DaskPool:
             elif future.status == "error":
                 outcomes.append(Outcome(ticket, error=result[1]))
             else:
-                raise RunStoppedError("the scheduler is gone; start it again and resume the run with --resume")
+                raise RunStoppedError(SCHEDULER_GONE)
         return outcomes

@@ -79,7 +79,9 @@ class Outcome:
 class Pool(Protocol):
     """Where tasks run."""
 
-    window: int
+    @property
+    def window(self) -> int:
+        """Tasks to have under way."""
 
     def submit(self, ticket: int, task: Task, place: str) -> None:
         """Start a task; its outcome carries the ticket."""
@@ -182,8 +184,7 @@ class _Window:
 
     def _fill(self) -> None:
         """Submit tasks, those of the first volumes first, until the window is full or nothing is ready."""
-        window = self.pool.window  # a cluster is asked for it
-        while len(self.tickets) < window:
+        while len(self.tickets) < self.pool.window:
             volume = next((v for v in list(self.volumes) if self._take(v)), None)
             if volume is None:
                 if not self.queued:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nx47dask.errors import BlockError, Nx47Error
+from nx47dask.errors import Nx47Error
 
 __all__ = ["dask_setup", "peak_rss_bytes", "run_task"]
 

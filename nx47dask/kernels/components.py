@@ -6,6 +6,7 @@ have cut apart combine to those of the whole. :mod:`nx47dask.merge.components` c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +69,7 @@ class BlockComponents:
     """
 
     labels: NDArray[np.unsignedinteger]
-    attributes: dict[str, NDArray[np.generic]]
+    attributes: Mapping[str, NDArray[np.generic]]
     shared: NDArray[np.int64]
     faces: dict[Face, NDArray[np.unsignedinteger]]
 
@@ -118,7 +119,7 @@ def find_components(
         if inner_faces[axis][side]
     }
     shared, faces = _renumber(inner)
-    measured = {
+    measured: Mapping[str, NDArray[np.generic]] = {
         name: _measure(name, labels, number, state, labelling, inner_faces, first_slice) for name in attributes
     }
     return BlockComponents(labels, measured, shared, faces)

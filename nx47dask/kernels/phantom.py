@@ -19,8 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.geometry import Box, Index
+from nx47dask.kernels.value_noise import (
+    field_key,
+    hash_grid,
+    lattice_noise,
+    mix_bits,
+    signed,
+    smoothstep,
+    stretched_noise,
+)
 
-__all__ = ["LABEL_IGNORE", "LABEL_SURFACE", "Phantom", "lattice_noise", "render"]
+__all__ = ["LABEL_IGNORE", "LABEL_SURFACE", "Phantom", "render"]
 
 LABEL_SURFACE = 1
 LABEL_IGNORE = 2
@@ -31,7 +40,6 @@ Hash = NDArray[np.uint32]
 _BLUR_PASSES = 2
 _FARTHEST_INNER_VOX = 12.0  # distances from the wall of a cell are linear estimates, good for short ones only
 _GRADIENT_RADIUS = 1
-_PRIMES_ZYX = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 _SHEET_FIELDS = (("lie", (60, 44, 44)), ("lie2", (60, 44, 44)), ("bulk", (34, 28, 28)), ("bulk2", (34, 28, 28)))
 _SPECK_CELL_VOX = 24
 _SPECK_REACH_VOX = 4
@@ -158,112 +166,12 @@ def render(phantom: Phantom, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.ui
     return _scan(phantom, wide, grey), label
 
 
-def lattice_noise(seed: int, box: Box, pitch_zyx: Index) -> Float:
-    """Smooth value noise of a box: hashed lattice nodes under a cubic B-spline.
-
-    Parameters
-    ----------
-    seed : int
-        Which noise.
-    box : Box
-        Global voxels, not empty.
-    pitch_zyx : tuple of int
-        Distance of two nodes per axis, in voxels; features are about twice as wide.
-
-    Returns
-    -------
-    ndarray of float32
-        Of the box's shape, mean 0, standard deviation about 1, never beyond 5.3.
-    """
-    coordinates = [np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)]
-    nodes = [np.arange(c[0] // p - 1, c[-1] // p + 3) for c, p in zip(coordinates, pitch_zyx, strict=True)]
-    values = _signed(_hash_grid(seed, nodes)) * 5.25
-    for axis in (2, 1, 0):  # X first, on few nodes; Z last, where whole pages are added
-        values = _spline(values, axis, coordinates[axis], pitch_zyx[axis])
-    return values
-
-
-# ---------------------------------------------------------------- random numbers
-
-
 def _noise(phantom: Phantom, name: str, box: Box, pitch: int | Index) -> Float:
-    return lattice_noise(_key(phantom, name), box, (pitch,) * 3 if isinstance(pitch, int) else pitch)
-
-
-def _key(phantom: Phantom, name: str) -> int:
-    """A 32-bit key of a seed and a field's name (FNV-1a)."""
-    key = 0x811C9DC5
-    for byte in f"{name}:{phantom.seed}".encode():
-        key = (key ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return key
-
-
-def _mix(values: Hash) -> Hash:
-    """Scramble 32-bit integers in place (the finaliser "lowbias32" by C. Wellons, 2018)."""
-    values ^= values >> 16
-    values *= np.uint32(0x7FEB352D)
-    values ^= values >> 15
-    values *= np.uint32(0x846CA68B)
-    values ^= values >> 16
-    return values
-
-
-def _hash_grid(seed: int, coordinates: list[NDArray[np.int64]]) -> Hash:
-    z, y, x = (_mix((c * prime + seed).astype(np.uint32)) for c, prime in zip(coordinates, _PRIMES_ZYX, strict=True))
-    return _mix((z[:, None, None] + y[:, None]) ^ x)
-
-
-def _signed(values: Hash) -> Float:
-    """Uniform floats from -1 to 1."""
-    return values.view(np.int32).astype(np.float32) * np.float32(2.0**-31)
-
-
-def _spline(values: Float, axis: int, coordinate: NDArray[np.int64], pitch: int) -> Float:
-    node = coordinate // pitch
-    t = ((coordinate - node * pitch) / pitch).astype(np.float32)
-    u = 1 - t
-    taps = (u * u * u / 6, 2 / 3 - t * t * (1 - t / 2), 2 / 3 - u * u * (1 - u / 2), t * t * t / 6)
-    along = [1, 1, 1]
-    along[axis] = -1
-    terms = (np.take(values, node - node[0] + k, axis) * tap.reshape(along) for k, tap in enumerate(taps))
-    return functools.reduce(np.add, terms)
-
-
-def _sheet_noise(key: int, across: Float, along: Float, deep: Float) -> Float:
-    """Value noise from -1 to 1 at scattered points in units of its lattice (trilinear, smoothed)."""
-    table = _signed(_mix(np.arange(4096, dtype=np.uint32) + np.uint32(key)))
-    corners: list[tuple[Hash, Hash]] = []
-    weights: list[Float] = []
-    for coordinate, prime in zip((across, along, deep), _PRIMES_ZYX, strict=True):
-        node = np.floor(coordinate)
-        t = (coordinate - node).astype(np.float32)
-        low = node.astype(np.int32).view(np.uint32) * np.uint32(prime)
-        corners.append((low, low + np.uint32(prime)))
-        weights.append(_smooth(t))
-    a, b, c = weights
-
-    def row(ka: int, kb: int) -> Float:
-        base = corners[0][ka] + corners[1][kb]
-        near, far = (np.take(table, (base ^ corners[2][k]) * np.uint32(0x7FEB352D) >> 20) for k in (0, 1))
-        return near + c * (far - near)
-
-    near, far = (row(k, 0) + b * (row(k, 1) - row(k, 0)) for k in (0, 1))
-    return near + a * (far - near)
-
-
-# ---------------------------------------------------------------- shapes of one variable
+    return lattice_noise(field_key(phantom.seed, name), box, (pitch,) * 3 if isinstance(pitch, int) else pitch)
 
 
 def _clip(values: Float) -> Float:
     return np.clip(values, 0, 1)
-
-
-def _smooth(t: Float) -> Float:
-    result = t * -2  # in place from here: these two functions take most of the time
-    result += 3
-    result *= t
-    result *= t
-    return result
 
 
 def _near(distance_vox: Float, width_vox: float) -> Float:
@@ -277,7 +185,7 @@ def _wave(turns: Float) -> Float:
     t = turns - np.floor(turns)
     t *= 2
     t -= 1
-    wave = _smooth(np.abs(t, out=t))
+    wave = smoothstep(np.abs(t, out=t))
     wave *= 2
     wave -= 1
     return wave
@@ -293,9 +201,6 @@ def _angle_turns(y: Float, x: Float) -> Float:
     angle = np.where(x < 0, 0.5 - angle, angle)
     angle = np.where(y < 0, 1 - angle, angle)
     return np.where(angle >= 1, 0, angle).astype(np.float32)
-
-
-# ---------------------------------------------------------------- geometry
 
 
 def _scroll(phantom: Phantom, box: Box) -> _Scroll:
@@ -316,7 +221,7 @@ def _scroll(phantom: Phantom, box: Box) -> _Scroll:
 def _from_umbilicus(phantom: Phantom, box: Box) -> tuple[Float, Float]:
     """Offsets (y, x) of the voxels of a box from the umbilicus, broadcast to the box."""
     line = Box((box.start[0], 0, 0), (box.stop[0], 1, 1))
-    sides = _wave(_key(phantom, "heading") / 2.0**32 + np.array([0.25, 0.0]))
+    sides = _wave(field_key(phantom.seed, "heading") / 2.0**32 + np.array([0.25, 0.0]))
     offsets = []
     for axis, (name, side) in enumerate(zip(("umbilicus y", "umbilicus x"), sides, strict=True), start=1):
         middle = phantom.shape[axis] / 2 + side * phantom.umbilicus_distance_vox
@@ -347,12 +252,9 @@ def _sheet(phantom: Phantom, scroll: _Scroll, turn: Float, fields: list[Float]) 
     presence = _clip((turn - phantom.hollow_turns) * 8)
     thickness = np.maximum(thickness, 4) * presence
     air = np.maximum(scroll.cell_vox - thickness, 0)
-    inner = air * _smooth(_clip(0.5 + 0.42 * mixed(lie, lie2, 0.38)))
+    inner = air * smoothstep(_clip(0.5 + 0.42 * mixed(lie, lie2, 0.38)))
     inner = inner / np.sqrt(1 + np.square(inner * (1 / _FARTHEST_INNER_VOX)))
     return _Sheet(inner, np.minimum(thickness, scroll.cell_vox), air - inner, split * presence, presence)
-
-
-# ---------------------------------------------------------------- material
 
 
 def _share_of_sheet(phantom: Phantom, box: Box, depth_vox: Float, sheet: _Sheet) -> Float:
@@ -383,7 +285,7 @@ def _papyrus(phantom: Phantom, box: Box, scroll: _Scroll, depth_vox: Float, shee
     wobble = 1.5 * _noise(phantom, "wobble", box, 20)
     across = np.where(recto, z_vox, arc_vox) + wobble
     along = np.where(recto, arc_vox, z_vox)
-    fibres = _sheet_noise(_key(phantom, "fibres"), across / 4.0, along / 34, depth_vox / 2.8)
+    fibres = stretched_noise(field_key(phantom.seed, "fibres"), across / 4.0, along / 34, depth_vox / 2.8)
     fibres -= 0.8 * np.maximum(-0.3 - fibres, 0)  # the hollows between fibres are darker than fibres are bright
     grain = _noise(phantom, "grain", box, (3, 2, 2))
     patches = _noise(phantom, "patches", box, 22)
@@ -408,9 +310,9 @@ def _specks(phantom: Phantom, box: Box) -> Float:
         np.arange(a // _SPECK_CELL_VOX, (b - 1) // _SPECK_CELL_VOX + 1)
         for a, b in zip(reach.start, reach.stop, strict=True)
     ]
-    hashes = _hash_grid(_key(phantom, "specks"), cells)
+    hashes = hash_grid(field_key(phantom.seed, "specks"), cells)
     for where in np.argwhere(hashes < phantom.speck_share * 2.0**32):
-        draws = _mix(hashes[tuple(where)] + np.arange(1, 5, dtype=np.uint32)) / 2.0**32
+        draws = mix_bits(hashes[tuple(where)] + np.arange(1, 5, dtype=np.uint32)) / 2.0**32
         centre = [(int(c[i]) + float(d)) * _SPECK_CELL_VOX for c, i, d in zip(cells, where, draws, strict=False)]
         middle = (int(centre[0]), int(centre[1]), int(centre[2]))
         ball = Box(middle, middle).expand((_SPECK_REACH_VOX,) * 3).clip(box)
@@ -421,9 +323,6 @@ def _specks(phantom: Phantom, box: Box) -> Float:
     return specks
 
 
-# ---------------------------------------------------------------- scanner and labels
-
-
 def _scan(phantom: Phantom, box: Box, grey: Float) -> NDArray[np.uint8]:
     """Point spread, noise that is correlated within a page, slow drift; the blur's margin is cropped."""
     coordinates = [np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)]
@@ -431,7 +330,7 @@ def _scan(phantom: Phantom, box: Box, grey: Float) -> NDArray[np.uint8]:
         grey = _blur(grey, 0)
     coordinates[0] = coordinates[0][_BLUR_PASSES:-_BLUR_PASSES]
     # two binomial passes along Y and X leave 0.273 of the amplitude of white noise, whose own is 0.577
-    grey += phantom.noise_grey / (0.273 * 0.577) * _signed(_hash_grid(_key(phantom, "noise"), coordinates))
+    grey += phantom.noise_grey / (0.273 * 0.577) * signed(hash_grid(field_key(phantom.seed, "noise"), coordinates))
     for axis in _BLUR_PASSES * (1, 2):
         grey = _blur(grey, axis)
     grey += 4 * _noise(phantom, "drift", box.expand((-_BLUR_PASSES,) * 3), 150)

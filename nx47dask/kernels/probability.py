@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import math
 
 import numpy as np
@@ -39,10 +38,9 @@ def smooth(probability: NDArray[np.uint8], sigma_zyx_vox: tuple[float, float, fl
     ``scipy.ndimage.gaussian_filter`` sums every output voxel in float64 and in one order, so a crop with enough
     context gives the same bytes as the whole volume.
     """
-    blurred = gaussian_filter(
-        probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=GAUSSIAN_TRUNCATE
-    )
-    return np.rint(blurred, out=blurred).astype(np.uint8)
+    blurred = gaussian_filter(probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=GAUSSIAN_TRUNCATE)
+    rounded: NDArray[np.float32] = np.rint(blurred)
+    return rounded.astype(np.uint8)
 
 
 def level_of(value: float) -> int:
@@ -77,7 +75,7 @@ def slice_histograms(probability: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def supported(image: NDArray[np.unsignedinteger], level: int, radius_vox: int) -> NDArray[np.bool_]:
-    """Where the scan holds something: voxels above a grey level, closed with a box so that single dark voxels inside count.
+    """Where the scan holds something: voxels above a grey level, closed with a box so that dark specks inside count.
 
     A peer's published predictions have 43 % of their positives where the masked scan is empty.
 
@@ -111,7 +109,8 @@ def slice_vote(mask: NDArray[np.bool_], window_vox: int) -> NDArray[np.bool_]:
     votes, slices = _neighbour_votes(mask, window_vox)
     votes += mask
     total = (slices + 1)[:, None, None]
-    return (2 * votes > total) | ((2 * votes == total) & mask)
+    result: NDArray[np.bool_] = (2 * votes > total) | ((2 * votes == total) & mask)
+    return result
 
 
 def _neighbour_votes(mask: NDArray[np.bool_], window_vox: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
@@ -124,5 +123,3 @@ def _neighbour_votes(mask: NDArray[np.bool_], window_vox: int) -> tuple[NDArray[
         slices[step:] += 1
         slices[:-step] += 1
     return votes, slices
-
-

@@ -55,9 +55,9 @@ def count_cells(padded: NDArray[np.bool_], at_end: tuple[bool, bool, bool]) -> C
     """
     euler = 0
     inner = (slice(1, -1),) * 3
-    for windows in itertools.product((False, True), repeat=3):
-        cells = _cells(padded, windows, at_end)
-        sign = -1 if sum(windows) % 2 == 0 else 1
+    for z, y, x in itertools.product((False, True), repeat=3):
+        cells = _cells(padded, (z, y, x), at_end)
+        sign = -1 if (z + y + x) % 2 == 0 else 1
         euler += sign * int(np.count_nonzero(cells))
     pixels = padded[inner]
     flat = (False, at_end[1], at_end[2])
@@ -89,4 +89,4 @@ def _cells(
 
 
 def _per_slice(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.count_nonzero(cells, axis=(1, 2)).astype(np.int64)
+    return np.asarray(np.count_nonzero(cells, axis=(1, 2)), dtype=np.int64)

@@ -32,14 +32,12 @@ def forward_offsets(labelling: Labelling) -> list[Index]:
 
     Half of the neighbours: the other half pairs itself with the block.
     """
-    steps = itertools.product((-1, 0, 1), repeat=3)
-    linked = {axis for axis in labelling.linked_axes}
     return [
-        step
-        for step in steps
-        if step > (0, 0, 0)
-        and sum(map(abs, step)) <= labelling.rank
-        and all(step[axis] == 0 or axis in linked for axis in range(3))
+        (z, y, x)
+        for z, y, x in itertools.product((-1, 0, 1), repeat=3)
+        if (z, y, x) > (0, 0, 0)
+        and abs(z) + abs(y) + abs(x) <= labelling.rank
+        and not (labelling.per_slice and z)
     ]
 
 

@@ -56,7 +56,9 @@ def slice_rows(
         )
 
 
-def volume_shape(size: int, voxels: int, components: int, cavities: int, euler: int, largest: list[int]) -> dict[str, Any]:
+def volume_shape(
+    size: int, voxels: int, components: int, cavities: int, euler: int, largest: list[int]
+) -> dict[str, Any]:
     """Measures of one mask for ``metrics/volumes.json``.
 
     Parameters

@@ -238,8 +238,9 @@ def _planes(volume: RunVolume) -> Iterator[Html]:
 
 def _plane(array: Any, axis: int, index: int) -> NDArray[Any]:
     """One plane of a lazy array; only the chunks that it cuts are read."""
-    where = tuple(index if a == axis else slice(None) for a in range(3))
-    return np.asarray(array[where].compute(scheduler="synchronous"))
+    where = (index if a == axis else slice(None) for a in range(3))
+    plane = np.asarray(array[(..., *where)].compute(scheduler="synchronous"))
+    return plane.reshape(plane.shape[-2:])  # a Zarr input may have axes of length 1 before Z
 
 
 def _picture_size(plane: tuple[int, int], shape: tuple[int, int, int]) -> str:
@@ -306,20 +307,21 @@ def _stage_cells(stage: dict[str, Any]) -> tuple[str, ...]:
 def _provenance(run: Run) -> Html:
     manifest = run.manifest
     versions = {**manifest["versions"], "platform": manifest["platform"]}
-    arguments = " ".join(manifest["arguments"]) or "none; called from Python"
+    arguments = " ".join(manifest["arguments"]) or "none"
     return joined(
         [
             "<h2>Inputs</h2>",
             table(
-                "What was read. Boxes are half-open, in voxels; hashes are SHA-256.",
+                "What was read. Boxes are half-open, in voxels. The fingerprint is a SHA-256 of names, sizes and times "
+                "of the files (TIFF) or of the metadata (Zarr); the other hash is one of the voxels, block by block.",
                 ("volume", "from", "box z, y, x", "blocks", "fingerprint", "hash of the voxels"),
                 [(volume, *_input_cells(source)) for volume, source in manifest["inputs"].items()],
-                "tttnhh",
+                "tptnhh",
             ),
             "<h2>Artefacts</h2>",
             table("SHA-256 of the files of this run", ("file", "SHA-256"), manifest["artefacts_sha256"].items(), "th"),
             "<h2>Versions</h2>",
-            f"<p>Arguments: <code>{text(arguments)}</code></p>",
+            f"<p>Arguments of the process: <code>{text(arguments)}</code></p>",
             f'<p>Plan <span class="hash">{text(manifest["plan_sha256"])}</span></p>',
             table("Software", ("package", "version"), versions.items(), "tt"),
         ]

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["Html", "duration", "joined", "mebibytes", "number", "percent", "plural", "table", "text"]
 
 
+_KINDS = {"t": "text", "p": "prose", "h": "hash", "n": ""}
+
+
 class Html(str):
     """Text that is HTML already."""
 
@@ -38,11 +41,11 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
     rows : iterable of sequence
         Cells; everything that is not :class:`Html` is escaped.
     columns : str
-        One letter per column: ``t`` text, ``h`` hash, ``n`` number.
+        One letter per column: ``t`` text, ``p`` text in several lines, ``h`` hash, ``n`` number.
     """
-    kinds = ["hash text" if c == "h" else "text" if c == "t" else "" for c in columns]
+    kinds = [_KINDS[letter] for letter in columns]
     titles = "".join(
-        f'<th scope="col"{_class(kind.replace("hash ", ""))}>{text(title)}</th>'
+        f'<th scope="col"{_class("text" if kind else "")}>{text(title)}</th>'
         for kind, title in zip(kinds, head, strict=True)
     )
     lines = (
@@ -76,7 +79,9 @@ def plural(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``0.4 s``, ``34 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    """``40 ms``, ``0.4 s``, ``34 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

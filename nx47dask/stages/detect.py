@@ -61,7 +61,7 @@ def detect_block(
         probability = quantise(detector.probability(image, scan))
     core = np.ascontiguousarray(probability[box.relative_to(outer.start).slices])
     job.array("probability").write(box, core)
-    return {"crc32": zlib.crc32(core)}
+    return {"crc32": zlib.crc32(core.data)}
 
 
 def measure_slices(

@@ -89,6 +89,6 @@ def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
 
 def _count_greys(job: VolumeJob, number: int, voxels: NDArray[np.unsignedinteger]) -> dict[str, Any]:
     counts = np.bincount(voxels.ravel(), minlength=np.iinfo(voxels.dtype).max + 1)
-    digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels)).digest(), dtype=np.uint8)
+    digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels).data).digest(), dtype=np.uint8)
     write_summary(job.summary(STAGE, number), {"counts": counts, "sha256": digest})
     return {}

@@ -73,7 +73,7 @@ class VolumeJob:
             store.create(voxel_um=self.volume.voxel_um, name=self.id, attributes=attributes, overwrite=True)
 
     def read_image(self, box: Box) -> NDArray[np.unsignedinteger]:
-        """Voxels of the scan; the box is in coordinates of ``work`` and may reach outside it, not outside the volume."""
+        """Voxels of the scan; the box, in coordinates of ``work``, may reach outside it but not outside the volume."""
         return self.image.read(box.shift(self.work.start))
 
     def context(self, box: Box, radius_zyx: Index) -> Box:

@@ -135,4 +135,5 @@ def _nodes_of(part: dict[str, Any], offsets: NDArray[np.int64]) -> NDArray[np.in
     """Nodes of a group's shared components, in the group's order."""
     starts = offsets[part["numbers"]]
     before = np.cumsum(part["counts"]) - part["counts"]
-    return np.arange(int(part["counts"].sum())) + np.repeat(starts - before, part["counts"])
+    nodes: NDArray[np.int64] = np.arange(int(part["counts"].sum())) + np.repeat(starts - before, part["counts"])
+    return nodes

@@ -126,8 +126,13 @@ class RunPlan:
         outer = [job.image_context(block.box, self._detect_radius(job)).size for block in job.grid]
         return sum(outer) / job.work.size
 
-    def claim(self, resume: bool) -> None:
-        """Take the run folder for this plan.
+    def claim(self) -> None:
+        """Take a run folder that :meth:`check` has let pass for this plan."""
+        if not self.record.exists():
+            write_text(self.record, json.dumps(self.identity, indent=1) + "\n")
+
+    def check(self, resume: bool) -> None:
+        """Refuse a run folder that this plan cannot take.
 
         Raises
         ------
@@ -139,7 +144,6 @@ class RunPlan:
         if not self.record.exists():
             if any(child.name != "run.lock" for child in self.out.iterdir()):
                 raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
-            write_text(self.record, json.dumps(self.identity, indent=1) + "\n")
             return
         before = json.loads(self.record.read_text(encoding="utf-8"))
         differences = list(_differences(before, json.loads(json.dumps(self.identity))))

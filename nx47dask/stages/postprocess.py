@@ -93,7 +93,7 @@ def run_pass(
     if one.writes:
         job.array(target).write(block.box, data)
     _scan(job, one, block, data)
-    return {"crc32": zlib.crc32(data), "changes": changes}
+    return {"crc32": zlib.crc32(data.data), "changes": changes}
 
 
 def resolve_components(job: VolumeJob, scan: ComponentScan, stage: str, groups: int) -> dict[str, Any]:
@@ -154,9 +154,9 @@ def _resolve(
     for number, (name, _) in enumerate(scan.rules, start=1):
         count = int(np.count_nonzero(changed_by == number))
         changes[name] = [count, 0] if scan.labelling.background else [0, count]
-    if scan.labelling.background:
-        return (foreground | (changed_by != 0)).view(np.uint8)
-    return (foreground & (changed_by == 0)).view(np.uint8)
+    changed = changed_by != 0
+    result: NDArray[np.bool_] = foreground | changed if scan.labelling.background else foreground & ~changed
+    return result.view(np.uint8)
 
 
 def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -34,6 +34,9 @@ from nx47dask.stages.measure import measure, slices_path
 from nx47dask.stages.plan import RunPlan, make_plan
 from nx47dask.stages.postprocess import postprocess
 from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
+
+if TYPE_CHECKING:
+    from nx47dask.engine.cluster import ClusterSpec
 
 __all__ = ["plan", "run"]
 
@@ -164,13 +167,15 @@ def run(
     )
     console = console or Console(stderr=True)
     folder = planned.out
+    spec = None if serial else _read_cluster(cluster, workers)
     _prepare_folder(planned, resume)
     with _folder_errors(folder), lock_run(folder):
         if overwrite:
             _clear(folder)
-        planned.claim(resume)
+        planned.check(resume)
         with contextlib.ExitStack() as stack:
-            pool = _open_pool(stack, planned, console, None if serial else (cluster, workers))
+            pool = _open_pool(stack, planned, console, spec)
+            planned.claim()
             _execute(planned, pool, console)
     return Run(folder)
 
@@ -275,22 +280,24 @@ def _manifest(
     }
 
 
-def _open_pool(
-    stack: contextlib.ExitStack, planned: RunPlan, console: Console, cluster: tuple[str | None, int | None] | None
-) -> Pool:
+def _read_cluster(source: str | None, workers: int | None) -> ClusterSpec:
+    from nx47dask.engine.cluster import read_cluster
+
+    return read_cluster(source, workers)
+
+
+def _open_pool(stack: contextlib.ExitStack, planned: RunPlan, console: Console, cluster: ClusterSpec | None) -> Pool:
     """A serial pool when ``cluster`` is None, else one on a Dask client, with its report."""
     if cluster is None:
         console.print(f"serial, {len(planned.jobs)} volumes, workflow {planned.workflow.name}", highlight=False)
         pool = SerialPool()
         stack.callback(pool.close)
         return pool
-    from distributed import performance_report
+    from nx47dask.engine.cluster import DaskPool, open_client, reporting
 
-    from nx47dask.engine.cluster import DaskPool, open_client, read_cluster
-
-    client = stack.enter_context(open_client(read_cluster(*cluster)))
+    client = stack.enter_context(open_client(cluster))
     console.print(f"dashboard {client.dashboard_link}", highlight=False, soft_wrap=True)
-    stack.enter_context(performance_report(filename=str(planned.out / "dask-report.html")))
+    stack.enter_context(reporting(planned.out / "dask-report.html"))
     return DaskPool(client)
 
 
@@ -352,6 +359,6 @@ def _folder_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, Nx47Error | ConnectionError | TimeoutError) or error.errno is None:
+        if isinstance(error, Nx47Error) or error.errno is None:
             raise
         raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error

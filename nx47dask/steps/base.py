@@ -34,7 +34,7 @@ ThresholdBasis = Literal["value", "volume", "slice"]
 
 
 @dataclass(frozen=True)
-class Step(ABC):
+class Step:
     """A step of the post-processing chain."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -51,7 +51,7 @@ class Step(ABC):
 
 
 @dataclass(frozen=True)
-class LocalStep(Step):
+class LocalStep(Step, ABC):
     """A step whose output at a voxel depends on the input within a radius."""
 
     reads_image: ClassVar[bool] = False
@@ -87,7 +87,7 @@ class Binarise(LocalStep):
 
 
 @dataclass(frozen=True)
-class ComponentStep(Step):
+class ComponentStep(Step, ABC):
     """A step that changes the state of whole components: it removes foreground or fills background.
 
     Parameters

@@ -49,5 +49,6 @@ class ZCoherence(LocalStep):
 
     def problem(self) -> str | None:
         if self.rule == "support" and self.least > 2 * self.window_vox:
-            return f"least {self.least} exceeds the {2 * self.window_vox} neighbouring slices of window_vox {self.window_vox}"
+            neighbours = 2 * self.window_vox
+            return f"least {self.least} exceeds the {neighbours} neighbouring slices of window_vox {self.window_vox}"
         return None

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from nx47dask.errors import WorkflowError
 from nx47dask.geometry import Index, add_radii
 from nx47dask.kernels.components import AttributeName, Labelling
-
 from nx47dask.steps.base import Binarise, ComponentStep, Kind, LocalStep, Step
 
 __all__ = ["ComponentScan", "NamedStep", "Pass", "QuantileScan", "compile_passes", "describe"]
@@ -155,9 +154,7 @@ def _check_kinds(steps: Sequence[NamedStep]) -> None:
         if named.step.takes != kind:
             giver = f"{steps[position - 1].name} gives a {kind}" if position else f"detection gives a {kind}"
             hint = "put threshold or hysteresis before it" if kind == "probability" else "put it before the threshold"
-            raise WorkflowError(
-                f"postprocess: {named.name} takes a {named.step.takes}, but {giver}; {hint}"
-            )
+            raise WorkflowError(f"postprocess: {named.name} takes a {named.step.takes}, but {giver}; {hint}")
         kind = named.step.gives
     if kind != "mask":
         raise WorkflowError("postprocess: the chain ends in a probability, not a mask; add threshold or hysteresis")

@@ -1,6 +1,6 @@
 """Engine cost of a block task: 2,000 trivial tasks through the window, the ledger and two workers.
 
-    python -m tests.benchmarks.bench_engine [--tasks 2000]
+python -m tests.benchmarks.bench_engine [--tasks 2000]
 """
 
 from __future__ import annotations

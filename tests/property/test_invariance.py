@@ -54,8 +54,12 @@ components = st.fixed_dictionaries({"connectivity": connectivity, "per_slice": s
 mask_step = st.one_of(
     st.builds(lambda c, n: {"small_objects": {**c, "min_vox": n}}, components, st.integers(1, 60)),
     st.builds(lambda c, n: {"fill_holes": {**c, "max_vox": n}}, components, st.none() | st.integers(1, 40)),
-    st.builds(lambda r, s: {"closing": {"radius_zyx_vox": r, "shape": s}}, radii, st.sampled_from(["box", "ellipsoid"])),
-    st.builds(lambda r, s: {"opening": {"radius_zyx_vox": r, "shape": s}}, radii, st.sampled_from(["box", "ellipsoid"])),
+    st.builds(
+        lambda r, s: {"closing": {"radius_zyx_vox": r, "shape": s}}, radii, st.sampled_from(["box", "ellipsoid"])
+    ),
+    st.builds(
+        lambda r, s: {"opening": {"radius_zyx_vox": r, "shape": s}}, radii, st.sampled_from(["box", "ellipsoid"])
+    ),
     st.builds(lambda w, n: {"z_coherence": {"window_vox": w, "reach_vox": n}}, st.integers(1, 2), st.integers(0, 2)),
     st.builds(lambda w: {"z_coherence": {"window_vox": w, "rule": "vote"}}, st.integers(1, 3)),
 )

@@ -46,7 +46,9 @@ def test_halo_is_clipped_to_the_volume():
     assert Box((0, 5, 9), (4, 8, 10)).expand((2, 2, 2)).clip(Box.of_shape((10, 10, 10))) == Box((0, 3, 7), (6, 10, 10))
 
 
-@pytest.mark.parametrize(("block", "chunk"), [(1, 1), (96, 96), (128, 128), (160, 80), (256, 128), (320, 80), (512, 128)])
+@pytest.mark.parametrize(
+    ("block", "chunk"), [(1, 1), (96, 96), (128, 128), (160, 80), (256, 128), (320, 80), (512, 128)]
+)
 def test_storage_chunk_divides_the_block(block, chunk):
     assert storage_chunk(block) == chunk
 

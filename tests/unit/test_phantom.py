@@ -15,7 +15,7 @@ from PIL import Image
 import nx47dask.phantom
 from nx47dask.errors import InputError, StorageError
 from nx47dask.geometry import BlockGrid, Box, Index
-from nx47dask.kernels.phantom import lattice_noise
+from nx47dask.kernels.value_noise import lattice_noise
 from nx47dask.phantom import Phantom, render, write_phantom
 
 if TYPE_CHECKING:

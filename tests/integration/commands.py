@@ -1,0 +1,85 @@
+"""The command line as a process of its own, watched through what it writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import psutil
+
+DEADLINE_S = 60
+
+
+def launch(*arguments, cwd=None):
+    """Start ``nx47dask ARGUMENTS`` in a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nx47dask", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    """Exit code, standard output and standard error of a process that should end."""
+    try:
+        out, err = process.communicate(timeout=DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def wait_for(condition, process):
+    """Poll until the condition holds; fails when the process ends before."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.005)
+
+
+def records(run):
+    """(volume, stage, number) of every whole line of the ledger, in order of the files."""
+    found = []
+    for path in sorted((run / "ledger").glob("*.jsonl")):
+        for line in path.read_text().split("\n")[:-1]:
+            record = json.loads(line)
+            found.append((path.stem, record["stage"], record["number"]))
+    return found
+
+
+def events(run, name):
+    """Events of one name, in order."""
+    lines = (run / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+def runs_of_tasks(run):
+    """How often each (volume, stage, number) was finished and recorded."""
+    return Counter((e["volume"], e["stage"], e["number"]) for e in events(run, "task-finished"))
+
+
+def digests(run):
+    """SHA-256 of every mask and of ``slices.csv``."""
+    paths = [*sorted((run / "masks").iterdir()), run / "metrics" / "slices.csv"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def workers_of(process):
+    """Worker processes of a client that started a local cluster."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+
+
+def leftovers(run):
+    """Temporary files that a finished or refused run must not leave under its folder."""
+    return [path for path in run.rglob("*.tmp")]
