@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 def write_phantom(
-    out: Path,
+    out: str | Path,
     shape: Index,
     seed: int = 0,
     *,
@@ -46,7 +46,7 @@ def write_phantom(
 
     Parameters
     ----------
-    out : Path
+    out : str or Path
         Folder for ``train_images/<id>.tif`` (uint8, deflate), ``train_labels/<id>.tif`` (uint8, LZW; 0 background,
         1 surface, 2 ignore), one page per Z, and ``train.csv`` (id, scroll_id). Made where missing.
     shape : tuple of int
@@ -73,6 +73,7 @@ def write_phantom(
         A file cannot be written (disk full, read-only, missing permission).
     """
     _check(shape, seed, count)
+    out = Path(out)
     ids = [str(_FIRST_ID + seed + i) for i in range(count)]
     table = out / "train.csv"
     volumes = [(out / "train_images" / f"{i}.tif", out / "train_labels" / f"{i}.tif") for i in ids]

@@ -41,7 +41,7 @@ class RunVolume:
             if source["kind"] == "zarr"
             else self._array(self._store / "image" / "0")
         )
-        cropped: da.Array = whole[(..., *self._box.slices)]
+        cropped: da.Array = whole[(*(0,) * (whole.ndim - 3), *self._box.slices)]
         return cropped
 
     @property

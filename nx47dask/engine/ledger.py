@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,11 +67,13 @@ class Ledger:
             raise StorageError(f"{self._path(volume)}: cannot record a finished task: {error.strerror}") from error
 
     def close(self) -> None:
-        """Flush everything to the disk."""
-        for stream in self._open.values():
-            os.fsync(stream.fileno())
-            stream.close()
-        self._open.clear()
+        """Flush everything to the disk; every file is closed, also when the disk takes no more."""
+        opened, self._open = self._open, {}
+        with ExitStack() as streams:
+            for stream in opened.values():
+                streams.enter_context(stream)
+            for stream in opened.values():
+                os.fsync(stream.fileno())
 
     def _path(self, volume: str) -> Path:
         return self.folder / f"{volume}.jsonl"

@@ -6,8 +6,10 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nx47dask.errors import Nx47Error
@@ -16,8 +18,16 @@ __all__ = ["dask_setup", "peak_rss_bytes", "run_task"]
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Largest resident memory of this process so far, in bytes.
+
+    From the kernel's high-water mark of the process where there is one: ``getrusage`` would begin with the peak of the
+    process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def dask_setup(worker: Any) -> None:

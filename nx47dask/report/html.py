@@ -271,6 +271,7 @@ def _processing(run: Run) -> Html:
     workflow = {key: value for key, value in run.manifest["workflow"].items() if key != "name"}
     passes = "\n".join(run.manifest["passes"])
     projected, measured = _worker_memory(run)
+    peak = f"{mebibytes(measured)} measured at its peak" if measured else "not measured, since nothing had to run"
     rows = [(name, *_stage_cells(stage)) for name, stage in run.manifest["stages"].items()]
     head = ("stage", "tasks", "resumed", "retried", "wall", "task time", "Mvox/s a worker", "peak memory")
     return joined(
@@ -281,7 +282,7 @@ def _processing(run: Run) -> Html:
             "<p>As compiled into passes over the blocks:</p>",
             f"<pre>{text(passes)}</pre>",
             "<h2>Stages</h2>",
-            f"<p>Memory of a worker: {mebibytes(projected)} projected, {mebibytes(measured)} measured at its peak.</p>",
+            f"<p>Memory of a worker: {mebibytes(projected)} projected, {peak}.</p>",
             table(
                 "Over all volumes. Stages of different volumes overlap, so wall times do not add up; peak memory is "
                 "that of a worker so far.",

@@ -14,7 +14,7 @@ from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Box
 from nx47dask.stages.job import VolumeJob, describe_block
 
-__all__ = ["detect"]
+__all__ = ["detect", "slices_per_task"]
 
 STAGE = "detect"
 SLICE_TASK_VOXELS = 64 << 20
@@ -75,6 +75,12 @@ def measure_slices(
     return {"thresholds": found.tolist()}
 
 
+def slices_per_task(job: VolumeJob, halo: int) -> int:
+    """Slices whose thresholds one task finds; it reads ``halo`` more on both sides."""
+    _, height, width = job.volume.shape
+    return max(1, min(job.block, SLICE_TASK_VOXELS // (height * width) - 2 * halo))
+
+
 def _slice_thresholds(
     job: VolumeJob, detector: ResidualBand, scan: ScanStatistics
 ) -> Generator[Batch, dict[int, Record], NDArray[np.float32]]:
@@ -82,7 +88,7 @@ def _slice_thresholds(
     depth, height, width = job.volume.shape
     halo = detector.radius_zyx(scan)[0]
     needed = job.work.expand((halo, 0, 0)).clip(Box.of_shape(job.volume.shape))
-    step = max(1, min(job.block, SLICE_TASK_VOXELS // (height * width) - 2 * halo))
+    step = slices_per_task(job, halo)
     firsts = range(needed.start[0], needed.stop[0], step)
     spans = [(first, min(first + step, needed.stop[0])) for first in firsts]
     tasks = (

@@ -14,9 +14,12 @@ from nx47dask.geometry import Box, storage_chunk
 from nx47dask.io import write_mask_tiff
 from nx47dask.stages.job import VolumeJob
 
-__all__ = ["export"]
+__all__ = ["export", "slab_depth"]
 
 STAGE = "export"
+SLAB_VOXELS = 32 << 20
+LEAST_SLICES = 8
+"""Every slab decompresses the chunks that it cuts, so very thin ones would cost more time than they save memory."""
 
 
 def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict[int, Record], str]:
@@ -28,14 +31,20 @@ def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict
 
 
 def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
-    """Read the mask in slabs as deep as a storage chunk and write its pages."""
+    """Read the mask in slabs and write their pages."""
     return {"sha256": write_mask_tiff(path, _slabs(job), job.box.shape, foreground=foreground)}
+
+
+def slab_depth(job: VolumeJob) -> int:
+    """Slices to read at a time: as deep as a storage chunk where they are small, at least a few where they are large."""
+    _, height, width = job.box.shape
+    return min(storage_chunk(job.block), max(LEAST_SLICES, SLAB_VOXELS // (height * width)))
 
 
 def _slabs(job: VolumeJob) -> Iterator[NDArray[np.uint8]]:
     store = job.array("mask")
     box = job.box.relative_to(job.work.start)
-    step = storage_chunk(job.block)
+    step = slab_depth(job)
     for z in range(box.start[0], box.stop[0], step):
         slab = Box((z, *box.start[1:]), (min(z + step, box.stop[0]), *box.stop[1:]))
         yield store.read(slab)

@@ -88,7 +88,9 @@ def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
 
 
 def _count_greys(job: VolumeJob, number: int, voxels: NDArray[np.unsignedinteger]) -> dict[str, Any]:
-    counts = np.bincount(voxels.ravel(), minlength=np.iinfo(voxels.dtype).max + 1)
+    counts = np.zeros(np.iinfo(voxels.dtype).max + 1, dtype=np.int64)
+    for plane in voxels:  # bincount widens what it counts to int64, so one plane at a time
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
     digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels).data).digest(), dtype=np.uint8)
     write_summary(job.summary(STAGE, number), {"counts": counts, "sha256": digest})
     return {}

@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from nx47dask import __version__
-from nx47dask.detectors import ScanStatistics
+from nx47dask.detectors import ResidualBand, ScanStatistics
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
 from nx47dask.io import Volume, write_text
+from nx47dask.stages.detect import slices_per_task
+from nx47dask.stages.export import slab_depth
 from nx47dask.stages.job import VolumeJob
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, compile_passes, describe
 from nx47dask.workflow import Workflow
 
 __all__ = ["RunPlan", "make_plan"]
 
-BASE_BYTES = 350 << 20
-"""Memory of a worker process with its libraries, before any block."""
+BASE_BYTES = 430 << 20
+"""Memory of a worker process with its libraries, torch among them, before any block."""
 DETECT_BYTES_PER_VOXEL = 60
 """Measured peak of the detectors, per voxel of a block with its halo."""
 PASS_BYTES_PER_VOXEL = 24
 """Measured peak of labelling and of the local steps, per voxel of a block with its halo."""
+SLAB_BYTES_PER_VOXEL = 4
+"""Slabs of whole slices at ingest of a TIFF, at export and for slice thresholds, per voxel."""
 STORED_BYTES_PER_VOXEL = 0.7
 """Image, probability and mask as they compress on scroll CT."""
 
@@ -142,7 +146,7 @@ class RunPlan:
             The folder holds a run and ``resume`` is not set, or what an interrupted ``overwrite`` left of one.
         """
         if not self.record.exists():
-            if any(child.name != "run.lock" for child in self.out.iterdir()):
+            if any(path.is_file() and path.name != "run.lock" for path in self.out.rglob("*")):
                 raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
             return
         before = json.loads(self.record.read_text(encoding="utf-8"))
@@ -159,7 +163,7 @@ class RunPlan:
     def _detect_radius(self, job: VolumeJob) -> Index:
         # Sigma grows with the spread of the greys, known after ingest; half of the range is the most it can be.
         top = 255 if job.volume.dtype == "uint8" else 65535
-        return self.workflow.detector.radius_zyx(ScanStatistics(0, top, top / 2, top / 4))
+        return self.workflow.detector.radius_zyx(ScanStatistics(0, top, top / 2, top / 2))
 
     def _task_bytes(self, job: VolumeJob) -> int:
         edge = [min(job.block, n) for n in job.work.shape]
@@ -167,10 +171,16 @@ class RunPlan:
         def outer(radius: Index) -> int:
             return math.prod(e + 2 * r for e, r in zip(edge, radius, strict=True))
 
-        slab = storage_chunk(job.block) * math.prod(job.volume.shape[1:]) if job.volume.kind != "zarr" else 0
+        slices = [slab_depth(job)]
+        if job.volume.kind != "zarr":
+            slices.append(storage_chunk(job.block))
+        if isinstance(self.workflow.detector, ResidualBand):
+            halo = self._detect_radius(job)[0]
+            slices.append(slices_per_task(job, halo) + 2 * halo)
+        slab = max(slices) * math.prod(job.volume.shape[1:]) * SLAB_BYTES_PER_VOXEL
         detect = outer(self._detect_radius(job)) * DETECT_BYTES_PER_VOXEL
         passes = max(outer(one.radius_zyx) for one in self.passes) * PASS_BYTES_PER_VOXEL
-        return max(detect, passes, 12 * slab)
+        return max(detect, passes, slab)
 
 
 def make_plan(
@@ -210,7 +220,7 @@ def make_plan(
     for volume in volumes:
         whole = Box.of_shape(volume.shape)
         box = parse_bbox(bbox, volume.shape) if bbox else whole
-        edge = block or default_block(volume.shape)
+        edge = default_block(volume.shape) if block is None else block
         storage_chunk(edge)
         store = str(out.absolute() / "store" / f"{volume.id}.zarr")
         jobs.append(VolumeJob(volume, store, box.expand(reach).clip(whole), box, edge))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -37,9 +36,8 @@ def postprocess(job: VolumeJob, passes: tuple[Pass, ...]) -> Generator[Batch, di
         if target != source:
             job.prepare(job.array(target))
         records = yield _pass_batch(job, one, stage, source, target, levels)
-        for name, (added, removed) in _total_changes(records).items():
-            before = changes.setdefault(name, [0, 0])
-            changes[name] = [before[0] + added, before[1] + removed]
+        for record in records.values():
+            _add_changes(changes, record["changes"])
         source, levels = target, None
         if isinstance(one.scan, ComponentScan):
             linking = link_batch(job, job.grid, stage, one.scan.labelling)
@@ -182,11 +180,7 @@ def _read_verdict(job: VolumeJob, stage: str, number: int) -> NDArray[np.uint8]:
     return verdict
 
 
-def _total_changes(records: Mapping[int, Record]) -> Changes:
-    added: Counter[str] = Counter()
-    removed: Counter[str] = Counter()
-    for record in records.values():
-        for name, (plus, minus) in record["changes"].items():
-            added[name] += plus
-            removed[name] += minus
-    return {name: [added[name], removed[name]] for name in added | removed}
+def _add_changes(total: Changes, more: Changes) -> None:
+    for name, (added, removed) in more.items():
+        before = total.setdefault(name, [0, 0])
+        total[name] = [before[0] + added, before[1] + removed]

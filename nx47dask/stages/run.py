@@ -202,21 +202,29 @@ def process(job: VolumeJob, planned: RunPlan) -> Generator[Batch, dict[int, Reco
 def _execute(planned: RunPlan, pool: Pool, console: Console) -> None:
     start = time.perf_counter()
     folder = planned.out
-    events = EventFile(folder / "events.jsonl")
     statistics = StageStatistics()
-    ledger = Ledger(folder / "ledger")
-    events.write("run-started", plan=planned.digest, version=__version__)
-    try:
+    with (
+        contextlib.closing(EventFile(folder / "events.jsonl")) as events,
+        contextlib.closing(Ledger(folder / "ledger")) as ledger,
+        _logged(events, plan=planned.digest, version=__version__),
+    ):
         with progress_for(console, len(planned.jobs)) as progress:
             pipelines = {job.id: process(job, planned) for job in planned.jobs}
             results, errors = execute(pipelines, pool, ledger, (events, statistics, progress))
         if not errors:
             _finish(planned, results, statistics, time.perf_counter() - start)
-    finally:
-        ledger.close()
-        events.write("run-ended", seconds=round(time.perf_counter() - start, 3))
-        events.close()
     _raise(errors, len(planned.jobs), folder)
+
+
+@contextlib.contextmanager
+def _logged(events: EventFile, **values: str) -> Iterator[None]:
+    """An event at the start of a run and one at its end, however it ends."""
+    start = time.perf_counter()
+    events.write("run-started", **values)
+    try:
+        yield
+    finally:
+        events.write("run-ended", seconds=round(time.perf_counter() - start, 3))
 
 
 def _finish(planned: RunPlan, results: dict[str, Any], statistics: StageStatistics, wall_s: float) -> None:

@@ -11,8 +11,27 @@ import time
 from collections import Counter
 
 import psutil
+import yaml
 
 DEADLINE_S = 60
+
+WORKFLOW = {
+    "detect": [{"residual": {"sigma_base": 1.3}}, {"sheetness": {"weight": 2.0}}],
+    "postprocess": [
+        {"hysteresis": {"low": 0.6, "high": 0.8, "by": "volume"}},
+        {"small_objects": {"min_vox": 20}},
+        {"closing": {"radius_zyx_vox": [1, 1, 1]}},
+        "fill_holes",
+    ],
+}
+"""Quantiles, components and local steps: one of every kind of pass, with masks of the test scans that are not empty."""
+
+
+def write_workflow(folder):
+    """The workflow of these tests as a file."""
+    path = folder / "workflow.yaml"
+    path.write_text(yaml.safe_dump(WORKFLOW))
+    return path
 
 
 def launch(*arguments, cwd=None):
@@ -82,4 +101,4 @@ def workers_of(process):
 
 def leftovers(run):
     """Temporary files that a finished or refused run must not leave under its folder."""
-    return [path for path in run.rglob("*.tmp")]
+    return list(run.rglob("*.tmp"))

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -18,9 +19,18 @@ import nx47dask
 from nx47dask.cli import main
 from nx47dask.workflow import preset_names
 from tests.conftest import sheets
-from tests.integration.commands import digests, events, finish, launch, leftovers, records, runs_of_tasks
+from tests.integration.commands import (
+    digests,
+    events,
+    finish,
+    launch,
+    leftovers,
+    records,
+    runs_of_tasks,
+    write_workflow,
+)
 
-SHAPES = {"910000001": (48, 60, 52), "910000002": (31, 64, 40)}
+SHAPES = {"910000001": (40, 50, 44), "910000002": (31, 48, 30)}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +39,7 @@ def volumes(tmp_path_factory):
     folder.mkdir()
     for seed, (volume, shape) in enumerate(SHAPES.items()):
         tifffile.imwrite(folder / f"{volume}.tif", sheets(shape, seed), compression="lzw", photometric="minisblack")
+    write_workflow(folder.parent)
     return folder
 
 
@@ -36,11 +47,17 @@ def volumes(tmp_path_factory):
 def straight(volumes, tmp_path_factory):
     """Run folder, exit code and output of the default workflow on 2 workers."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    return out, finish(launch("run", volumes, "--out", out, "--workers", 2, "--block", 24))
+    return out, finish(launch(*arguments(volumes, out, 24), "--workers", 2))
+
+
+def arguments(volumes, out, block):
+    workflow = volumes.with_name("workflow.yaml")
+    return ["run", volumes, "--out", out, "--workflow", workflow, "--block", block]
 
 
 def run_serially(volumes, out, **options):
-    return nx47dask.run([volumes], out, serial=True, console=Console(quiet=True), **options)
+    workflow = volumes.with_name("workflow.yaml")
+    return nx47dask.run([volumes], out, workflow=workflow, serial=True, console=Console(quiet=True), **options)
 
 
 def test_output(straight):
@@ -107,7 +124,7 @@ def test_metrics(straight):
     for volume in SHAPES:
         voxels = int((tifffile.imread(out / "masks" / f"{volume}.tif") == 255).sum())
         assert known[volume]["mask"]["voxels"] == voxels > 0
-        assert sum(int(row["voxels"]) for row in rows if row["volume"] == volume) == voxels
+        assert sum(int(row["foreground_vox"]) for row in rows if row["volume"] == volume) == voxels
 
 
 def test_ledger_and_events(straight):
@@ -127,7 +144,7 @@ def test_same_bytes_however_the_work_is_cut(straight, volumes, tmp_path):
         run = run_serially(volumes, tmp_path / f"serial{block}", block=block)
         assert digests(run.path) == expected, f"--serial, block {block}"
     one = tmp_path / "one"
-    code, _, stderr = finish(launch("run", volumes, "--out", one, "--workers", 1, "--block", 32))
+    code, _, stderr = finish(launch(*arguments(volumes, one, 32), "--workers", 1))
     assert code == 0, stderr
     assert digests(one) == expected
     assert len({event["worker"] for event in events(one, "task-finished")}) == 1
@@ -160,7 +177,8 @@ def test_help_imports_nothing_heavy():
         "import sys; from nx47dask.cli import main\n"
         "try: main(['run', '--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "print(sorted({'torch', 'dask', 'distributed', 'zarr', 'numpy', 'scipy'} & sys.modules.keys()), file=sys.stderr)"
+        "heavy = {'torch', 'dask', 'distributed', 'zarr', 'numpy', 'scipy'}\n"
+        "print(sorted(heavy & sys.modules.keys()), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "--resume" in done.stdout
@@ -170,5 +188,5 @@ def test_help_imports_nothing_heavy():
 def test_console_script_is_the_module():
     done = subprocess.run([sys.executable, "-m", "nx47dask", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == nx47dask.__version__
-    (script,) = [p for p in __import__("importlib.metadata").metadata.entry_points(group="console_scripts", name="nx47dask")]
+    (script,) = metadata.entry_points(group="console_scripts", name="nx47dask")
     assert script.load() is main

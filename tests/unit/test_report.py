@@ -241,3 +241,9 @@ def test_durations(seconds, shown):
 @pytest.mark.parametrize(("share", "shown"), [(0, "0 %"), (0.1187, "11.9 %"), (0.00002, "0.002 %"), (1, "100.0 %")])
 def test_percents(share, shown):
     assert percent(share) == shown
+
+
+def test_pictures_of_noise_stay_small():
+    noise = np.random.default_rng(0).integers(0, 256, (320, 320), dtype=np.uint8)
+    picture = len(figures.png_uri(figures.scan_png(noise, 0, 255)) + figures.png_uri(figures.mask_png(noise > 128)))
+    assert 4 * 3 * picture < 3_000_000
