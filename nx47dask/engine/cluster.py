@@ -185,15 +185,15 @@ def _scheduler_address(path: str | None) -> str:
 
 
 @contextmanager
-def reporting(path: Path) -> Iterator[None]:
+def reporting(client: Client, path: Path) -> Iterator[None]:
     """Dask's own report of what runs meanwhile, an HTML file; none when the scheduler, which writes it, is gone."""
     with ExitStack() as report:
         report.enter_context(performance_report(filename=str(path)))
         try:
             yield
-        except RunStoppedError:
-            report.pop_all()
-            raise
+        finally:
+            if client.status != "running":
+                report.pop_all()
 
 
 def _dashboard_address() -> str:

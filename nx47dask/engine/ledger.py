@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from nx47dask.errors import RunLockedError, StorageError
+from nx47dask.errors import InputError, RunLockedError, StorageError
 
 __all__ = ["Ledger", "Record", "lock_run"]
 
@@ -38,7 +38,13 @@ class Ledger:
         self._open: dict[str, TextIO] = {}
 
     def load(self, volume: str) -> dict[Key, Record]:
-        """Records of a volume by (stage, number); a line that was being written when the client died is cut off."""
+        """Records of a volume by (stage, number); a line that was being written when the client died is cut off.
+
+        Raises
+        ------
+        InputError
+            Another line is damaged.
+        """
         path = self._path(volume)
         if not path.exists():
             return {}
@@ -46,8 +52,14 @@ class Ledger:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.truncate(path, len(whole))
-        records = [json.loads(line) for line in whole.splitlines()]
-        return {(record["stage"], record["number"]): record for record in records}
+        try:
+            records = [json.loads(line) for line in whole.splitlines()]
+            return {(record["stage"], record["number"]): record for record in records}
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{path}: a record cannot be read ({type(error).__name__}: {error}); delete this file and "
+                "use --resume: the tasks of the volume run again"
+            ) from error
 
     def append(self, volume: str, record: Record) -> None:
         """Add the record of a finished task.

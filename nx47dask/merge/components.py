@@ -35,9 +35,7 @@ def forward_offsets(labelling: Labelling) -> list[Index]:
     return [
         (z, y, x)
         for z, y, x in itertools.product((-1, 0, 1), repeat=3)
-        if (z, y, x) > (0, 0, 0)
-        and abs(z) + abs(y) + abs(x) <= labelling.rank
-        and not (labelling.per_slice and z)
+        if (z, y, x) > (0, 0, 0) and abs(z) + abs(y) + abs(x) <= labelling.rank and not (labelling.per_slice and z)
     ]
 
 

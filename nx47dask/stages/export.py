@@ -36,7 +36,7 @@ def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
 
 
 def slab_depth(job: VolumeJob) -> int:
-    """Slices to read at a time: as deep as a storage chunk where they are small, at least a few where they are large."""
+    """Slices to read at a time: a storage chunk deep where they are small, at least a few where they are large."""
     _, height, width = job.box.shape
     return min(storage_chunk(job.block), max(LEAST_SLICES, SLAB_VOXELS // (height * width)))
 

@@ -148,7 +148,7 @@ def _resolve(
     verdict[summary["shared"] - 1] = _read_verdict(job, stage, block.number)
     foreground = state != 0
     labels, _ = label(~foreground if scan.labelling.background else foreground, scan.labelling)
-    changed_by = np.concatenate([[0], verdict]).astype(np.uint8)[labels]
+    changed_by = np.concatenate([[0], verdict]).astype(np.uint8).take(labels)
     for number, (name, _) in enumerate(scan.rules, start=1):
         count = int(np.count_nonzero(changed_by == number))
         changes[name] = [count, 0] if scan.labelling.background else [0, count]

@@ -305,7 +305,7 @@ def _open_pool(stack: contextlib.ExitStack, planned: RunPlan, console: Console, 
 
     client = stack.enter_context(open_client(cluster))
     console.print(f"dashboard {client.dashboard_link}", highlight=False, soft_wrap=True)
-    stack.enter_context(reporting(planned.out / "dask-report.html"))
+    stack.enter_context(reporting(client, planned.out / "dask-report.html"))
     return DaskPool(client)
 
 

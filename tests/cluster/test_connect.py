@@ -11,6 +11,7 @@ import time
 
 import pytest
 import tifffile
+from distributed import Client
 from rich.console import Console
 
 import nx47dask
@@ -29,8 +30,8 @@ def dask(command, *arguments):
     )
 
 
-def start_cluster(folder):
-    """A scheduler and two workers; the path of the scheduler file, its address, and the processes."""
+def start_cluster(folder, workers=2):
+    """A scheduler and workers; the path of the scheduler file, its address, and the processes."""
     file = folder / "scheduler.json"
     scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file)
     deadline = time.monotonic() + 60
@@ -40,13 +41,15 @@ def start_cluster(folder):
         time.sleep(0.02)
     address = json.loads(file.read_text())["address"]
     options = ("--nthreads", 1, "--no-nanny", "--death-timeout", 20, "--local-directory", folder)
-    return file, address, [scheduler, *(dask("worker", address, *options) for _ in range(2))]
+    processes = [scheduler, *(dask("worker", address, *options) for _ in range(workers))]
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=60)
+    return file, address, processes
 
 
 def stop(processes):
-    for process in reversed(processes):
-        process.terminate()
     for process in processes:
+        process.kill()
         process.wait(timeout=30)
 
 
@@ -105,7 +108,7 @@ def test_connected_cluster_gives_the_same_bytes(by, running, scan, expected, tmp
 
 
 def test_scheduler_is_lost(scan, expected, tmp_path):
-    _, address, processes = start_cluster(tmp_path)
+    _, address, processes = start_cluster(tmp_path, workers=1)
     out = tmp_path / "run"
     client = launch(*arguments(scan, out, "--block", 16, "--cluster", address))
     try:

@@ -16,7 +16,7 @@ import yaml
 DEADLINE_S = 60
 
 WORKFLOW = {
-    "detect": [{"residual": {"sigma_base": 1.3}}, {"sheetness": {"weight": 2.0}}],
+    "detect": [{"residual": {"sigma_base": 1.3}}],
     "postprocess": [
         {"hysteresis": {"low": 0.6, "high": 0.8, "by": "volume"}},
         {"small_objects": {"min_vox": 20}},
@@ -24,7 +24,7 @@ WORKFLOW = {
         "fill_holes",
     ],
 }
-"""Quantiles, components and local steps: one of every kind of pass, with masks of the test scans that are not empty."""
+"""Quantiles, components and local steps: one of every kind of pass, with masks that are not empty; no torch to load."""
 
 
 def write_workflow(folder):

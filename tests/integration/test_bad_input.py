@@ -14,13 +14,14 @@ import tifffile
 import zarr
 
 from nx47dask.cli import main
+from nx47dask.workflow import load_workflow
 from tests.conftest import sheets
 from tests.integration import reference
-from tests.integration.commands import digests, leftovers
+from tests.integration.commands import digests, leftovers, write_workflow
 
 
 @pytest.fixture
-def command(capsys):
+def command(capsys, tmp_path):
     """Run the command line in this process; gives the exit code, and what it printed."""
     before = signal.getsignal(signal.SIGTERM)
 
@@ -31,13 +32,14 @@ def command(capsys):
         out, err = capsys.readouterr()
         return SimpleNamespace(code=end.value.code, out=out, err=err)
 
+    run.workflow = write_workflow(tmp_path)
     yield run
     signal.signal(signal.SIGTERM, before)
 
 
 def serial(command, source, out, *options):
     sources = source if isinstance(source, list) else [source]
-    return command("run", *sources, "--out", out, "--serial", *options)
+    return command("run", *sources, "--out", out, "--serial", "--workflow", command.workflow, *options)
 
 
 def assert_refused(done, *texts):
@@ -157,9 +159,7 @@ def test_odd_shapes_succeed(shape, block, tmp_path, command):
     done = serial(command, source, tmp_path / "run", "--block", block)
     assert done.code == 0, done.err
     mask = tifffile.imread(tmp_path / "run" / "masks" / "scan.tif").reshape(shape)
-    from nx47dask.workflow import load_workflow
-
-    assert np.array_equal(mask, reference.run(sheets(shape), load_workflow()) * np.uint8(255))
+    assert np.array_equal(mask, reference.run(sheets(shape), load_workflow(command.workflow)) * np.uint8(255))
 
 
 @pytest.mark.parametrize("value", [0, 77, 65535])

@@ -12,6 +12,7 @@ import nx47dask
 from nx47dask import errors
 from nx47dask.cli import INTERRUPTED
 from nx47dask.metrics import SLICE_COLUMNS
+from nx47dask.reference import reference_text
 from nx47dask.stages import plan
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -63,3 +64,7 @@ def test_memory_page_gives_the_factors_of_the_plan():
 def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (DOCS / link).is_file()] == []
+
+
+def test_steps_page_is_what_the_definitions_say():
+    assert page("steps.md").strip() == reference_text().strip(), "run: nx47dask steps > docs/steps.md"

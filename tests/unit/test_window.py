@@ -256,3 +256,11 @@ def test_torn_last_line_is_cut_off(ledger, pool, tmp_path):
     assert [key for *key, resumed in heard.finished if not resumed] == [["a", "second", 1]]
     ledger.close()
     assert path.read_bytes().count(b"\n") == content.count(b"\n") == 4
+
+
+def test_damaged_ledger_is_named(ledger, tmp_path):
+    path = tmp_path / "ledger" / "a.jsonl"
+    for damage in (b"\0" * 9, b"[1]", b'{"stage": "first"}'):
+        path.write_bytes(damage + b"\n" + b'{"stage": "first", "number": 1}\n')
+        with pytest.raises(InputError, match=r"a\.jsonl: a record cannot be read .*--resume"):
+            ledger.load("a")
