@@ -126,11 +126,10 @@ def ingest(
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
 ) -> None:
     """Convert volumes to chunked, sharded OME-Zarr 0.5 and print their grey statistics."""
-    from nx47dask.stages.run import ingest_volumes
+    from nx47dask.stages.convert import ingest_volumes
 
-    for path, scan in ingest_volumes(
-        inputs, out, cluster=cluster, workers=workers, block=block, level=level, serial=serial
-    ):
+    measured = ingest_volumes(inputs, out, cluster=cluster, workers=workers, block=block, level=level, serial=serial)
+    for path, scan in measured.items():
         typer.echo(f"{path}  minimum {scan.minimum}  maximum {scan.maximum}  mean {scan.mean:.2f}  std {scan.std:.2f}")
 
 

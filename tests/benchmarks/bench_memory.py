@@ -3,7 +3,7 @@
 Runs a workflow on volumes of 1, 8 and 32 times 256³ with one block size, each in a fresh cluster, and prints the
 largest peak of a worker, of the client (which holds the scheduler of a local cluster), and their spread::
 
-    python -m tests.benchmarks.bench_memory [--block 128] [--workflow v61.2] [--tiff]
+    python -m tests.benchmarks.bench_memory [--block 96] [--workflow v61.2] [--tiff]
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(path: Path, out: Path, workflow: str, block: int) -> dict[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--block", type=int, default=128)
+    parser.add_argument("--block", type=int, default=96)
     parser.add_argument("--workflow", default="v61.2")
     parser.add_argument("--tiff", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "nx47dask-bench")

@@ -1,0 +1,100 @@
+"""Ingest on its own: TIFF volumes to OME-Zarr, and the grey statistics of any volume."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from nx47dask.detectors import ScanStatistics
+from nx47dask.engine import Batch, Ledger, Record, execute
+from nx47dask.engine.pools import open_pool
+from nx47dask.engine.progress import progress_for
+from nx47dask.engine.spec import read_cluster
+from nx47dask.errors import InputError
+from nx47dask.geometry import Box
+from nx47dask.io import ArrayStore, Volume, discover
+from nx47dask.stages.folder import folder_errors, refuse_nesting
+from nx47dask.stages.ingest import ingest
+from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.plan import default_block
+
+__all__ = ["ingest_volumes"]
+
+
+def ingest_volumes(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    cluster: str | None = None,
+    workers: int | None = None,
+    serial: bool = False,
+    block: int | None = None,
+    level: int = 0,
+    console: Console | None = None,
+) -> dict[Path, ScanStatistics]:
+    """Convert TIFF volumes to chunked, sharded OME-Zarr 0.5 and measure the greys of all.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        As for ``nx47dask.run``.
+    out : path
+        Folder for ``<id>.zarr``; a Zarr input is measured in place and not copied.
+    cluster, workers, serial, block, level, console
+        As for ``nx47dask.run``.
+
+    Returns
+    -------
+    dict of Path to ScanStatistics
+        By the path of the Zarr.
+
+    Raises
+    ------
+    InputError
+        An input cannot be used, or ``<id>.zarr`` exists.
+    """
+    folder = Path(out)
+    volumes = discover(inputs, level=level)
+    refuse_nesting(inputs, folder)
+    targets = {volume.id: _target(volume, folder) for volume in volumes}
+    console = console or Console(stderr=True)
+    with folder_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".ingest-") as work:
+            jobs = [_job(volume, Path(work), block) for volume in volumes]
+            with (
+                open_pool(None if serial else read_cluster(cluster, workers), console) as pool,
+                contextlib.closing(Ledger(Path(work) / "ledger")) as ledger,
+                progress_for(console, len(jobs)) as progress,
+            ):
+                pipelines = {job.id: _convert(job, targets[job.id]) for job in jobs}
+                results, errors = execute(pipelines, pool, ledger, (progress,))
+    for error in errors.values():
+        raise error
+    return {targets[name]: scan for name, scan in results.items()}
+
+
+def _convert(job: VolumeJob, target: Path) -> Generator[Batch, dict[int, Record], ScanStatistics]:
+    scan, _, _ = yield from ingest(job)
+    if isinstance(job.image, ArrayStore):
+        shutil.move(job.image.path, target)
+    return scan
+
+
+def _target(volume: Volume, folder: Path) -> Path:
+    if volume.kind == "zarr":
+        return Path(volume.path)
+    target = folder / f"{volume.id}.zarr"
+    if target.exists():
+        raise InputError(f"{target}: is there already; delete it or choose another --out")
+    return target
+
+
+def _job(volume: Volume, work: Path, block: int | None) -> VolumeJob:
+    whole = Box.of_shape(volume.shape)
+    return VolumeJob(volume, str(work.absolute() / volume.id), whole, whole, block or default_block(volume.shape))
