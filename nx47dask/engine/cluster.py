@@ -28,6 +28,8 @@ __all__ = ["DaskPool", "open_client", "reporting"]
 
 TASKS_PER_WORKER = 4
 SECONDS_BETWEEN_COUNTS = 2.0
+TASKS_IN_REPORT = 2000
+"""The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
 CONNECT_TIMEOUT_S = 20.0
 SCHEDULER_GONE = "the scheduler is gone; start it again, then go on with --resume"
 
@@ -52,7 +54,11 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
     ClusterError
         The cluster cannot be started or reached.
     """
-    settings = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT, **spec.dask}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        "distributed.scheduler.dashboard.tasks.task-stream-length": TASKS_IN_REPORT,
+        **spec.dask,
+    }
     with dask.config.set(settings), _quiet():
         if spec.kind == "connect":
             with _connect(spec) as client:

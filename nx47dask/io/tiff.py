@@ -184,7 +184,8 @@ def _pages(
         if slab.shape[1:] != shape[1:] or count + len(slab) > shape[0]:
             raise InputError(f"{path}: a slab of {slab.shape} at page {count} does not fit the mask's shape {shape}")
         count += len(slab)
-        yield from (slab != 0).view(np.uint8) * np.uint8(foreground)
+        for plane in slab:
+            yield (plane != 0).view(np.uint8) * np.uint8(foreground)
     if count != shape[0]:
         raise InputError(f"{path}: the slabs have {count} pages, the mask's shape {shape} has {shape[0]}")
 

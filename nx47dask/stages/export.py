@@ -17,7 +17,7 @@ from nx47dask.stages.job import VolumeJob
 __all__ = ["export", "slab_depth"]
 
 STAGE = "export"
-SLAB_VOXELS = 32 << 20
+SLAB_VOXELS = 16 << 20
 LEAST_SLICES = 8
 """Every slab decompresses the chunks that it cuts, so very thin ones would cost more time than they save memory."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,6 +27,13 @@ class _Morphology(LocalStep):
         z, y, x = self.radius_zyx_vox
         return 2 * z, 2 * y, 2 * x
 
+    @abstractmethod
+    def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The operation on a mask."""
+
+    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+        return self.operate(data != 0).view(np.uint8)
+
 
 @dataclass(frozen=True)
 class Closing(_Morphology):
@@ -39,8 +47,8 @@ class Closing(_Morphology):
         Structuring element.
     """
 
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
-        return morphology.closing(data != 0, self.radius_zyx_vox, self.shape).view(np.uint8)
+    def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return morphology.closing(mask, self.radius_zyx_vox, self.shape)
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,9 @@ class Opening(_Morphology):
 
     Parameters
     ----------
-    radius_zyx_vox : three ints
-        Radius of the structuring element per axis; the step reaches twice that.
-    shape : {"ellipsoid", "box"}
-        Structuring element.
+    radius_zyx_vox, shape
+        See :class:`Closing`.
     """
 
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
-        return morphology.opening(data != 0, self.radius_zyx_vox, self.shape).view(np.uint8)
+    def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return morphology.opening(mask, self.radius_zyx_vox, self.shape)
