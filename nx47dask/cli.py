@@ -18,6 +18,7 @@ from nx47dask.errors import Nx47Error
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+DEBUG = "--debug"
 
 app = typer.Typer(
     help="Surface masks of rolled papyri from micro-CT volumes of any size, on any Dask cluster.",
@@ -44,6 +45,7 @@ BlockEdge = Annotated[int | None, typer.Option("--block", metavar="N", help="Edg
 BBox = Annotated[
     str | None, typer.Option("--bbox", metavar="z0:z1,y0:y1,x0:x1", help="Only this part; half-open, global voxels.")
 ]
+Foreground = Annotated[int, typer.Option("--foreground", help="Value of the surface in masks: 255 or 1.")]
 Level = Annotated[int, typer.Option("--level", min=0, help="Resolution level of OME-Zarr inputs.")]
 
 
@@ -65,7 +67,7 @@ def run(
     block: BlockEdge = None,
     bbox: BBox = None,
     level: Level = 0,
-    foreground: Annotated[int, typer.Option("--foreground", help="Value of the surface in masks: 255 or 1.")] = 255,
+    foreground: Foreground = 255,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out and start anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
@@ -73,7 +75,7 @@ def run(
 ) -> None:
     """Turn volumes into binary surface masks, a submission zip, metrics and a report."""
     if dry_run:
-        plan(inputs, workflow, overrides, out, block, bbox, level)
+        plan(inputs, workflow, overrides, out, block, bbox, level, foreground)
         return
     from nx47dask.stages.run import run as run_job
 
@@ -106,11 +108,21 @@ def plan(
     block: BlockEdge = None,
     bbox: BBox = None,
     level: Level = 0,
+    foreground: Foreground = 255,
 ) -> None:
     """Show what a run would do: passes, blocks, halo redundancy, memory, disk. Nothing is computed or written."""
     from nx47dask.stages.run import plan as make_plan
 
-    planned = make_plan(inputs, out, workflow=workflow, overrides=overrides or (), block=block, bbox=bbox, level=level)
+    planned = make_plan(
+        inputs,
+        out,
+        workflow=workflow,
+        overrides=overrides or (),
+        block=block,
+        bbox=bbox,
+        level=level,
+        foreground=foreground,
+    )
     for line in planned.lines():
         typer.echo(line)
 
@@ -148,7 +160,19 @@ def phantom(
         z, y, x = (int(part) for part in shape.split(","))
     except ValueError as error:
         raise InputError(f"--shape {shape!r}: expected three whole numbers Z,Y,X") from error
-    for volume in write_phantom(out, (z, y, x), seed, count=count):
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        line = shown.add_task("phantom")
+        ids = write_phantom(
+            out,
+            (z, y, x),
+            seed,
+            count=count,
+            progress=lambda done, total: shown.update(line, completed=done, total=total),
+        )
+    for volume in ids:
         typer.echo(out / "train_images" / f"{volume}.tif")
 
 
@@ -164,18 +188,13 @@ def list_steps() -> None:
 def options(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks; may stand anywhere.")] = False,
 ) -> None:
     """Options of every command."""
     if version:
         typer.echo(__version__)
         raise typer.Exit
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
-    _Settings.debug = debug
-
-
-class _Settings:
-    debug = False
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -184,10 +203,12 @@ def main(arguments: list[str] | None = None) -> None:
     0 done; 1 internal error; 2 bad input or usage; 3 stopped part-way and resumable; 130 interrupted.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(args=arguments, standalone_mode=True)
+        # --debug is for whoever has just seen an error, so it may stand anywhere on the line.
+        app(args=[argument for argument in given if argument != DEBUG], standalone_mode=True)
     except Nx47Error as error:
-        if _Settings.debug:
+        if DEBUG in given:
             traceback.print_exception(error)
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

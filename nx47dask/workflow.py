@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
         data = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WorkflowError(f"{path}: not a YAML file: {error}") from error
+    _refuse_repeated_keys(path, root)
     document = _Document(str(path), root, data)
     document.check_keys((), document.data, ("description", "detect", "postprocess"))
     for override in overrides:
@@ -110,8 +112,11 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
 
 
 def _combine(document: _Document, sources: list[tuple[str, Any, dict[str, Any]]]) -> Fusion | ResidualBand:
-    for name, one, _ in sources:
+    for number, (name, one, extra) in enumerate(sources):
         if isinstance(one, ResidualBand):
+            if extra:
+                message = f"{name}: unknown key 'weight': it gives a mask, which has no weight"
+                raise document.error(("detect", number, name, "weight"), message)
             if len(sources) > 1:
                 raise document.error(("detect",), f"{name} gives a mask, not a probability: it stands alone")
             return one
@@ -188,16 +193,19 @@ class _Document:
             raise WorkflowError(f"--set {text}: {_unknown(item, names)}, in {section} of {self.path}")
         number = names.index(item)
         name, parameters = _entry(items[number])
+        if not isinstance(parameters, Mapping):
+            raise self.error((section, number), f"{item}: expected parameters, found {_show(parameters)}")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise WorkflowError(f"--set {text}: {value!r} is not a YAML value") from error
-        items[number] = {name: {**(parameters or {}), field: parsed}}
+        items[number] = {name: {**parameters, field: parsed}}
         self.overridden[section, number, str(name), field] = text
 
     def _validate(self, where: Key, kind: type, parameters: Mapping[str, Any]) -> Any:
         try:
-            return TypeAdapter(kind).validate_python(dict(parameters))
+            # Through JSON, strict is strict about types and still takes a list for a tuple and 1 for 1.0.
+            return TypeAdapter(kind).validate_json(json.dumps(dict(parameters), default=str), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             field = str(first["loc"][0]) if first["loc"] else ""
@@ -222,6 +230,19 @@ class _Document:
             else:
                 break
         return line
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
+    """YAML would silently take the last of them."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise WorkflowError(f"{path}, line {key.start_mark.line + 1}: key {key.value!r} stands here twice")
+            seen.add(key.value)
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for part in child if isinstance(child, tuple) else (child,):
+            _refuse_repeated_keys(path, part)
 
 
 def _entry(item: Any) -> tuple[str | None, Any]:

@@ -64,18 +64,25 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
             with _connect(spec) as client:
                 yield client
             return
-        with (
-            LocalCluster(
-                n_workers=spec.workers or os.cpu_count() or 1,
-                threads_per_worker=1,
-                memory_limit=spec.memory_limit,
-                dashboard_address=_dashboard_address(),
-                silence_logs=logging.CRITICAL,
-                preload="nx47dask.engine.worker",
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with _start(spec) as cluster, Client(cluster) as client:
             yield client
+
+
+def _start(spec: ClusterSpec) -> LocalCluster:
+    workers = spec.workers or os.cpu_count() or 1
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=spec.memory_limit,
+            dashboard_address=_dashboard_address(),
+            silence_logs=logging.CRITICAL,
+            preload="nx47dask.engine.worker",
+        )
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"a local cluster of {workers} workers did not start ({error}); see memory_limit and dask in cluster.yaml"
+        ) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nx47dask.engine.ledger import Record
+from nx47dask.engine.ledger import Record, cut_torn_line
 
 __all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
 
@@ -34,6 +34,7 @@ class EventFile:
     """Append every event to ``events.jsonl`` as one JSON object per line, with the Unix time in seconds."""
 
     def __init__(self, path: Path) -> None:
+        cut_torn_line(path)
         self._stream = path.open("a", encoding="utf-8")
 
     def write(self, event: str, **values: Any) -> None:
@@ -101,10 +102,10 @@ class StageStatistics:
         usage = self.stages[record["stage"]]
         if resumed:
             usage.resumed += 1
-            return
-        usage.tasks += 1
-        usage.voxels += voxels
-        usage.task_s += record["seconds"]
+        else:
+            usage.tasks += 1
+            usage.voxels += voxels
+            usage.task_s += record["seconds"]
         usage.peak_rss_bytes = max(usage.peak_rss_bytes, record["peak_rss_bytes"])
 
     def stage_finished(self, volume: str, stage: str) -> None:

@@ -1,7 +1,8 @@
 """The ledger of a run: one record per finished task, and the lock that keeps a second client out.
 
-The client is the only writer. A record is appended after the worker has stored the result, so a recorded task never
-needs to run again; one that was stored but not recorded simply runs again.
+The client is the only writer. A record is appended after the worker has stored the result, so a recorded task need
+not run again; one that was stored but not recorded simply runs again. A record names the files that its task left,
+with their sizes; where one is not there as it was (deleted, or lost with the power), the record does not count.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, TextIO
 
 from nx47dask.errors import InputError, RunLockedError, StorageError
 
-__all__ = ["Ledger", "Record", "lock_run"]
+__all__ = ["Ledger", "Record", "cut_torn_line", "lock_run"]
 
 Record = dict[str, Any]
 Key = tuple[str, int]
@@ -38,7 +39,10 @@ class Ledger:
         self._open: dict[str, TextIO] = {}
 
     def load(self, volume: str) -> dict[Key, Record]:
-        """Records of a volume by (stage, number); a line that was being written when the client died is cut off.
+        """Records of a volume by (stage, number) whose files are there as they were.
+
+        A line that was being written when the client died is cut off. Once the record that says ``last`` stands, the
+        files of the others are no longer needed.
 
         Raises
         ------
@@ -48,18 +52,23 @@ class Ledger:
         path = self._path(volume)
         if not path.exists():
             return {}
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(path, len(whole))
+        cut_torn_line(path)
         try:
-            records = [json.loads(line) for line in whole.splitlines()]
-            return {(record["stage"], record["number"]): record for record in records}
+            records = [json.loads(line) for line in path.read_bytes().splitlines()]
+            found = {(record["stage"], record["number"]): record for record in records}
         except (ValueError, LookupError, TypeError) as error:
             raise InputError(
                 f"{path}: a record cannot be read ({type(error).__name__}: {error}); delete this file and "
                 "use --resume: the tasks of the volume run again"
             ) from error
+        if any(record.get("last") and self._holds(record) for record in found.values()):
+            return found
+        return {key: record for key, record in found.items() if self._holds(record)}
+
+    def _holds(self, record: Record) -> bool:
+        """Whether the files of a record are there in their size."""
+        files = {self.folder.parent / name: size for name, size in record.get("files", {}).items()}
+        return all(path.is_file() and path.stat().st_size == size for path, size in files.items())
 
     def append(self, volume: str, record: Record) -> None:
         """Add the record of a finished task.
@@ -89,6 +98,13 @@ class Ledger:
 
     def _path(self, volume: str) -> Path:
         return self.folder / f"{volume}.jsonl"
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off a last line that was being written when its writer died."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 @contextmanager

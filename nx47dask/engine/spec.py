@@ -76,7 +76,10 @@ def read_cluster(source: str | None, workers: int | None = None) -> ClusterSpec:
 
 def _read_file(path: str) -> ClusterSpec:
     try:
-        return ClusterSpec.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: expected keys ({', '.join(ClusterSpec.model_fields)}), found {values!r}")
+        return ClusterSpec.model_validate(values)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not a YAML file: {error}") from error
     except ValidationError as error:

@@ -5,11 +5,12 @@ from nx47dask.io.atomic import replace_file, sha256_file, write_text
 from nx47dask.io.submission import write_submission
 from nx47dask.io.summaries import read_summary, write_summary
 from nx47dask.io.tiff import write_mask_tiff
-from nx47dask.io.volumes import Volume, discover
+from nx47dask.io.volumes import Volume, count_chunks, discover
 
 __all__ = [
     "ArrayStore",
     "Volume",
+    "count_chunks",
     "discover",
     "read_summary",
     "replace_file",

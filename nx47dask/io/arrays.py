@@ -16,7 +16,6 @@ Of each write, 5 to 6 ms were zarr's test for empty chunks, which ``ArrayStore.w
 from __future__ import annotations
 
 import itertools
-import shutil
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +33,7 @@ from nx47dask.io.atomic import storage_error
 from nx47dask.io.ome import multiscales_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -74,9 +73,10 @@ class ArrayStore:
     zarr_format: Literal[2, 3] = 3
 
     def exists(self) -> bool:
-        """Whether the group and the array have their metadata."""
+        """Whether the group and the array have their metadata (a lost power can leave an empty file)."""
         names = ("zarr.json", "0/zarr.json") if self.zarr_format == 3 else (".zgroup", "0/.zarray")
-        return all((Path(self.path) / name).is_file() for name in names)
+        paths = [Path(self.path) / name for name in names]
+        return all(path.is_file() and path.stat().st_size for path in paths)
 
     def create(
         self,
@@ -153,25 +153,20 @@ class ArrayStore:
             if data.any():
                 array[box.slices] = data
             else:
-                self._erase(array, box)
+                for shard in itertools.islice(self.files(box), 1, None):
+                    shard.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(Path(self.path), error, needed_bytes=data.nbytes) from error
 
-    def remove(self) -> None:
-        """Delete the whole group; nothing happens when it is not there.
-
-        Raises
-        ------
-        StorageError
-            It cannot be deleted.
-        """
-        _opened.cache_clear()  # an array opened before would read as zeros, not as missing
-        try:
-            shutil.rmtree(self.path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StorageError(f"{self.path}: cannot be deleted ({error.strerror or error})") from error
+    def files(self, box: Box) -> Iterator[Path]:
+        """Files that hold a box: the array's metadata and its shards, those of zeros not being there."""
+        array = _opened(self)
+        folder = Path(self.path) / "0"
+        yield folder / ("zarr.json" if self.zarr_format == 3 else ".zarray")
+        file_shape = array.shards or array.chunks
+        ranges = (range(a // f, -(-b // f)) for a, b, f in zip(box.start, box.stop, file_shape, strict=True))
+        for index in itertools.product(*ranges):
+            yield folder / array.metadata.encode_chunk_key(index)
 
     def _layout(self) -> dict[str, Any]:
         """Chunks, shards and codecs; on an axis that one chunk spans, nothing is padded beyond the array."""
@@ -210,12 +205,6 @@ class ArrayStore:
             raise StorageError(
                 f"{self.path}: box {box} takes {box.shape} {self.dtype}, the data are {data.shape} {data.dtype}"
             )
-
-    def _erase(self, array: zarr.Array[Any], box: Box) -> None:
-        file_shape = array.shards or array.chunks
-        ranges = (range(a // f, -(-b // f)) for a, b, f in zip(box.start, box.stop, file_shape, strict=True))
-        for index in itertools.product(*ranges):
-            (Path(self.path) / "0" / array.metadata.encode_chunk_key(index)).unlink(missing_ok=True)
 
 
 def native(data: NDArray[Any]) -> NDArray[Any]:

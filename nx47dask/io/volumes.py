@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Volume", "discover", "natural_key"]
+__all__ = ["Volume", "count_chunks", "discover", "natural_key"]
 
 _ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _ZARR_ROOTS = ("zarr.json", ".zarray", ".zgroup")
@@ -102,6 +103,23 @@ class Volume:
                 f"volume {self.id}: {store}, box {box}: a chunk cannot be read ({type(error).__name__}: {error}); "
                 "copy the store again"
             ) from error
+
+
+def count_chunks(volume: Volume, box: Box) -> tuple[int, int]:
+    """Chunk files of a Zarr volume that begin in a box, and how many of them are absent.
+
+    Absent chunks read as the fill value: masked scans are full of them, and so is an unfinished copy. Both numbers are
+    0 for a TIFF.
+    """
+    if volume.kind != "zarr":
+        return 0, 0
+    array = _opened_zarr(volume.path, volume.component, volume.fingerprint)
+    leading = (0,) * (array.ndim - 3)
+    edges = (array.shards or array.chunks)[-3:]
+    ranges = (range(-(-a // e), -(-b // e)) for a, b, e in zip(box.start, box.stop, edges, strict=True))
+    folder = Path(volume.path) / volume.component
+    there = [(folder / array.metadata.encode_chunk_key((*leading, *i))).exists() for i in itertools.product(*ranges)]
+    return len(there), there.count(False)
 
 
 def discover(inputs: Sequence[str | Path], *, level: int = 0) -> list[Volume]:

@@ -123,6 +123,12 @@ def _warnings(run: Run) -> Iterator[str]:
         elif not low <= mask["density"] <= high:
             unusual.append(f"{volume} ({percent(mask['density'])})")
     yield from (f"Approximate: {note}." for note in run.manifest["approximations"])
+    for volume, source in run.manifest["inputs"].items():
+        if source["absent_chunks"]:
+            yield (
+                f"{volume}: {source['absent_chunks']:,} of {source['chunks']:,} chunk files of the input are absent "
+                "and were read as empty; a masked scan has such, and so has an unfinished copy."
+            )
     if constant:
         yield f"The scan is constant: {', '.join(constant)}."
     if empty:

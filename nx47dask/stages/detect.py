@@ -60,8 +60,9 @@ def detect_block(
     else:
         probability = quantise(detector.probability(image, scan))
     core = np.ascontiguousarray(probability[box.relative_to(outer.start).slices])
-    job.array("probability").write(box, core)
-    return {"crc32": zlib.crc32(core.data)}
+    store = job.array("probability")
+    store.write(box, core)
+    return {"crc32": zlib.crc32(core.data), "files": job.files(*store.files(box))}
 
 
 def measure_slices(

@@ -13,6 +13,7 @@ from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Box, storage_chunk
 from nx47dask.io import write_mask_tiff
 from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.measure import slices_path
 
 __all__ = ["export", "slab_depth"]
 
@@ -32,7 +33,8 @@ def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict
 
 def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
     """Read the mask in slabs and write their pages."""
-    return {"sha256": write_mask_tiff(path, _slabs(job), job.box.shape, foreground=foreground)}
+    sha256 = write_mask_tiff(path, _slabs(job), job.box.shape, foreground=foreground)
+    return {"sha256": sha256, "files": job.files(path, slices_path(job)), "last": True}
 
 
 def slab_depth(job: VolumeJob) -> int:

@@ -55,8 +55,7 @@ def prepare_folder(planned: RunPlan, resume: bool) -> None:
 
 def clear_folder(folder: Path) -> None:
     """Delete a run, and nothing else that may lie in its folder."""
-    for name in OWNED:
-        path = folder / name
+    for path in [*(folder / name for name in OWNED), *folder.glob(".*.tmp")]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -74,10 +73,10 @@ def refuse_nesting(inputs: Sequence[str | Path], out: Path) -> None:
 
 @contextlib.contextmanager
 def folder_errors(folder: Path) -> Iterator[None]:
-    """Say which folder cannot be written."""
+    """Say which file or folder cannot be written or read."""
     try:
         yield
     except OSError as error:
         if isinstance(error, Nx47Error) or error.errno is None:
             raise
-        raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{error.filename or folder}: cannot be used: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,33 @@ from numpy.typing import NDArray
 from nx47dask.detectors import ScanStatistics
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Box
-from nx47dask.io import ArrayStore, read_summary, write_summary
+from nx47dask.io import ArrayStore, count_chunks, read_summary, write_summary
 from nx47dask.stages.job import VolumeJob
 
 __all__ = ["ingest"]
 
 STAGE = "ingest"
+Facts = dict[str, Any]
 
 
-def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStatistics, dict[str, Any], str]]:
+def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStatistics, Facts, Facts]]:
     """Make the image readable by blocks and measure it.
 
-    Returns its statistics, the same with a histogram of 256 bins as plain values, and a SHA-256 over the SHA-256 of
-    the voxels of each part (a slab of pages or a block), in order.
+    Returns its statistics; the same with a histogram of 256 bins as plain values; and for the manifest a SHA-256 over
+    those of the voxels of each part (a slab of pages or a block) in order, and the chunk files of a Zarr input.
     """
     batch = _slabs(job) if isinstance(job.image, ArrayStore) else _blocks(job)
-    yield batch
+    records = (yield batch).values()
     merge = Task(0, "statistics", merge_statistics, (job, batch.count))
     known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
     scan = ScanStatistics(known["minimum"], known["maximum"], known["mean"], known["std"])
     greys = {key: known[key] for key in ("minimum", "maximum", "mean", "std", "histogram")}
-    return scan, greys, known["sha256"]
+    source = {
+        "voxels_sha256_by_block": known["sha256"],
+        "chunks": sum(record.get("chunks", 0) for record in records),
+        "absent_chunks": sum(record.get("absent_chunks", 0) for record in records),
+    }
+    return scan, greys, source
 
 
 def _slabs(job: VolumeJob) -> Batch:
@@ -60,12 +67,15 @@ def ingest_slab(job: VolumeJob, number: int, box: Box) -> dict[str, Any]:
     store = job.image
     assert isinstance(store, ArrayStore)
     store.write(box, slab)
-    return _count_greys(job, number, slab)
+    return {"files": job.files(*store.files(box), _count_greys(job, number, slab))}
 
 
 def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
     """Count the grey values of a block of the input."""
-    return _count_greys(job, number, job.volume.read(job.grid_of(job.volume.shape).numbered(number).box))
+    box = job.grid_of(job.volume.shape).numbered(number).box
+    chunks, absent = count_chunks(job.volume, box)
+    files = job.files(_count_greys(job, number, job.volume.read(box)))
+    return {"chunks": chunks, "absent_chunks": absent, "files": files}
 
 
 def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
@@ -87,10 +97,11 @@ def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
     }
 
 
-def _count_greys(job: VolumeJob, number: int, voxels: NDArray[np.unsignedinteger]) -> dict[str, Any]:
+def _count_greys(job: VolumeJob, number: int, voxels: NDArray[np.unsignedinteger]) -> Path:
     counts = np.zeros(np.iinfo(voxels.dtype).max + 1, dtype=np.int64)
     for plane in voxels:  # bincount widens what it counts to int64, so one plane at a time
         counts += np.bincount(plane.ravel(), minlength=len(counts))
     digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels).data).digest(), dtype=np.uint8)
-    write_summary(job.summary(STAGE, number), {"counts": counts, "sha256": digest})
-    return {}
+    path = job.summary(STAGE, number)
+    write_summary(path, {"counts": counts, "sha256": digest})
+    return path

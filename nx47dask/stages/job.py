@@ -85,6 +85,11 @@ class VolumeJob:
         volume = Box.of_shape(self.volume.shape).relative_to(self.work.start)
         return box.expand(radius_zyx).clip(volume)
 
+    def files(self, *paths: Path) -> dict[str, int]:
+        """Sizes in bytes of files that a task left, by their path in the run folder; for its record."""
+        run_folder = Path(self.store).parents[1]
+        return {str(path.relative_to(run_folder)): path.stat().st_size for path in paths if path.exists()}
+
     def summary(self, stage: str, number: int) -> Path:
         """File of what a task leaves for a merge."""
         return Path(self.store) / "summaries" / stage / f"{number}.npz.zst"

@@ -75,8 +75,9 @@ def link_group(
     members = {number: read_summary(job.summary(stage, number)) for number in numbers}
     pairs = list(_group_pairs(job, grid, stage, labelling, members))
     names = [key for key in members[numbers[0]] if key.startswith("attribute.")]
+    path = job.summary(f"{stage}.link", index)
     write_summary(
-        job.summary(f"{stage}.link", index),
+        path,
         {
             "pairs": np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64),
             "numbers": np.array(numbers, dtype=np.int64),
@@ -84,7 +85,7 @@ def link_group(
             **{name: np.concatenate([members[number][name] for number in numbers]) for name in names},
         },
     )
-    return {"pairs": sum(map(len, pairs))}
+    return {"pairs": sum(map(len, pairs)), "files": job.files(path)}
 
 
 def gather(job: VolumeJob, grid: BlockGrid, stage: str, groups: int) -> Gathered:

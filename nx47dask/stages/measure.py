@@ -82,18 +82,19 @@ def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
             "cavities": np.array(np.count_nonzero(~complete[CAVITIES].astype(bool))),
         },
     )
-    return {}
+    stages = (STAGE, *(f"{STAGE}.{kind}" for kind in LABELLINGS))
+    return {"files": job.files(*(job.summary(stage, number) for stage in stages))}
 
 
 def merge_measures(job: VolumeJob, groups: int) -> dict[str, Any]:
     """Sum the blocks, add the components that cross their faces; write the volume's rows of ``slices.csv``."""
     grid = job.grid_of(job.box.shape)
-    whole = {kind: gather(job, grid, f"{STAGE}.{kind}", groups) for kind in LABELLINGS}
+    whole = {kind: gather(job, grid, f"{STAGE}.{kind}", groups).attributes for kind in LABELLINGS}
     columns = ("voxels", "euler", "perimeter", "overlap", "components")
     counts = {name: np.zeros(job.box.shape[0], dtype=np.int64) for name in columns}
-    objects = whole[OBJECTS].number
-    cavities = int(np.count_nonzero(~whole[CAVITIES].attributes["border"].astype(bool)))
-    largest = [whole[OBJECTS].attributes["voxels"].astype(np.int64)]
+    objects = len(whole[OBJECTS]["voxels"])
+    cavities = int(np.count_nonzero(~whole[CAVITIES]["border"].astype(bool)))
+    largest = [whole[OBJECTS]["voxels"].astype(np.int64)]
     euler = 0
     for block in grid:
         part = read_summary(job.summary(STAGE, block.number))
@@ -103,13 +104,12 @@ def merge_measures(job: VolumeJob, groups: int) -> dict[str, Any]:
         cavities += int(part["cavities"])
         euler += int(part["volume_euler"])
         largest.append(part["largest"])
-    counts["components"] += np.bincount(
-        whole[SECTIONS].attributes["slice"].astype(np.int64), minlength=job.box.shape[0]
-    )
+    counts["components"] += np.bincount(whole[SECTIONS]["slice"].astype(np.int64), minlength=job.box.shape[0])
     _write_slices(job, counts)
     sizes = np.sort(np.concatenate(largest))[::-1][:LARGEST].tolist()
     voxels = int(counts["voxels"].sum())
-    return {"metrics": volume_shape(job.box.size, voxels, objects, cavities, euler, sizes)}
+    metrics = volume_shape(job.box.size, voxels, objects, cavities, euler, sizes)
+    return {"metrics": metrics, "files": job.files(slices_path(job))}
 
 
 def slices_path(job: VolumeJob) -> Path:
@@ -128,7 +128,7 @@ def _read_padded(job: VolumeJob, block: Block) -> NDArray[np.bool_]:
     """The mask of a block with one voxel of context; background outside the box that is written out."""
     wanted = block.box.expand((1, 1, 1))
     inside = wanted.clip(Box.of_shape(job.box.shape))
-    offset = Box(job.box.start, job.box.stop).relative_to(job.work.start).start
+    offset = job.box.relative_to(job.work.start).start
     padded = np.zeros(wanted.shape, dtype=bool)
     padded[inside.relative_to(wanted.start).slices] = job.array("mask").read(inside.shift(offset)) != 0
     return padded

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from nx47dask.workflow import Workflow
 
 __all__ = ["RunPlan", "make_plan"]
 
+NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
+"""Libraries whose release may decide a bit."""
 BASE_BYTES = 430 << 20
 """Memory of a worker process with its libraries, torch among them, before any block."""
 DETECT_BYTES_PER_VOXEL = 60
@@ -69,6 +72,8 @@ class RunPlan:
         inputs = {
             job.id: {
                 "fingerprint": job.volume.fingerprint,
+                # A Zarr's fingerprint is that of its metadata, which two volumes may share.
+                "path": [job.volume.path, job.volume.component] if job.volume.kind == "zarr" else None,
                 "shape": list(job.volume.shape),
                 "box": str(job.box),
                 "block": job.block,
@@ -77,6 +82,7 @@ class RunPlan:
         }
         return {
             "version": __version__,
+            "libraries": {name: metadata.version(name) for name in NUMERIC_PACKAGES},
             "workflow": self.workflow.resolved,
             "inputs": inputs,
             "foreground": self.foreground,
@@ -146,7 +152,7 @@ class RunPlan:
             The folder holds a run and ``resume`` is not set, or what an interrupted ``overwrite`` left of one.
         """
         if not self.record.exists():
-            if any(path.is_file() and path.name != "run.lock" for path in self.out.rglob("*")):
+            if any(self.record.parent.glob("*")):
                 raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
             return
         before = json.loads(self.record.read_text(encoding="utf-8"))

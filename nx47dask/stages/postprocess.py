@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Block, Box
-from nx47dask.io import read_summary, write_summary
+from nx47dask.io import read_summary, replace_file, write_summary
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
@@ -88,20 +89,23 @@ def run_pass(
     for name, step in one.local:
         data = _apply(name, step, data, image, levels, core, changes)
     data = np.ascontiguousarray(data[core])
+    files = _scan(job, one, block, data)
     if one.writes:
         job.array(target).write(block.box, data)
-    _scan(job, one, block, data)
-    return {"crc32": zlib.crc32(data.data), "changes": changes}
+        files += job.array(target).files(block.box)
+    return {"crc32": zlib.crc32(data.data), "changes": changes, "files": job.files(*files)}
 
 
 def resolve_components(job: VolumeJob, scan: ComponentScan, stage: str, groups: int) -> dict[str, Any]:
     """The verdict on every component that crosses block faces, one byte per block and component."""
     whole = gather(job, job.grid, stage, groups)
     folder = job.summary(f"{stage}.resolve", 0).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "offsets.npy", whole.offsets)
-    np.save(folder / "verdict.npy", scan.decide(whole.attributes)[whole.component])
-    return {"shared": len(whole.component), "components": whole.number}
+    verdict = scan.decide(whole.attributes)[whole.component]
+    for name, values in (("offsets.npy", whole.offsets), ("verdict.npy", verdict)):
+        with replace_file(folder / name, durable=False) as temporary, temporary.open("wb") as stream:
+            np.save(stream, values)
+    files = job.files(folder / "offsets.npy", folder / "verdict.npy")
+    return {"shared": len(whole.component), "components": whole.number, "files": files}
 
 
 def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str) -> dict[str, Any]:
@@ -157,7 +161,8 @@ def _resolve(
     return result.view(np.uint8)
 
 
-def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> None:
+def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> list[Path]:
+    """Summarise a block for the next verdict; returns the file, if any."""
     path = job.summary(stage_name(one.number), block.number)
     if isinstance(one.scan, ComponentScan):
         scan = one.scan
@@ -165,6 +170,7 @@ def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> N
         save_components(found, path, verdict=scan.decide(found.attributes), shared=found.shared)
     elif isinstance(one.scan, QuantileScan):
         write_summary(path, {"histograms": slice_histograms(data)})
+    return [path] if one.scan else []
 
 
 def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:

@@ -67,7 +67,7 @@ def _manifest(
             "dtype": job.volume.dtype,
             "voxel_um": job.volume.voxel_um,
             "fingerprint": job.volume.fingerprint,
-            "voxels_sha256_by_block": results[job.id]["voxels_sha256"],
+            **results[job.id]["source"],
             "box": str(job.box),
             "work": str(job.work),
             "block_vox": job.block,

@@ -134,7 +134,8 @@ def run(
     with folder_errors(folder), lock_run(folder):
         if overwrite:
             clear_folder(folder)
-        planned.check(resume)
+        else:
+            planned.check(resume)
         with open_pool(spec, console, folder / "dask-report.html") as pool:
             planned.claim()
             _execute(planned, pool, console)
@@ -143,7 +144,7 @@ def run(
 
 def process(job: VolumeJob, planned: RunPlan) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
     """One volume from end to end; returns what the manifest and the metrics say of it."""
-    scan, greys, voxels_sha256 = yield from ingest(job)
+    scan, greys, source = yield from ingest(job)
     yield from detect(job, planned.workflow.detector, scan)
     changes = yield from postprocess(job, planned.passes)
     metrics = yield from measure(job)
@@ -153,7 +154,7 @@ def process(job: VolumeJob, planned: RunPlan) -> Generator[Batch, dict[int, Reco
     steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
     return {
         "scan": greys,
-        "voxels_sha256": voxels_sha256,
+        "source": source,
         "steps": steps,
         "mask": metrics,
         "sha256": sha256,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import signal
 import subprocess
@@ -305,15 +306,21 @@ def test_both_volumes_stop(tmp_path, command):
         assert str(source) in done.err.split("\nerror: ")[1]
 
 
-def test_missing_chunk_reads_as_fill_value(tmp_path, command):
-    image = sheets((8, 16, 16))
-    holey = zarr_scan(tmp_path / "holey" / "scan.zarr", image)
+def test_missing_chunk_reads_as_fill_value_and_is_reported(tmp_path, command):
+    whole = zarr_scan(tmp_path / "whole" / "scan.zarr", sheets((8, 16, 16)))
+    holey = zarr_scan(tmp_path / "holey" / "scan.zarr", sheets((8, 16, 16)))
     (holey / "c" / "0" / "1" / "0").unlink()
+    image = sheets((8, 16, 16))
     image[:, 8:, :8] = 0
     filled = zarr_scan(tmp_path / "filled" / "scan.zarr", image)
-    for source in (holey, filled):
+    for source in (whole, holey, filled):
         assert serial(command, source, tmp_path / f"run-{source.parent.name}", "--block", 8).code == 0
     assert digests(tmp_path / "run-holey") == digests(tmp_path / "run-filled")
+    for name, absent in (("whole", 0), ("holey", 1)):
+        facts = json.loads((tmp_path / f"run-{name}" / "manifest.json").read_text())["inputs"]["scan"]
+        assert (facts["absent_chunks"], facts["chunks"]) == (absent, 4)
+        report = (tmp_path / f"run-{name}" / "report.html").read_text()
+        assert ("1 of 4 chunk files of the input are absent" in report) == bool(absent)
 
 
 @pytest.fixture

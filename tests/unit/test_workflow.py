@@ -56,6 +56,9 @@ def test_overrides_reach_their_key(write):
     [
         ("high: 0.6", "hihg: 0.6", ["line 7", "'hihg'", "did you mean 'high'?", "allowed: low, high"]),
         ("high: 0.6", "high: lots", ["line 7", "hysteresis.high = 'lots'", "valid number"]),
+        ("high: 0.6", "high: '0.6'", ["line 7", "hysteresis.high = '0.6'", "valid number"]),
+        ("high: 0.6", "high: true", ["line 7", "hysteresis.high = True", "valid number"]),
+        ("high: 0.6", "high: 0.6\n      high: 0.7", ["line 8", "key 'high' stands here twice"]),
         ("high: 0.6", "high: 1.5", ["line 7", "hysteresis.high = 1.5", "less than or equal to 1"]),
         ("high: 0.6", "high: 0.3", ["line 5", "low 0.4 exceeds high 0.3"]),
         ("  - sheetness\n", "  - shetness\n", ["line 3", "did you mean 'sheetness'?"]),
@@ -82,6 +85,7 @@ def test_errors_name_the_line_the_key_and_what_is_allowed(write, old, new, parts
         ("postprocess.hysteresis.high=2", ["--set postprocess.hysteresis.high=2", "less than or equal to 1"]),
         ("postprocess.hysteresis.hgih=0.5", ["--set", "did you mean 'high'?"]),
         ("postprocess.hysteresis.high=[", ["not a YAML value"]),
+        ("postprocess.hysteresis.per_slice=yes-please", ["hysteresis.per_slice = 'yes-please'", "valid boolean"]),
     ],
 )
 def test_a_bad_override_is_named(write, override, parts):
@@ -103,3 +107,15 @@ def test_what_is_no_workflow_is_refused(write, text, part):
 def test_a_missing_file_names_the_presets():
     with pytest.raises(WorkflowError, match=r"'v99'.*no preset.*v61\.1"):
         load_workflow("v99")
+
+
+def test_the_frozen_baseline_takes_no_weight(write):
+    path = write("detect:\n  - residual_band: {weight: 2}\npostprocess:\n  - threshold\n")
+    with pytest.raises(WorkflowError, match=r"line 2: residual_band: unknown key 'weight'"):
+        load_workflow(path)
+
+
+def test_an_override_needs_parameters(write):
+    path = write("detect:\n  - sheetness\npostprocess:\n  - threshold: 3\n")
+    with pytest.raises(WorkflowError, match=r"line 4: threshold: expected parameters, found 3"):
+        load_workflow(path, ["postprocess.threshold.value=0.5"])
