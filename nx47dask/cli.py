@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from nx47dask import __version__
-from nx47dask.errors import Nx47Error
+from nx47dask.errors import InputError, Nx47Error
 
 __all__ = ["app", "main"]
 
@@ -135,12 +135,26 @@ def ingest(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster.")] = None,
     block: BlockEdge = None,
     level: Level = 0,
+    ome_version: Annotated[
+        str, typer.Option("--ome-version", help="0.5 (Zarr v3, sharded) or 0.4 (Zarr v2), for older viewers.")
+    ] = "0.5",
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
 ) -> None:
-    """Convert volumes to chunked, sharded OME-Zarr 0.5 and print their grey statistics."""
+    """Convert volumes to chunked OME-Zarr and print their grey statistics."""
     from nx47dask.stages.convert import ingest_volumes
 
-    measured = ingest_volumes(inputs, out, cluster=cluster, workers=workers, block=block, level=level, serial=serial)
+    if ome_version not in ("0.4", "0.5"):
+        raise InputError(f"--ome-version {ome_version}: 0.5 and 0.4 are known")
+    measured = ingest_volumes(
+        inputs,
+        out,
+        cluster=cluster,
+        workers=workers,
+        block=block,
+        level=level,
+        serial=serial,
+        zarr_format=3 if ome_version == "0.5" else 2,
+    )
     for path, scan in measured.items():
         typer.echo(f"{path}  minimum {scan.minimum}  maximum {scan.maximum}  mean {scan.mean:.2f}  std {scan.std:.2f}")
 
@@ -153,7 +167,6 @@ def phantom(
     count: Annotated[int, typer.Option("--count", min=1, help="Number of volumes, of consecutive seeds.")] = 1,
 ) -> None:
     """Make labelled synthetic scroll CT in the competition's layout: train_images/, train_labels/, train.csv."""
-    from nx47dask.errors import InputError
     from nx47dask.phantom import write_phantom
 
     try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nx47dask.geometry import Index
 
-__all__ = ["Shape", "closing", "dilate", "erode", "footprint", "opening"]
+__all__ = ["Shape", "closing", "dilate", "erode", "opening"]
 
 Mask = NDArray[np.bool_]
 Shape = Literal["box", "ellipsoid"]
@@ -51,13 +51,6 @@ def closing(mask: Mask, radius_zyx: Index, shape: Shape = "box") -> Mask:
 def opening(mask: Mask, radius_zyx: Index, shape: Shape = "box") -> Mask:
     """Erode, then dilate. Local with twice the radius."""
     return dilate(erode(mask, radius_zyx, shape), radius_zyx, shape)
-
-
-def footprint(radius_zyx: Index, shape: Shape) -> Mask:
-    """The structuring element itself, shape 2r+1 per axis."""
-    seed = np.zeros([2 * r + 1 for r in radius_zyx], dtype=bool)
-    seed[radius_zyx] = True
-    return dilate(seed, radius_zyx, shape)
 
 
 def _dilate_line(mask: Mask, radius: int, axis: int) -> Mask:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -35,9 +36,10 @@ def ingest_volumes(
     serial: bool = False,
     block: int | None = None,
     level: int = 0,
+    zarr_format: Literal[2, 3] = 3,
     console: Console | None = None,
 ) -> dict[Path, ScanStatistics]:
-    """Convert TIFF volumes to chunked, sharded OME-Zarr 0.5 and measure the greys of all.
+    """Convert TIFF volumes to chunked OME-Zarr and measure the greys of all.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ def ingest_volumes(
         Folder for ``<id>.zarr``; a Zarr input is measured in place and not copied.
     cluster, workers, serial, block, level, console
         As for ``nx47dask.run``.
+    zarr_format : {3, 2}
+        3 writes OME-Zarr 0.5 with shards, 2 writes 0.4.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def ingest_volumes(
     with folder_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".ingest-") as work:
-            jobs = [_job(volume, Path(work), block) for volume in volumes]
+            jobs = [_job(volume, Path(work), block, zarr_format) for volume in volumes]
             with (
                 open_pool(None if serial else read_cluster(cluster, workers), console) as pool,
                 contextlib.closing(Ledger(Path(work) / "ledger")) as ledger,
@@ -95,6 +99,7 @@ def _target(volume: Volume, folder: Path) -> Path:
     return target
 
 
-def _job(volume: Volume, work: Path, block: int | None) -> VolumeJob:
+def _job(volume: Volume, work: Path, block: int | None, zarr_format: Literal[2, 3]) -> VolumeJob:
     whole = Box.of_shape(volume.shape)
-    return VolumeJob(volume, str(work.absolute() / volume.id), whole, whole, block or default_block(volume.shape))
+    store = str(work.absolute() / "store" / volume.id)
+    return VolumeJob(volume, store, whole, whole, block or default_block(volume.shape), zarr_format)

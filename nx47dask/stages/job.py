@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ class VolumeJob:
         The part that is written out, in the volume's voxels; inside ``work``.
     block : int
         Edge of a work block in voxels.
+    zarr_format : {3, 2}
+        Format of the image store: 3 is OME-Zarr 0.5, 2 is 0.4.
     """
 
     volume: Volume
@@ -38,6 +41,7 @@ class VolumeJob:
     work: Box
     box: Box
     block: int
+    zarr_format: Literal[2, 3] = 3
 
     @property
     def id(self) -> str:
@@ -60,7 +64,9 @@ class VolumeJob:
         chunk = storage_chunk(self.block)
         # As deep as a chunk, not a block: a slab of whole TIFF pages is what ingest holds in memory.
         shard = (chunk, self.block, self.block)
-        return ArrayStore(f"{self.store}/image", self.volume.shape, (chunk,) * 3, shard, self.volume.dtype)
+        return ArrayStore(
+            f"{self.store}/image", self.volume.shape, (chunk,) * 3, shard, self.volume.dtype, self.zarr_format
+        )
 
     def array(self, name: str) -> ArrayStore:
         """A uint8 result over ``work``: ``probability``, ``mask`` or an intermediate ``work/<n>``."""
