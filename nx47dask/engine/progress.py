@@ -70,6 +70,8 @@ class RichProgress:
         self._progress.stop()
 
     def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
+        if voxels == 0:  # a merge: over before anybody has read its line
+            return
         if stage not in self._lines:
             self._lines[stage] = self._progress.add_task(stage, total=0, entered=0, volumes=self.volumes)
         self._entered[stage] = self._entered.get(stage, 0) + 1
@@ -79,7 +81,8 @@ class RichProgress:
         self._progress.update(self._lines[stage], total=expected, entered=self._entered[stage])
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
-        self._progress.advance(self._lines[record["stage"]], voxels)
+        if record["stage"] in self._lines:
+            self._progress.advance(self._lines[record["stage"]], voxels)
 
     def stage_finished(self, volume: str, stage: str) -> None:
         """Nothing to show: the line is full."""
@@ -114,11 +117,12 @@ class PlainProgress:
         done = self._voxels[key]
         done[0] += voxels
         done[2] += 0 if resumed else voxels
-        if time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
+        if done[1] and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._line(key)
 
     def stage_finished(self, volume: str, stage: str) -> None:
-        self._line((volume, stage))
+        if self._voxels[volume, stage][1]:  # a merge covers no voxels and is over at once
+            self._line((volume, stage))
 
     def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
         self._write(f"{'failed' if final else 'again'}: {message}")
@@ -129,6 +133,6 @@ class PlainProgress:
         done, total, fresh = self._voxels[key]
         rate = fresh / elapsed if elapsed > 0 else 0.0
         left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-        share = f"{100 * done / total:.0f} %" if total else "done"
+        share = f"{100 * done / total:.0f} %"
         speed = f"  {human_rate(rate)}" if fresh else ""
         self._write(f"{key[0]}  {key[1]:<12} {share:>5}{speed}{left}")
