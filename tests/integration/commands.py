@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,7 +45,13 @@ def launch(*arguments, cwd=None):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
     )
+
+
+def _heed_ctrl_c():
+    """Undo what a shell does to a background job, which may be what runs the tests."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def finish(process):
