@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from nx47dask.geometry import Index
 from nx47dask.kernels.morphology import closing, dilate
+from nx47dask.kernels.residual import TRUNCATE, gaussian_radius_vox
 
 __all__ = [
-    "GAUSSIAN_TRUNCATE",
     "binarise",
     "gaussian_radius",
     "level_of",
@@ -23,12 +23,10 @@ __all__ = [
     "supported",
 ]
 
-GAUSSIAN_TRUNCATE = 4.0
-
 
 def gaussian_radius(sigma_zyx_vox: tuple[float, float, float]) -> Index:
     """Radius of :func:`smooth`: four standard deviations."""
-    z, y, x = (int(GAUSSIAN_TRUNCATE * sigma + 0.5) for sigma in sigma_zyx_vox)
+    z, y, x = map(gaussian_radius_vox, sigma_zyx_vox)
     return z, y, x
 
 
@@ -38,7 +36,7 @@ def smooth(probability: NDArray[np.uint8], sigma_zyx_vox: tuple[float, float, fl
     ``scipy.ndimage.gaussian_filter`` sums every output voxel in float64 and in one order, so a crop with enough
     context gives the same bytes as the whole volume.
     """
-    blurred = gaussian_filter(probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=GAUSSIAN_TRUNCATE)
+    blurred = gaussian_filter(probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=TRUNCATE)
     rounded: NDArray[np.float32] = np.rint(blurred)
     return rounded.astype(np.uint8)
 

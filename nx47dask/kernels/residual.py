@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 __all__ = [
+    "TRUNCATE",
     "band_mask",
     "gaussian_radius_vox",
     "normalise",
