@@ -26,7 +26,7 @@ from nx47dask.errors import ClusterError, RunStoppedError
 
 __all__ = ["DaskPool", "open_client", "reporting"]
 
-TASKS_PER_WORKER = 4
+TASKS_PER_WORKER = 8
 SECONDS_BETWEEN_COUNTS = 2.0
 TASKS_IN_REPORT = 2000
 """The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
