@@ -28,7 +28,7 @@ __all__ = ["DaskPool", "open_client", "reporting"]
 
 TASKS_PER_WORKER = 8
 SECONDS_BETWEEN_COUNTS = 2.0
-TASKS_IN_REPORT = 2000
+TASKS_IN_REPORT = 500
 """The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
 CONNECT_TIMEOUT_S = 20.0
 SCHEDULER_GONE = "the scheduler is gone; start it again, then go on with --resume"

@@ -18,7 +18,7 @@ from nx47dask.stages.measure import slices_path
 __all__ = ["export", "slab_depth"]
 
 STAGE = "export"
-SLAB_VOXELS = 16 << 20
+SLAB_VOXELS = 8 << 20
 LEAST_SLICES = 8
 """Every slab decompresses the chunks that it cuts, so very thin ones would cost more time than they save memory."""
 
