@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,10 +14,9 @@ from distributed import Client
 from rich.console import Console
 
 import nx47dask
-from nx47dask.cli import main
 from nx47dask.engine import cluster
 from tests.conftest import sheets
-from tests.integration.commands import digests, events, finish, launch, records, wait_for, write_workflow
+from tests.integration.commands import command, digests, events, finish, launch, records, wait_for, write_workflow
 
 
 def dask(command, *arguments):
@@ -83,17 +81,6 @@ def expected(scan):
         console=Console(quiet=True),
     )
     return digests(done.path)
-
-
-def command(*arguments):
-    """Exit code of the command line in this process."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            main([*map(str, arguments)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return end.value.code
 
 
 @pytest.mark.parametrize("by", ["file", "address"])

@@ -1,4 +1,4 @@
-"""The command line as a process of its own, watched through what it writes."""
+"""The command line, in this process or in one of its own, watched through what it writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import time
 from collections import Counter
 
 import psutil
+import pytest
 import yaml
+
+from nx47dask.cli import main
 
 DEADLINE_S = 60
 
@@ -33,6 +36,17 @@ def write_workflow(folder):
     path = folder / "workflow.yaml"
     path.write_text(yaml.safe_dump(WORKFLOW))
     return path
+
+
+def command(*arguments):
+    """Exit code of the command line in this process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, arguments)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return end.value.code
 
 
 def launch(*arguments, cwd=None):

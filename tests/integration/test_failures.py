@@ -15,9 +15,9 @@ import tifffile
 from rich.console import Console
 
 import nx47dask
-from nx47dask.cli import main
 from tests.conftest import sheets
 from tests.integration.commands import (
+    command,
     digests,
     events,
     finish,
@@ -65,17 +65,6 @@ def expected(volumes, tmp_path_factory):
 
 def start(volumes, out, *options):
     return launch(*arguments(volumes, out, *options))
-
-
-def command(*arguments):
-    """Exit code of the command line in this process."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            main([*map(str, arguments)])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return end.value.code
 
 
 def resume(volumes, out):

@@ -9,13 +9,7 @@ import pytest
 import tifffile
 import zarr
 
-from nx47dask.cli import main
-
-
-def command(*arguments):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
+from tests.integration.commands import command
 
 
 @pytest.mark.parametrize(("version", "marker"), [("0.5", "zarr.json"), ("0.4", ".zattrs")])
