@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BlockError",
     "ClusterError",
+    "GateError",
     "InputError",
     "Nx47Error",
     "PlanMismatchError",
@@ -47,6 +48,12 @@ class ClusterError(Nx47Error, RuntimeError):
     """A Dask cluster cannot be started or reached."""
 
     exit_code = 2
+
+
+class GateError(Nx47Error):
+    """A result is complete but does not pass: a validation, a verification, a regression gate."""
+
+    exit_code = 4
 
 
 class StorageError(Nx47Error, OSError):

@@ -130,7 +130,7 @@ class _Volume:
 
 
 def execute(
-    pipelines: Mapping[str, Pipeline], pool: Pool, ledger: Ledger, observers: Sequence[Observer] = ()
+    pipelines: Mapping[str, Pipeline], pool: Pool, ledger: Ledger | None = None, observers: Sequence[Observer] = ()
 ) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
     """Run the pipelines of several volumes to their ends.
 
@@ -141,7 +141,8 @@ def execute(
     ----------
     pipelines : mapping of volume id to generator
     pool : Pool
-    ledger : Ledger
+    ledger : Ledger, optional
+        Without one nothing is recorded, and nothing can be resumed.
     observers : sequence of Observer
 
     Returns
@@ -161,7 +162,7 @@ def execute(
 
 class _Window:
     def __init__(
-        self, pipelines: Mapping[str, Pipeline], pool: Pool, ledger: Ledger, observers: Sequence[Observer]
+        self, pipelines: Mapping[str, Pipeline], pool: Pool, ledger: Ledger | None, observers: Sequence[Observer]
     ) -> None:
         self.queued = deque(pipelines.items())
         self.volumes: list[_Volume] = []
@@ -190,7 +191,7 @@ class _Window:
                 if not self.queued:
                     return
                 name, pipeline = self.queued.popleft()
-                volume = _Volume(name, pipeline, self.ledger.load(name))
+                volume = _Volume(name, pipeline, self.ledger.load(name) if self.ledger else {})
                 self.volumes.append(volume)
                 self._enter(volume, None)
 
@@ -222,7 +223,8 @@ class _Window:
             return
         volume.running -= 1
         record = {"stage": volume.batch.stage, "number": task.number, **outcome.result}
-        self.ledger.append(volume.name, record)
+        if self.ledger:
+            self.ledger.append(volume.name, record)
         self._count(volume, task, record, resumed=False)
 
     def _count(self, volume: _Volume, task: Task, record: Record, resumed: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections.abc import Generator, Sequence
@@ -12,16 +11,14 @@ from typing import Literal
 from rich.console import Console
 
 from nx47dask.detectors import ScanStatistics
-from nx47dask.engine import Batch, Ledger, Record, execute
-from nx47dask.engine.pools import open_pool
-from nx47dask.engine.progress import progress_for
-from nx47dask.engine.spec import read_cluster
+from nx47dask.engine import Batch, Record
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box
 from nx47dask.io import ArrayStore, Volume, discover
 from nx47dask.stages.folder import folder_errors, refuse_nesting
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.pipelines import run_pipelines
 from nx47dask.stages.plan import default_block
 
 __all__ = ["ingest_volumes"]
@@ -66,20 +63,12 @@ def ingest_volumes(
     volumes = discover(inputs, level=level)
     refuse_nesting(inputs, folder)
     targets = {volume.id: _target(volume, folder) for volume in volumes}
-    console = console or Console(stderr=True)
     with folder_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".ingest-") as work:
             jobs = [_job(volume, Path(work), block, zarr_format) for volume in volumes]
-            with (
-                open_pool(None if serial else read_cluster(cluster, workers), console) as pool,
-                contextlib.closing(Ledger(Path(work) / "ledger")) as ledger,
-                progress_for(console, len(jobs)) as progress,
-            ):
-                pipelines = {job.id: _convert(job, targets[job.id]) for job in jobs}
-                results, errors = execute(pipelines, pool, ledger, (progress,))
-    for error in errors.values():
-        raise error
+            pipelines = {job.id: _convert(job, targets[job.id]) for job in jobs}
+            results = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
     return {targets[name]: scan for name, scan in results.items()}
 
 

@@ -1,32 +1,17 @@
-"""The command line. Heavy libraries load when a command runs, so that ``--help`` answers at once."""
+"""Commands of the main job: run, plan, ingest, phantom, steps."""
 
 from __future__ import annotations
 
-import logging
-import signal
-import sys
-import traceback
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nx47dask import __version__
-from nx47dask.errors import InputError, Nx47Error
+from nx47dask.errors import InputError
 
-__all__ = ["app", "main"]
+__all__ = ["commands"]
 
-INTERRUPTED = 130
-DEBUG = "--debug"
-
-app = typer.Typer(
-    help="Surface masks of rolled papyri from micro-CT volumes of any size, on any Dask cluster.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+commands = typer.Typer()
 
 Inputs = Annotated[
     list[Path],
@@ -49,7 +34,7 @@ Foreground = Annotated[int, typer.Option("--foreground", help="Value of the surf
 Level = Annotated[int, typer.Option("--level", min=0, help="Resolution level of OME-Zarr inputs.")]
 
 
-@app.command()
+@commands.command()
 def run(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.", show_default=False)],
@@ -99,7 +84,7 @@ def run(
             typer.echo(done.path / name)
 
 
-@app.command()
+@commands.command()
 def plan(
     inputs: Inputs,
     workflow: WorkflowName = "v61.2",
@@ -127,7 +112,7 @@ def plan(
         typer.echo(line)
 
 
-@app.command()
+@commands.command()
 def ingest(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for <id>.zarr.", show_default=False)],
@@ -159,7 +144,7 @@ def ingest(
         typer.echo(f"{path}  minimum {scan.minimum}  maximum {scan.maximum}  mean {scan.mean:.2f}  std {scan.std:.2f}")
 
 
-@app.command()
+@commands.command()
 def phantom(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the volumes.", show_default=False)],
     shape: Annotated[str, typer.Option("--shape", metavar="Z,Y,X", help="Shape in voxels.")] = "256,256,256",
@@ -189,48 +174,9 @@ def phantom(
         typer.echo(out / "train_images" / f"{volume}.tif")
 
 
-@app.command("steps")
+@commands.command("steps")
 def list_steps() -> None:
     """List detectors and post-processing steps with their parameters, defaults and limits."""
     from nx47dask.reference import reference_text
 
     typer.echo(reference_text())
-
-
-@app.callback(invoke_without_command=True)
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks; may stand anywhere.")] = False,
-) -> None:
-    """Options of every command."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave with its exit code.
-
-    0 done; 1 internal error; 2 bad input or usage; 3 stopped part-way and resumable; 130 interrupted.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    given = sys.argv[1:] if arguments is None else arguments
-    try:
-        # --debug is for whoever has just seen an error, so it may stand anywhere on the line.
-        app(args=[argument for argument in given if argument != DEBUG], standalone_mode=True)
-    except Nx47Error as error:
-        if DEBUG in given:
-            traceback.print_exception(error)
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's, for a KeyboardInterrupt
-            typer.echo("interrupted; go on with --resume", err=True)
-        raise
-
-
-def _interrupt(number: int, frame: FrameType | None) -> Any:
-    """A batch system's SIGTERM ends a run like Ctrl-C does: resumable."""
-    raise KeyboardInterrupt
