@@ -1,7 +1,8 @@
-"""Small files of named arrays that tasks leave for merges: compressed, replaced as a whole."""
+"""Named arrays that tasks leave for merges: as small files, or as text inside a record."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,20 +14,39 @@ from numpy.typing import NDArray
 
 from nx47dask.io.atomic import replace_file
 
-__all__ = ["read_summary", "write_summary"]
+__all__ = ["pack_arrays", "read_summary", "unpack_arrays", "write_summary"]
 
 _ZSTD = Zstd(level=1)
 
 
 def write_summary(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays; a file of that name is replaced in one step."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
     with replace_file(path, durable=False) as temporary:
-        temporary.write_bytes(_ZSTD.encode(buffer.getbuffer()))
+        temporary.write_bytes(_compress(arrays))
 
 
 def read_summary(path: Path) -> dict[str, NDArray[Any]]:
     """Read what :func:`write_summary` wrote."""
-    with np.load(io.BytesIO(_ZSTD.decode(path.read_bytes())), allow_pickle=False) as arrays:
+    return _decompress(path.read_bytes())
+
+
+def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Named arrays as text, for the record of a task where they are few."""
+    return base64.b64encode(_compress(arrays)).decode("ascii")
+
+
+def unpack_arrays(packed: str) -> dict[str, NDArray[Any]]:
+    """The arrays that :func:`pack_arrays` packed."""
+    return _decompress(base64.b64decode(packed))
+
+
+def _compress(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    compressed: bytes = _ZSTD.encode(buffer.getbuffer())
+    return compressed
+
+
+def _decompress(compressed: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(_ZSTD.decode(compressed)), allow_pickle=False) as arrays:
         return dict(arrays)

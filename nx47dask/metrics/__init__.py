@@ -1,5 +1,4 @@
-"""What is measured on masks. Slice and volume measures live here; the competition's score takes its place beside."""
+"""What is measured on masks: per slice and volume, the competition's score, agreement, differences between runs.
 
-from nx47dask.metrics.shape import SLICE_COLUMNS, slice_rows, volume_shape
-
-__all__ = ["SLICE_COLUMNS", "slice_rows", "volume_shape"]
+Nothing is imported here, so that a worker that measures slices does not load the compiler behind the score.
+"""

@@ -16,7 +16,7 @@ from nx47dask.geometry import Block, Box
 from nx47dask.io import read_summary, write_summary, write_text
 from nx47dask.kernels.components import AttributeName, BlockComponents, Labelling, find_components
 from nx47dask.kernels.topology import count_cells
-from nx47dask.metrics import slice_rows, volume_shape
+from nx47dask.metrics.shape import slice_rows, volume_shape
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.linking import gather, link_batch, save_components
 

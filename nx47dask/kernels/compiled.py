@@ -1,0 +1,17 @@
+"""Loops over voxels that numpy has no words for, compiled by numba on first use and cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+__all__ = ["compiled"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function of arrays and numbers; it runs without the interpreter's lock."""
+    return cast("Function", njit(cache=True, nogil=True)(function))

@@ -1,0 +1,228 @@
+"""The competition's score, put together from octants; ``docs/scoring.md`` explains it.
+
+An octant is one part of a volume cut in two along each axis, the first part the larger. The topological counts are
+defined by octants; surface Dice and variation of information are sums over them, so an octant with a small halo is
+all that is ever read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.geometry import Block, BlockGrid, Box, Index
+from nx47dask.io import pack_arrays, unpack_arrays
+from nx47dask.kernels.components import find_components
+from nx47dask.metrics.defects import Place, find_bridges, find_holes
+from nx47dask.metrics.surface import HALO, TOLERANCE, count_within, surface_areas, surface_codes
+from nx47dask.metrics.topology import count_features
+from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
+
+__all__ = ["combine_octants", "measure_octant", "octant_context", "octants", "official_score", "score_means"]
+
+IGNORE = 2
+"""Label of voxels that are left out."""
+WEIGHTS = {"topo": 0.30, "surface_dice": 0.35, "voi": 0.35}
+DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
+VOI_ALPHA = 0.3
+LARGEST_PLACES = 50
+"""Places that are kept of each kind of defect."""
+
+
+def octants(shape: Index) -> BlockGrid:
+    """The octants of a volume; along an axis of one voxel there is one part."""
+    depth, height, width = (-(-n // 2) for n in shape)
+    return BlockGrid(shape, (depth, height, width))
+
+
+def octant_context(grid: BlockGrid, octant: Block) -> Box:
+    """What :func:`measure_octant` needs to see of a volume: the octant with its halo."""
+    return octant.box.expand(HALO).clip(Box.of_shape(grid.shape))
+
+
+def official_score(prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    """Score a prediction.
+
+    Parameters
+    ----------
+    prediction : ndarray, shape (Z, Y, X)
+        Foreground is any non-zero value.
+    labels : ndarray, shape (Z, Y, X)
+        0 background, 1 surface, 2 left out.
+
+    Returns
+    -------
+    dict
+        ``score`` and its terms ``topo``, ``surface_dice``, ``voi`` in [0, 1]; ``voi_split``, ``voi_merge`` in bits;
+        ``counts``, for dimensions 0, 1, 2 the features matched, of the prediction, of the labels; ``agreement`` by
+        voxels at a tolerance of 0 and 2 voxels; ``defects``, spurious holes and bridges with their places.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    if prediction.shape != labels.shape:
+        raise ValueError(f"the prediction has shape {prediction.shape}, the labels have {labels.shape}")
+    depth, height, width = labels.shape
+    grid = octants((depth, height, width))
+    parts = {}
+    for octant in grid:
+        context = octant_context(grid, octant)
+        parts[octant.number] = measure_octant(grid, octant, prediction[context.slices], labels[context.slices])
+    return combine_octants(grid, parts)
+
+
+def measure_octant(grid: BlockGrid, octant: Block, prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    """Measure one octant.
+
+    Parameters
+    ----------
+    grid : BlockGrid
+        Of :func:`octants`.
+    octant : Block
+        One of its blocks.
+    prediction, labels : ndarray
+        The values of :func:`octant_context`.
+
+    Returns
+    -------
+    dict of JSON values
+        For :func:`combine_octants`.
+    """
+    context = octant_context(grid, octant)
+    kept = labels != IGNORE
+    masks = (prediction != 0) & kept, (labels != 0) & kept
+    inner = octant.box.relative_to(context.start)
+    here, there = (np.ascontiguousarray(mask[inner.slices]) for mask in masks)
+    components = [
+        find_components(mask.view(np.uint8), VOLUME_COMPONENTS, (), grid.inner_faces(octant)) for mask in (here, there)
+    ]
+    overlaps = count_overlaps(components[0], components[1])
+    return {
+        "counts": count_features(here, there).tolist(),
+        "surface": _surface_areas(*masks, grid, octant, inner),
+        "voxels": _voxels_within(*masks, inner),
+        "overlaps": pack_arrays(overlaps),
+        "defects": {
+            "holes": _records(find_holes(here, there), octant.box.start),
+            "bridges": _records(
+                find_bridges(components[0].labels, components[1].labels, overlaps["pairs"]), octant.box.start
+            ),
+        },
+    }
+
+
+def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Put the octants of a volume together; returns what :func:`official_score` returns."""
+    ordered = [parts[number] for number in sorted(parts)]
+    counts = np.sum([part["counts"] for part in ordered], axis=0)
+    overlaps = unite_overlaps(grid, {number: unpack_arrays(part["overlaps"]) for number, part in parts.items()})
+    split, merge = variation_of_information(overlaps)
+    terms = {
+        "topo": topology_score(counts.tolist()),
+        "surface_dice": _dice(*(math.fsum(part["surface"][i] for part in ordered) for i in range(4))),
+        "voi": 1 / (1 + VOI_ALPHA * (split + merge)),
+    }
+    return {
+        "score": sum(WEIGHTS[name] * value for name, value in terms.items()),
+        **terms,
+        "voi_split": split,
+        "voi_merge": merge,
+        "counts": counts.tolist(),
+        "agreement": _agreement(np.sum([part["voxels"] for part in ordered], axis=0)),
+        "defects": {kind: _largest([part["defects"][kind] for part in ordered]) for kind in ("holes", "bridges")},
+    }
+
+
+def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
+    """F1 of matched features, averaged over the dimensions in which either mask has any.
+
+    A dimension in which only the prediction has features scores 0.5 / (0.5 + their number).
+    """
+    scores, weights = [], []
+    for weight, (matched, predicted, labelled) in zip(DIMENSION_WEIGHTS, counts, strict=True):
+        if predicted or labelled:
+            weights.append(weight)
+            scores.append(2 * matched / (predicted + labelled) if labelled else 0.5 / (predicted + 0.5))
+    if not weights:
+        return 1.0
+    return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
+
+
+def score_means(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Means over volumes of the score, its terms and the agreement, and how many volumes have no spurious feature."""
+    records = list(volumes.values())
+    means = {name: _mean(record[name] for record in records) for name in ("score", *WEIGHTS)}
+    for suffix, tolerance in (("", "0"), (f"_{TOLERANCE}", str(TOLERANCE))):
+        for name in ("precision", "recall", "dice"):
+            means[name + suffix] = _mean(record["agreement"][tolerance][name] for record in records)
+    clean = sum(not any(kind["count"] for kind in record["defects"].values()) for record in records)
+    return {**means, "clean_volumes": clean, "volumes": len(records)}
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
+
+
+def _surface_areas(
+    prediction: NDArray[np.bool_], labels: NDArray[np.bool_], grid: BlockGrid, octant: Block, inner: Box
+) -> list[float]:
+    """Area near the other surface, and area, of the prediction's surface and of the labels'.
+
+    Elements belong to the octant of their upper voxel; those beyond the volume's far faces to the last octant.
+    """
+    last = tuple(stop == n for stop, n in zip(octant.box.stop, grid.shape, strict=True))
+    z, y, x = (stop + far for stop, far in zip(inner.stop, last, strict=True))
+    own = Box(inner.start, (z, y, x))
+    codes = surface_codes(prediction), surface_codes(labels)
+    areas = []
+    for points, others in (codes, codes[::-1]):
+        total, near = count_within(points, others, own)
+        areas += [surface_areas(near), surface_areas(total)]
+    return areas
+
+
+def _voxels_within(prediction: NDArray[np.bool_], labels: NDArray[np.bool_], inner: Box) -> list[int]:
+    """Voxels of both masks, of the prediction near the labels, of the prediction, and the same of the labels."""
+    near = []
+    for points, others in ((prediction, labels), (labels, prediction)):
+        total, within = count_within(points.view(np.uint8), others.view(np.uint8), inner)
+        near += [int(within[1]), int(total[1])]
+    return [int(np.count_nonzero(prediction[inner.slices] & labels[inner.slices])), *near]
+
+
+def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    both, near_prediction, predicted, near_labels, labelled = (int(count) for count in voxels)
+    return {
+        str(tolerance): {
+            "precision": _ratio(right, predicted),
+            "recall": _ratio(found, labelled),
+            "dice": _dice(right, predicted, found, labelled),
+        }
+        for tolerance, right, found in ((0, both, both), (TOLERANCE, near_prediction, near_labels))
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    """1 where there is nothing to be wrong about."""
+    return part / whole if whole else 1.0
+
+
+def _dice(right: float, predicted: float, found: float, labelled: float) -> float:
+    return _ratio(right + found, predicted + labelled)
+
+
+def _records(places: list[Place], origin: Index) -> dict[str, Any]:
+    kept = [{"box": str(place.box.shift(origin)), "voxels": place.voxels} for place in places[:LARGEST_PLACES]]
+    return {"count": len(places), "places": kept}
+
+
+def _largest(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    places = sorted((place for part in parts for place in part["places"]), key=lambda place: -place["voxels"])
+    return {"count": sum(part["count"] for part in parts), "places": places[:LARGEST_PLACES]}

@@ -1,0 +1,133 @@
+"""Variation of information between the components of two masks, from parts of a volume.
+
+Each part counts how often a component of one mask meets one of the other; parts are put together where their
+components touch. The measure is that of Meila (2007), with the background of either mask as one more component, over
+the union of the foregrounds, in bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.geometry import BlockGrid
+from nx47dask.kernels.components import BlockComponents, Face, Labelling
+from nx47dask.merge.components import forward_offsets, link_blocks, unite
+
+__all__ = ["VOLUME_COMPONENTS", "count_overlaps", "unite_overlaps", "variation_of_information"]
+
+VOLUME_COMPONENTS = Labelling(26)
+Overlaps = Mapping[str, NDArray[np.generic]]
+
+
+def count_overlaps(prediction: BlockComponents, labels: BlockComponents) -> dict[str, NDArray[Any]]:
+    """How often a component of one mask meets one of the other, in one part of a volume.
+
+    Parameters
+    ----------
+    prediction, labels : BlockComponents
+        Components of each mask.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``pairs``, int64 of shape (pairs, 3): component of the prediction and of the labels (0 for none), voxels; and
+        what :func:`unite_overlaps` needs to put parts together.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    union = (prediction.labels != 0) | (labels.labels != 0)
+    found = []
+    for side, one in enumerate((prediction, labels)):
+        arrays[f"{side}.count"] = one.labels.max(initial=0)
+        arrays[f"{side}.shared"] = one.shared
+        for (axis, end), plane in one.faces.items():
+            arrays[f"{side}.face.{axis}.{end}"] = plane
+        found.append(one.labels[union].astype(np.int64))
+    packed, voxels = np.unique(found[0] << 32 | found[1], return_counts=True)
+    arrays["pairs"] = np.stack([packed >> 32, packed & 0xFFFFFFFF, voxels], axis=1)
+    return arrays
+
+
+def unite_overlaps(grid: BlockGrid, parts: Mapping[int, Overlaps]) -> NDArray[np.int64]:
+    """Overlaps of the components of whole masks.
+
+    Parameters
+    ----------
+    grid : BlockGrid
+        The parts of the volume.
+    parts : mapping of int to mapping
+        What :func:`count_overlaps` returned for each part, by its number in the grid.
+
+    Returns
+    -------
+    ndarray of int64, shape (pairs, 3)
+        As ``pairs`` of :func:`count_overlaps`, for the whole volume, sorted.
+    """
+    tables = [_component_tables(grid, parts, side) for side in (0, 1)]
+    rows = []
+    for number, part in parts.items():
+        pairs = np.asarray(part["pairs"])
+        rows.append(np.stack([tables[0][number][pairs[:, 0]], tables[1][number][pairs[:, 1]], pairs[:, 2]], axis=1))
+    together = np.concatenate(rows)
+    keys, inverse = np.unique(together[:, :2], axis=0, return_inverse=True)
+    voxels = np.zeros(len(keys), dtype=np.int64)
+    np.add.at(voxels, inverse.ravel(), together[:, 2])
+    return np.column_stack([keys, voxels])
+
+
+def variation_of_information(overlaps: NDArray[np.int64]) -> tuple[float, float]:
+    """Conditional entropies between the components of two masks.
+
+    Parameters
+    ----------
+    overlaps : ndarray of int64, shape (pairs, 3)
+        Component of the prediction, component of the labels, voxels in both.
+
+    Returns
+    -------
+    split, merge : float
+        H(prediction | labels) and H(labels | prediction) in bits; 0 where there are no voxels.
+    """
+    total = int(overlaps[:, 2].sum())
+    entropies = []
+    for given in (1, 0):
+        _, inverse = np.unique(overlaps[:, given], return_inverse=True)
+        size = np.bincount(inverse, weights=overlaps[:, 2])[inverse] if total else np.zeros(0)
+        # An exact sum does not depend on the order of the components.
+        entropies.append(math.fsum(overlaps[:, 2] / max(total, 1) * np.log2(size / overlaps[:, 2])))
+    return entropies[0], entropies[1]
+
+
+def _component_tables(grid: BlockGrid, parts: Mapping[int, Overlaps], side: int) -> dict[int, NDArray[np.int64]]:
+    """For each part, the component of the whole mask (from 1) of each of its labels; 0 stays 0."""
+    counts = {number: int(part[f"{side}.count"]) for number, part in parts.items()}
+    offsets = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    pairs = [np.zeros((0, 2), dtype=np.int64)]
+    for number, part in parts.items():
+        for offset in forward_offsets(VOLUME_COMPONENTS):
+            other = grid.neighbour(grid.numbered(number), offset)
+            if other is None:
+                continue
+            linked = link_blocks(_faces(part, side), _faces(parts[other.number], side), offset, VOLUME_COMPONENTS)
+            here = np.asarray(part[f"{side}.shared"])[linked[:, 0] - 1] - 1 + offsets[number]
+            there = np.asarray(parts[other.number][f"{side}.shared"])[linked[:, 1] - 1] - 1 + offsets[other.number]
+            pairs.append(np.stack([here, there], axis=1))
+    component, _ = unite(sum(counts.values()), np.concatenate(pairs))
+    return {
+        number: np.append(0, component[offsets[number] : offsets[number] + count] + 1)
+        for number, count in counts.items()
+    }
+
+
+def _faces(part: Overlaps, side: int) -> dict[Face, NDArray[np.unsignedinteger]]:
+    faces: dict[Face, NDArray[np.unsignedinteger]] = {}
+    for axis, end in itertools.product(range(3), (0, 1)):
+        plane = part.get(f"{side}.face.{axis}.{end}")
+        if plane is not None:
+            faces[axis, end] = np.asarray(plane)
+    return faces
