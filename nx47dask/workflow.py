@@ -16,7 +16,6 @@ allows is read from its definition.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,15 +26,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nx47dask.detectors import DETECTORS, Detector, Fusion, ResidualBand
-from nx47dask.errors import WorkflowError
+from nx47dask.documents import Document, Key, read_document, unknown_key
+from nx47dask.errors import InputError, WorkflowError
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
 
 __all__ = ["DEFAULT_WORKFLOW", "Workflow", "load_workflow", "preset_names"]
 
 DEFAULT_WORKFLOW = "v61.2"
-
-Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -83,13 +81,9 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
     """
     path = _find(source)
     try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WorkflowError(f"{path}: not a YAML file: {error}") from error
-    _refuse_repeated_keys(path, root)
-    document = _Document(str(path), root, data)
+        document = _Draft(read_document(path))
+    except InputError as error:
+        raise WorkflowError(str(error)) from error
     document.check_keys((), document.data, ("description", "detect", "postprocess"))
     for override in overrides:
         document.override(override)
@@ -111,7 +105,7 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
     return Workflow(path.stem, detector, steps, resolved)
 
 
-def _combine(document: _Document, sources: list[tuple[str, Any, dict[str, Any]]]) -> Fusion | ResidualBand:
+def _combine(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) -> Fusion | ResidualBand:
     for number, (name, one, extra) in enumerate(sources):
         if isinstance(one, ResidualBand):
             if extra:
@@ -129,13 +123,13 @@ def _combine(document: _Document, sources: list[tuple[str, Any, dict[str, Any]]]
     return Fusion(tuple(weighted))
 
 
-class _Document:
-    """A workflow file while it is read: its data, and the line of every key for error messages."""
+class _Draft:
+    """A workflow file while it is read, with the overrides of the command line."""
 
-    def __init__(self, path: str, root: yaml.Node | None, data: Any) -> None:
-        self.path = path
-        self.root = root
-        self.data = data if data is not None else {}
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.path = document.path
+        self.data = document.data
         self.overridden: dict[Key, str] = {}
 
     def error(self, where: Key, message: str) -> WorkflowError:
@@ -143,7 +137,7 @@ class _Document:
         for length in range(len(where), -1, -1):
             if where[:length] in self.overridden:
                 return WorkflowError(f"--set {self.overridden[where[:length]]}: {message}")
-        return WorkflowError(f"{self.path}, line {self._line(where)}: {message}")
+        return WorkflowError(str(self.document.error(where, message)))
 
     def check_keys(self, where: Key, data: Any, allowed: Sequence[str]) -> None:
         """Refuse anything but a mapping with known keys."""
@@ -151,7 +145,7 @@ class _Document:
             raise self.error(where, f"expected keys ({', '.join(allowed)}), found {_show(data)}")
         for key in data:
             if key not in allowed:
-                raise self.error((*where, key), _unknown(key, allowed))
+                raise self.error((*where, key), unknown_key(key, allowed))
 
     def parse(
         self, section: str, registry: Mapping[str, type], extra: tuple[str, ...] = ()
@@ -167,7 +161,7 @@ class _Document:
             if key is None or not isinstance(parameters, Mapping):
                 raise self.error(where, f"{section}: expected one name with its parameters, found {_show(item)}")
             if key not in registry:
-                raise self.error((*where, key), _unknown(key, tuple(registry)))
+                raise self.error((*where, key), unknown_key(key, tuple(registry)))
             own = {k: v for k, v in parameters.items() if k not in extra}
             found.append(
                 (
@@ -190,7 +184,7 @@ class _Document:
             raise WorkflowError(f"--set {text}: {self.path} has no list {section}")
         names = _names(items)
         if item not in names:
-            raise WorkflowError(f"--set {text}: {_unknown(item, names)}, in {section} of {self.path}")
+            raise WorkflowError(f"--set {text}: {unknown_key(item, names)}, in {section} of {self.path}")
         number = names.index(item)
         name, parameters = _entry(items[number])
         if not isinstance(parameters, Mapping):
@@ -211,38 +205,10 @@ class _Document:
             field = str(first["loc"][0]) if first["loc"] else ""
             if first["type"] == "unexpected_keyword_argument":
                 known = [f.name for f in dataclasses.fields(kind)]
-                raise self.error((*where, field), f"{where[-1]}: {_unknown(field, known)}") from None
+                raise self.error((*where, field), f"{where[-1]}: {unknown_key(field, known)}") from None
             raise self.error(
                 (*where, field), f"{where[-1]}.{field} = {_show(first['input'])}: {_lower(first['msg'])}"
             ) from None
-
-    def _line(self, where: Key) -> int:
-        node, line = self.root, 1
-        for step in where:
-            if isinstance(node, yaml.MappingNode):
-                found = [(k, v) for k, v in node.value if k.value == str(step)]
-                if not found:
-                    break
-                line, node = found[0][0].start_mark.line + 1, found[0][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-                node = node.value[step]
-                line = node.start_mark.line + 1
-            else:
-                break
-        return line
-
-
-def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
-    """YAML would silently take the last of them."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise WorkflowError(f"{path}, line {key.start_mark.line + 1}: key {key.value!r} stands here twice")
-            seen.add(key.value)
-    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
-        for part in child if isinstance(child, tuple) else (child,):
-            _refuse_repeated_keys(path, part)
 
 
 def _entry(item: Any) -> tuple[str | None, Any]:
@@ -279,12 +245,6 @@ def _preset_folder() -> Path:
     """``presets/`` in an installed package, ``workflows/`` in a checkout."""
     packaged = Path(__file__).parent / "presets"
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "workflows"
-
-
-def _unknown(key: object, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(key), allowed, n=1)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown key {key!r}{guess}; allowed: {', '.join(allowed)}"
 
 
 def _show(value: Any) -> str:

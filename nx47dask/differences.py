@@ -1,0 +1,122 @@
+"""Where two JSON values differ, and where two manifests do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Difference", "find_differences", "manifest_differences"]
+
+SECTIONS = {
+    "workflow": "workflow",
+    "nx47dask": "software",
+    "versions": "software",
+    "platform": "software",
+    "inputs": "inputs",
+    "labels": "labels",
+    "artefacts_sha256": "artefacts",
+}
+"""Where a difference between the manifests is listed; what is not named here, under ``settings``."""
+NOT_COMPARED = {"arguments", "ended_s", "memory", "passes", "plan_sha256", "stages", "wall_s"}
+"""Entries of a manifest that tell of one execution, or follow from other entries."""
+INPUT_KEYS = ("kind", "dtype", "voxel_um", "fingerprint", "box", "chunks", "absent_chunks")
+VOXEL_HASH = "voxels_sha256_by_block"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A path at which two JSON values differ.
+
+    Attributes
+    ----------
+    path : str
+        Such as ``workflow.detect[0].weight``.
+    before, now : JSON value
+        None where there is none.
+    """
+
+    path: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.path} was {json.dumps(self.before)}, is {json.dumps(self.now)}"
+
+
+def find_differences(before: Any, now: Any, where: str = "") -> list[Difference]:
+    """Paths at which two JSON values differ, with both values.
+
+    Lists are compared value by value when they are equally long, as a whole otherwise.
+
+    Parameters
+    ----------
+    before, now : JSON value
+    where : str
+        Path of the two, which the paths of the differences begin with.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted(before.keys() | now.keys())
+        inner = [(f"{where}.{name}" if where else name, before.get(name), now.get(name)) for name in names]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        inner = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(before, now, strict=True))]
+    else:
+        return [] if before == now else [Difference(where, before, now)]
+    return [difference for path, a, b in inner for difference in find_differences(a, b, path)]
+
+
+def manifest_differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Where the manifests of two runs over the same volumes differ.
+
+    Parameters
+    ----------
+    baseline, candidate : mapping
+        Contents of ``manifest.json``.
+
+    Returns
+    -------
+    dict
+        For each of ``workflow``, ``software``, ``inputs``, ``labels``, ``artefacts`` and ``settings`` (all else that
+        decides a result) a list of ``{"path", "baseline", "candidate"}``; None stands for what is not there.
+    """
+    found: dict[str, list[Difference]] = {name: [] for name in (*dict.fromkeys(SECTIONS.values()), "settings")}
+    same_blocks = [
+        volume
+        for volume, source in baseline["inputs"].items()
+        if all(source[key] == candidate["inputs"][volume][key] for key in ("work", "block_vox"))
+    ]
+    a, b = (_comparable(manifest, same_blocks) for manifest in (baseline, candidate))
+    for key in sorted(a.keys() | b.keys()):
+        found[SECTIONS.get(key, "settings")] += find_differences(a.get(key), b.get(key), key)
+    return {
+        name: [{"path": one.path, "baseline": one.before, "candidate": one.now} for one in differences]
+        for name, differences in found.items()
+    }
+
+
+def _comparable(manifest: Mapping[str, Any], same_blocks: Sequence[str]) -> dict[str, Any]:
+    """A manifest without what tells of one execution; the hash by block only where the blocks are the same."""
+    inputs = {
+        volume: {
+            key: value
+            for key, value in source.items()
+            if key in INPUT_KEYS or (key == VOXEL_HASH and volume in same_blocks)
+        }
+        for volume, source in manifest["inputs"].items()
+    }
+    workflow = {key: _by_name(value) for key, value in manifest["workflow"].items()}
+    kept = {key: value for key, value in manifest.items() if key not in NOT_COMPARED}
+    return {**kept, "inputs": inputs, "workflow": workflow}
+
+
+def _by_name(steps: Any) -> Any:
+    """A list of steps with parameters as a mapping, so that a step more does not make all after it differ."""
+    if not isinstance(steps, list):
+        return steps
+    named: dict[str, Any] = {}
+    for step in steps:
+        ((name, parameters),) = step.items()
+        same = sum(key.split(" ")[0] == name for key in named)
+        named[f"{name} {same + 1}" if same else name] = parameters
+    return {"order": ", ".join(named), **named}
