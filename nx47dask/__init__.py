@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nx47dask.errors import Nx47Error as Nx47Error
+    from nx47dask.metrics.score import official_score as official_score
     from nx47dask.phantom import Phantom as Phantom
     from nx47dask.phantom import write_phantom as write_phantom
     from nx47dask.results import Run as Run
     from nx47dask.results import open_run as open_run
     from nx47dask.stages.run import plan as plan
     from nx47dask.stages.run import run as run
+    from nx47dask.stages.score import score_volumes as score_volumes
     from nx47dask.workflow import load_workflow as load_workflow
 
 __version__ = "0.1.0"
@@ -25,13 +27,26 @@ _PUBLIC = {
     "Phantom": "nx47dask.phantom",
     "Run": "nx47dask.results",
     "load_workflow": "nx47dask.workflow",
+    "official_score": "nx47dask.metrics.score",
     "open_run": "nx47dask.results",
     "plan": "nx47dask.stages.run",
     "run": "nx47dask.stages.run",
+    "score_volumes": "nx47dask.stages.score",
     "write_phantom": "nx47dask.phantom",
 }
 
-__all__ = ["Nx47Error", "Phantom", "Run", "load_workflow", "open_run", "plan", "run", "write_phantom"]
+__all__ = [
+    "Nx47Error",
+    "Phantom",
+    "Run",
+    "load_workflow",
+    "official_score",
+    "open_run",
+    "plan",
+    "run",
+    "score_volumes",
+    "write_phantom",
+]
 
 
 def __getattr__(name: str) -> Any:

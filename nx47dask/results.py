@@ -129,6 +129,11 @@ class Run:
         """``metrics/volumes.json`` by volume."""
         return dict(json.loads((self.path / "metrics" / "volumes.json").read_text(encoding="utf-8"))["volumes"])
 
+    @property
+    def scores(self) -> dict[str, Any]:
+        """The score of each volume; empty where the run had no labels."""
+        return {name: metrics["score"] for name, metrics in self.volume_metrics.items() if "score" in metrics}
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """``manifest.json``."""

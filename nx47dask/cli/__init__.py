@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from nx47dask import __version__
-from nx47dask.cli import main_job
+from nx47dask.cli import baselines, compare, kaggle, main_job, report, score, validate
 from nx47dask.errors import Nx47Error
 
 __all__ = ["app", "main"]
@@ -31,6 +31,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(main_job.commands)
+app.add_typer(score.commands)
+app.add_typer(compare.commands)
+app.add_typer(report.commands)
+app.add_typer(baselines.commands)
+app.add_typer(validate.commands)
+app.add_typer(kaggle.commands)
 
 
 @app.callback(invoke_without_command=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +32,57 @@ BBox = Annotated[
     str | None, typer.Option("--bbox", metavar="z0:z1,y0:y1,x0:x1", help="Only this part; half-open, global voxels.")
 ]
 Foreground = Annotated[int, typer.Option("--foreground", help="Value of the surface in masks: 255 or 1.")]
+DeleteStores = Annotated[
+    bool | None,
+    typer.Option(
+        "--delete-stores/--keep-stores", help="Delete a volume's store when its mask is written.", show_default=False
+    ),
+]
 Level = Annotated[int, typer.Option("--level", min=0, help="Resolution level of OME-Zarr inputs.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="FILE|ADDRESS",
+        help="YAML file, tcp://HOST:PORT or scheduler file. Default: cluster.yaml here, else a local cluster.",
+    ),
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster.")]
+Submission = Annotated[
+    Path | None, typer.Option("--submission", metavar="FILE", help="Where a copy of submission.zip goes.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        help="End in time with what is done: 8h30m, 45m, 90s. An unfinished volume has an empty mask in the zip.",
+    ),
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="kaggle: --submission /kaggle/working/submission.zip --delete-stores --time-limit 8h30m.",
+    ),
+]
+
+LabelsFolder = Annotated[
+    Path | None, typer.Option("--labels", metavar="DIR", help="Labels of the volumes, to score the masks against.")
+]
+Baseline = Annotated[
+    str | None, typer.Option("--baseline", metavar="NAME|DIR", help="What the report compares the run with.")
+]
+Gates = Annotated[
+    str | None,
+    typer.Option("--gate", metavar="RULES", help="Exit with 4 if the run is worse: score>=0,recall>=-0.01."),
+]
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "kaggle": {"submission": Path("/kaggle/working/submission.zip"), "delete_stores": True, "time_limit": "8h30m"},
+}
+"""Defaults of run's options under a name."""
 
 
 @commands.command()
@@ -40,27 +91,28 @@ def run(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.", show_default=False)],
     workflow: WorkflowName = "v61.2",
     overrides: Overrides = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            "--cluster",
-            metavar="FILE|ADDRESS",
-            help="YAML file, tcp://HOST:PORT or scheduler file. Default: cluster.yaml here, else a local cluster.",
-        ),
-    ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster.")] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
     block: BlockEdge = None,
     bbox: BBox = None,
     level: Level = 0,
     foreground: Foreground = 255,
+    labels: LabelsFolder = None,
+    baseline: Baseline = None,
+    gates: Gates = None,
+    submission: Submission = None,
+    delete_stores: DeleteStores = None,
+    time_limit: TimeLimit = None,
+    profile: ProfileName = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out and start anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
     serial: Annotated[bool, typer.Option("--serial", help="No cluster: one task after the other, here.")] = False,
 ) -> None:
     """Turn volumes into binary surface masks, a submission zip, metrics and a report."""
+    bounds = _bounds(profile, submission, delete_stores, time_limit)
     if dry_run:
-        plan(inputs, workflow, overrides, out, block, bbox, level, foreground)
+        plan(inputs, workflow, overrides, out, block, bbox, level, foreground, bounds["delete_stores"])
         return
     from nx47dask.stages.run import run as run_job
 
@@ -76,12 +128,37 @@ def run(
         bbox=bbox,
         level=level,
         foreground=foreground,
+        labels=labels,
+        baseline=baseline,
+        gates=gates,
         resume=resume,
         overwrite=overwrite,
+        **bounds,
     )
+    _name_results(done.path)
+
+
+def _name_results(folder: Path) -> None:
     for name in ("masks", "submission.zip", "metrics/volumes.json", "report.html"):
-        if (done.path / name).exists():
-            typer.echo(done.path / name)
+        if (folder / name).exists():
+            typer.echo(folder / name)
+
+
+def _bounds(
+    profile: str | None, submission: Path | None, delete_stores: bool | None, time_limit: str | None
+) -> dict[str, Any]:
+    """Arguments of run from what was given, else from the profile."""
+    from nx47dask.engine.deadline import parse_duration
+
+    if profile is not None and profile not in PROFILES:
+        raise InputError(f"--profile {profile}: known is {', '.join(PROFILES)}")
+    defaults = PROFILES.get(profile or "", {})
+    limit = time_limit or defaults.get("time_limit")
+    return {
+        "submission": submission or defaults.get("submission"),
+        "delete_stores": defaults.get("delete_stores", False) if delete_stores is None else delete_stores,
+        "time_limit_s": math.inf if limit is None else parse_duration(limit),
+    }
 
 
 @commands.command()
@@ -94,6 +171,7 @@ def plan(
     bbox: BBox = None,
     level: Level = 0,
     foreground: Foreground = 255,
+    delete_stores: DeleteStores = None,
 ) -> None:
     """Show what a run would do: passes, blocks, halo redundancy, memory, disk. Nothing is computed or written."""
     from nx47dask.stages.run import plan as make_plan
@@ -107,6 +185,7 @@ def plan(
         bbox=bbox,
         level=level,
         foreground=foreground,
+        delete_stores=bool(delete_stores),
     )
     for line in planned.lines():
         typer.echo(line)

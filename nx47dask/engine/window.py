@@ -44,6 +44,8 @@ class Task:
         Voxels that it covers, for progress.
     resources : dict, optional
         Worker resources that it needs, such as ``{"GPU": 1}``.
+    key : str
+        Identity of what the task reads beyond the plan of its run; a record of another key does not count.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Task:
     arguments: tuple[Any, ...]
     voxels: int = 0
     resources: Mapping[str, float] | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,13 @@ class _Volume:
 
 
 def execute(
-    pipelines: Mapping[str, Pipeline], pool: Pool, ledger: Ledger | None = None, observers: Sequence[Observer] = ()
+    pipelines: Mapping[str, Pipeline],
+    pool: Pool,
+    ledger: Ledger | None = None,
+    observers: Sequence[Observer] = (),
+    *,
+    most_volumes: int | None = None,
+    over: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
     """Run the pipelines of several volumes to their ends.
 
@@ -144,25 +153,36 @@ def execute(
     ledger : Ledger, optional
         Without one nothing is recorded, and nothing can be resumed.
     observers : sequence of Observer
+    most_volumes : int, optional
+        Volumes to have under way at a time; by default as many as it takes to fill the window.
+    over : callable
+        Asked before each start of a task; once it says True none is started any more. Volumes whose tasks all have
+        records still end; tasks under way are left behind, as when the client is killed.
 
     Returns
     -------
     results : dict
         What each finished pipeline returned.
     errors : dict
-        The error that stopped each of the others.
+        The error that stopped a volume. One that is in neither was not finished when all was ``over``.
 
     Raises
     ------
     StorageError
         Results cannot be stored; no volume could go on.
     """
-    return _Window(pipelines, pool, ledger, observers).run()
+    return _Window(pipelines, pool, ledger, observers, most_volumes or len(pipelines), over).run()
 
 
 class _Window:
     def __init__(
-        self, pipelines: Mapping[str, Pipeline], pool: Pool, ledger: Ledger | None, observers: Sequence[Observer]
+        self,
+        pipelines: Mapping[str, Pipeline],
+        pool: Pool,
+        ledger: Ledger | None,
+        observers: Sequence[Observer],
+        most_volumes: int,
+        over: Callable[[], bool],
     ) -> None:
         self.queued = deque(pipelines.items())
         self.volumes: list[_Volume] = []
@@ -170,17 +190,20 @@ class _Window:
         self.pool = pool
         self.ledger = ledger
         self.observers = observers
+        self.most_volumes = most_volumes
+        self.over = over
+        self.stopped = False
         self.tickets: dict[int, tuple[_Volume, Task, int]] = {}
         self.next_ticket = 0
 
     def run(self) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
         while True:
             self._fill()
-            if not self.tickets:
+            if self.stopped or not self.tickets:
                 break
             for outcome in self.pool.wait():
                 self._settle(outcome)
-        results = {v.name: v.result for v in self.finished if v.error is None}
+        results = {v.name: v.result for v in self.finished if v.done}
         return results, {v.name: v.error for v in self.finished if v.error is not None}
 
     def _fill(self) -> None:
@@ -188,7 +211,7 @@ class _Window:
         while len(self.tickets) < self.pool.window:
             volume = next((v for v in list(self.volumes) if self._take(v)), None)
             if volume is None:
-                if not self.queued:
+                if not self.queued or len(self.volumes) >= self.most_volumes:
                     return
                 name, pipeline = self.queued.popleft()
                 volume = _Volume(name, pipeline, self.ledger.load(name) if self.ledger else {})
@@ -201,7 +224,11 @@ class _Window:
             return False
         for task in volume.waiting:
             record = volume.recorded.get((volume.batch.stage, task.number))
-            if record is None:
+            if record is None or record.get("key", "") != task.key:
+                self.stopped = self.stopped or self.over()
+                if self.stopped:
+                    self._retire(volume)
+                    return False
                 volume.running += 1
                 self._submit(volume, task, 1)
                 return True
@@ -223,6 +250,8 @@ class _Window:
             return
         volume.running -= 1
         record = {"stage": volume.batch.stage, "number": task.number, **outcome.result}
+        if task.key:
+            record["key"] = task.key
         if self.ledger:
             self.ledger.append(volume.name, record)
         self._count(volume, task, record, resumed=False)

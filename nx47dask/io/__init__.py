@@ -2,19 +2,22 @@
 
 from nx47dask.io.arrays import ArrayStore
 from nx47dask.io.atomic import replace_file, sha256_file, write_text
-from nx47dask.io.submission import write_submission
-from nx47dask.io.summaries import read_summary, write_summary
+from nx47dask.io.submission import copy_submission, write_submission
+from nx47dask.io.summaries import pack_arrays, read_summary, unpack_arrays, write_summary
 from nx47dask.io.tiff import write_mask_tiff
 from nx47dask.io.volumes import Volume, count_chunks, discover
 
 __all__ = [
     "ArrayStore",
     "Volume",
+    "copy_submission",
     "count_chunks",
     "discover",
+    "pack_arrays",
     "read_summary",
     "replace_file",
     "sha256_file",
+    "unpack_arrays",
     "write_mask_tiff",
     "write_submission",
     "write_summary",

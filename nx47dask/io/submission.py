@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["write_submission"]
+__all__ = ["copy_submission", "write_submission"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold
 _ZIP64_FROM_BYTES = 1 << 31
@@ -49,6 +49,18 @@ def write_submission(zip_path: Path, masks: Sequence[Path]) -> str:
             for name, path in members.items():
                 _add(archive, name, path)
         return sha256_file(temporary)
+
+
+def copy_submission(zip_path: Path, target: Path) -> None:
+    """Put a copy of the zip where a competition looks for it; it appears there only when complete.
+
+    Raises
+    ------
+    StorageError
+        The copy cannot be written.
+    """
+    with replace_file(target, needed_bytes=zip_path.stat().st_size) as temporary:
+        shutil.copyfile(zip_path, temporary)
 
 
 def _members(masks: Sequence[Path]) -> dict[str, Path]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Html", "duration", "joined", "mebibytes", "number", "percent", "plural", "table", "text"]
-
+__all__ = [
+    "Cell",
+    "Html",
+    "bar",
+    "document",
+    "duration",
+    "joined",
+    "mebibytes",
+    "number",
+    "percent",
+    "plural",
+    "table",
+    "text",
+]
 
 _KINDS = {"t": "text", "p": "prose", "h": "hash", "n": ""}
 
@@ -18,6 +31,13 @@ class Html(str):
     """Text that is HTML already."""
 
     __slots__ = ()
+
+
+class Cell(NamedTuple):
+    """A cell of a table that sorts by another value than the one it shows."""
+
+    shown: object
+    value: float
 
 
 def text(value: object) -> Html:
@@ -30,7 +50,14 @@ def joined(parts: Iterable[str]) -> Html:
     return Html("\n".join(parts))
 
 
-def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]], columns: str) -> Html:
+def table(
+    caption: str,
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    columns: str,
+    *,
+    sortable: bool = False,
+) -> Html:
     """A table whose first column names its rows.
 
     Parameters
@@ -42,22 +69,38 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
         Cells; everything that is not :class:`Html` is escaped.
     columns : str
         One letter per column: ``t`` text, ``p`` text in several lines, ``h`` hash, ``n`` number.
+    sortable : bool
+        Whether the page's script makes the titles buttons that sort.
     """
     kinds = [_KINDS[letter] for letter in columns]
     titles = "".join(
         f'<th scope="col"{_class("text" if kind else "")}>{text(title)}</th>'
         for kind, title in zip(kinds, head, strict=True)
     )
-    lines = (
-        f'<tr><th scope="row"{_class(kinds[0])}>{text(row[0])}</th>'
-        + "".join(f"<td{_class(kind)}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], row[1:], strict=True))
-        + "</tr>"
-        for row in rows
-    )
+    lines = "\n".join(_row(row, kinds) for row in rows)
     label = escape(caption, quote=True)
     return Html(
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table><caption>{label}</caption>\n'
-        f"<thead><tr>{titles}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table{_class("sortable" * sortable)}>'
+        f"<caption>{label}</caption>\n<thead><tr>{titles}</tr></thead>\n<tbody>\n{lines}\n</tbody></table></div>"
+    )
+
+
+def bar(share: float) -> Html:
+    """A bar as long as a share (0 to 1) of its place in a table; the number beside it is what is read aloud."""
+    return Html(f'<span class="bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></span>')
+
+
+def document(title: str, body: str, *, script: bool = False) -> str:
+    """A whole page with the report's style in it, and its script where it has something to do."""
+    folder = Path(__file__).parent
+    style = (folder / "style.css").read_text(encoding="utf-8")
+    early = '<script>document.documentElement.className = "js"</script>\n' if script else ""
+    late = f"<script>\n{(folder / 'script.js').read_text(encoding='utf-8')}</script>\n" if script else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{text(title)}</title>\n<style>\n{style}</style>\n{early}</head>\n<body>\n{body}\n{late}</body>\n</html>\n"
     )
 
 
@@ -99,3 +142,14 @@ def mebibytes(size_bytes: float) -> str:
 
 def _class(kind: str) -> str:
     return f' class="{kind}"' if kind else ""
+
+
+def _row(row: Sequence[object], kinds: Sequence[str]) -> str:
+    cells = "".join(_cell(cell, kind) for cell, kind in zip(row[1:], kinds[1:], strict=True))
+    return f'<tr><th scope="row"{_class(kinds[0])}>{text(row[0])}</th>{cells}</tr>'
+
+
+def _cell(cell: object, kind: str) -> str:
+    if isinstance(cell, Cell):
+        return f'<td{_class(kind)} data-value="{cell.value:g}">{text(cell.shown)}</td>'
+    return f"<td{_class(kind)}>{text(cell)}</td>"

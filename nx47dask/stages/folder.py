@@ -7,11 +7,20 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nx47dask.engine import lock_run
 from nx47dask.errors import InputError, Nx47Error, StorageError
 from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.measure import slices_path
 from nx47dask.stages.plan import RunPlan
 
-__all__ = ["clear_folder", "folder_errors", "mask_path", "prepare_folder", "refuse_nesting"]
+__all__ = [
+    "clear_store",
+    "folder_errors",
+    "mask_path",
+    "occupied_folder",
+    "refuse_nesting",
+    "store_was_deleted",
+]
 
 OWNED = (
     "ledger/plan.json",
@@ -21,6 +30,8 @@ OWNED = (
     "submission.zip",
     "manifest.json",
     "report.html",
+    "external.json",
+    "report.md",
     "dask-report.html",
     "events.jsonl",
     "ledger",
@@ -30,11 +41,46 @@ OWNED = (
 The plan goes first and the ledger last: what is left of an interrupted deletion cannot be resumed, and is known as a
 run folder.
 """
+INTERMEDIATES = ("work", "summaries")
+ARRAYS = ("image", "probability", "mask")
 
 
 def mask_path(folder: Path, job: VolumeJob) -> Path:
     """Where the mask of a volume goes."""
     return folder.absolute() / "masks" / f"{job.id}.tif"
+
+
+def store_was_deleted(job: VolumeJob) -> bool:
+    """Whether an earlier client finished the volume and deleted its arrays, by an option that may not be given now."""
+    return slices_path(job).is_file() and not any((Path(job.store) / name).exists() for name in ARRAYS)
+
+
+def clear_store(job: VolumeJob, *, arrays: bool) -> None:
+    """Delete what a finished volume no longer needs: intermediates, and if wanted the arrays as well."""
+    for name in INTERMEDIATES + (ARRAYS if arrays else ()):
+        shutil.rmtree(Path(job.store) / name, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def occupied_folder(planned: RunPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the run folder for a plan that it can take: a new one, or that of ``resume``, or cleared by ``overwrite``.
+
+    Raises
+    ------
+    InputError
+        The options exclude each other, the folder is not ours, holds another run or belongs to another client.
+    StorageError
+        Something in the folder cannot be used, now or in the body.
+    """
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other")
+    prepare_folder(planned, resume)
+    with folder_errors(planned.out), lock_run(planned.out):
+        if overwrite:
+            clear_folder(planned.out)
+        else:
+            planned.check(resume)
+        yield
 
 
 def prepare_folder(planned: RunPlan, resume: bool) -> None:

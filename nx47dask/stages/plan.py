@@ -13,6 +13,7 @@ from typing import Any
 
 from nx47dask import __version__
 from nx47dask.detectors import ResidualBand, ScanStatistics
+from nx47dask.differences import find_differences
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
 from nx47dask.io import Volume, write_text
@@ -36,6 +37,8 @@ SLAB_BYTES_PER_VOXEL = 4
 """Slabs of whole slices at ingest of a TIFF, at export and for slice thresholds, per voxel."""
 STORED_BYTES_PER_VOXEL = 0.7
 """Image, probability and mask as they compress on scroll CT."""
+VOLUMES_ON_DISK = 8
+"""Volumes under way where stores are deleted: enough to keep the CPUs of one machine busy."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class RunPlan:
         One per volume.
     foreground : int
         Value of the surface in the masks.
+    delete_stores : bool
+        Delete the store of a volume when its mask is written. Decides no byte of the results.
     """
 
     out: Path
@@ -60,6 +65,7 @@ class RunPlan:
     passes: tuple[Pass, ...]
     jobs: tuple[VolumeJob, ...]
     foreground: int = 255
+    delete_stores: bool = False
 
     @property
     def record(self) -> Path:
@@ -112,8 +118,14 @@ class RunPlan:
         return BASE_BYTES + max(self._task_bytes(job) for job in self.jobs)
 
     def stored_bytes(self) -> int:
-        """Projected size of the stores on disk."""
-        return int(sum(job.work.size for job in self.jobs) * STORED_BYTES_PER_VOXEL)
+        """Projected size on disk of the stores that are there at a time."""
+        sizes = sorted((job.work.size for job in self.jobs), reverse=True)
+        return int(sum(sizes[: self.most_volumes]) * STORED_BYTES_PER_VOXEL)
+
+    @property
+    def most_volumes(self) -> int:
+        """Volumes to have under way at a time."""
+        return min(VOLUMES_ON_DISK, len(self.jobs)) if self.delete_stores else len(self.jobs)
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -156,9 +168,11 @@ class RunPlan:
                 raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
             return
         before = json.loads(self.record.read_text(encoding="utf-8"))
-        differences = list(_differences(before, json.loads(json.dumps(self.identity))))
+        differences = find_differences(before, json.loads(json.dumps(self.identity)))
         if differences:
-            shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+            shown = "; ".join(map(str, differences[:5])) + (
+                f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+            )
             raise PlanMismatchError(
                 f"{self.out}: the folder holds a run of another plan: {shown}; use --overwrite to start anew, "
                 "or another --out"
@@ -197,6 +211,7 @@ def make_plan(
     block: int | None = None,
     bbox: str | None = None,
     foreground: int = 255,
+    delete_stores: bool = False,
 ) -> RunPlan:
     """Cut the volumes into blocks.
 
@@ -212,6 +227,8 @@ def make_plan(
         Part to write out, ``z0:z1,y0:y1,x0:x1`` in the volume's voxels; what lies around it is read for context.
     foreground : int
         Value of the surface in the masks, 255 or 1.
+    delete_stores : bool
+        Delete the store of a volume when its mask is written.
 
     Raises
     ------
@@ -230,7 +247,7 @@ def make_plan(
         storage_chunk(edge)
         store = str(out.absolute() / "store" / f"{volume.id}.zarr")
         jobs.append(VolumeJob(volume, store, box.expand(reach).clip(whole), box, edge))
-    return RunPlan(out, workflow, passes, tuple(jobs), foreground)
+    return RunPlan(out, workflow, passes, tuple(jobs), foreground, delete_stores)
 
 
 def default_block(shape: Index) -> int:
@@ -245,15 +262,3 @@ def _names(workflow: Workflow) -> list[str]:
 
 def _radius(radius_zyx: Index) -> str:
     return ",".join(map(str, radius_zyx))
-
-
-def _differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """Paths at which two JSON values differ, with both values."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{where}.{k}" if where else k)]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return [
-            d for i, (a, b) in enumerate(zip(before, now, strict=True)) for d in _differences(a, b, f"{where}[{i}]")
-        ]
-    return [] if before == now else [f"{where} was {json.dumps(before)}, is {json.dumps(now)}"]

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
 
 from nx47dask import __version__
 from nx47dask.engine.events import StageStatistics
 from nx47dask.engine.worker import peak_rss_bytes
+from nx47dask.errors import GateError
+from nx47dask.gates import require_passed
 from nx47dask.geometry import Box
-from nx47dask.io import sha256_file, write_submission, write_text
-from nx47dask.metrics import SLICE_COLUMNS
-from nx47dask.report.html import write_report
+from nx47dask.io import Volume, copy_submission, sha256_file, write_mask_tiff, write_submission, write_text
+from nx47dask.io.validation import validate_submission
+from nx47dask.metrics.score import score_means
+from nx47dask.metrics.shape import SLICE_COLUMNS
+from nx47dask.report.content import checked_gates
+from nx47dask.report.write import write_report
 from nx47dask.results import Run
 from nx47dask.stages.folder import mask_path
 from nx47dask.stages.measure import slices_path
 from nx47dask.stages.plan import RunPlan
 
-__all__ = ["write_results"]
+__all__ = ["Yardstick", "write_results"]
+
+logger = logging.getLogger(__name__)
 
 RECORDED_PACKAGES = (
     "connected-components-3d",
@@ -37,22 +51,104 @@ RECORDED_PACKAGES = (
 )
 
 
-def write_results(planned: RunPlan, results: dict[str, Any], statistics: StageStatistics, wall_s: float) -> None:
-    """Write the results of a run from what each volume's pipeline returned."""
+@dataclass(frozen=True)
+class Yardstick:
+    """What a run is measured against.
+
+    Attributes
+    ----------
+    labels : mapping of str to Volume
+        By volume id; empty without labels.
+    baseline : Run, optional
+    gates : str, optional
+        What the run may lose against the baseline.
+    """
+
+    labels: Mapping[str, Volume]
+    baseline: Run | None = None
+    gates: str | None = None
+
+
+def write_results(
+    planned: RunPlan,
+    results: dict[str, Any],
+    statistics: StageStatistics,
+    wall_s: float,
+    submission: Path | None,
+    yardstick: Yardstick,
+) -> None:
+    """Write the results of a run from what each volume's pipeline returned, with a copy of the zip if wanted.
+
+    A volume without a result is not finished: the zip has an empty mask of it, the rest nothing.
+
+    Raises
+    ------
+    GateError
+        The zip is not valid, or, after everything is written, a gate has failed.
+    """
     folder = planned.out
-    rows = "".join(slices_path(job).read_text(encoding="utf-8") for job in planned.jobs)
+    finished = [job for job in planned.jobs if job.id in results]
+    rows = "".join(slices_path(job).read_text(encoding="utf-8") for job in finished)
     write_text(folder / "metrics" / "slices.csv", ",".join(SLICE_COLUMNS) + "\n" + rows)
-    volumes = {job.id: {key: results[job.id][key] for key in ("scan", "steps", "mask")} for job in planned.jobs}
-    write_text(folder / "metrics" / "volumes.json", json.dumps({"volumes": volumes}, indent=1) + "\n")
-    artefacts = {f"masks/{job.id}.tif": results[job.id]["sha256"] for job in planned.jobs}
+    kept = ("scan", "steps", "mask", "score")
+    metrics: dict[str, Any] = {
+        "volumes": {job.id: {key: results[job.id][key] for key in kept if key in results[job.id]} for job in finished}
+    }
+    if yardstick.labels and finished:
+        metrics["mean"] = score_means({job.id: results[job.id]["score"] for job in finished})
+    write_text(folder / "metrics" / "volumes.json", json.dumps(metrics, indent=1) + "\n")
+    artefacts = {f"masks/{job.id}.tif": results[job.id]["sha256"] for job in finished}
+    warnings: list[str] = []
     if all(job.box == Box.of_shape(job.volume.shape) for job in planned.jobs):
-        masks = [mask_path(folder, job) for job in planned.jobs]
-        artefacts["submission.zip"] = write_submission(folder / "submission.zip", masks)
+        artefacts["submission.zip"] = _write_zip(planned, results)
+        warnings = _validate_zip(planned)
+        if submission:
+            copy_submission(folder / "submission.zip", submission)
     for name in ("metrics/slices.csv", "metrics/volumes.json"):
         artefacts[name] = sha256_file(folder / name)
     manifest = _manifest(planned, results, artefacts, statistics, wall_s)
+    manifest["submission"]["warnings"] = warnings
+    if yardstick.labels:
+        manifest["labels"] = {
+            name: {"path": labels.path, "kind": labels.kind, "fingerprint": labels.fingerprint}
+            for name, labels in yardstick.labels.items()
+        }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    write_report(Run(folder), folder / "report.html")
+    if finished:
+        _report(Run(folder), yardstick)
+
+
+def _report(run: Run, yardstick: Yardstick) -> None:
+    gates = []
+    if yardstick.baseline and yardstick.gates:
+        gates = checked_gates(run, yardstick.baseline, yardstick.gates)
+    write_report(run, baseline=yardstick.baseline, gates=gates)
+    require_passed(gates)
+
+
+def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:
+    """Zip a mask of every volume, since one that is missing voids a submission; returns the zip's SHA-256."""
+    unfinished = [job for job in planned.jobs if job.id not in results]
+    if unfinished:
+        logger.warning("not finished, an empty mask in submission.zip: %s", ", ".join(job.id for job in unfinished))
+    with TemporaryDirectory(prefix=".empty-", suffix=".tmp", dir=planned.out) as empty:
+        masks = [mask_path(planned.out, job) for job in planned.jobs if job.id in results]
+        for job in unfinished:
+            depth, height, width = job.box.shape
+            masks.append(Path(empty) / f"{job.id}.tif")
+            write_mask_tiff(masks[-1], (np.zeros((1, height, width), np.uint8) for _ in range(depth)), job.box.shape)
+        return write_submission(planned.out / "submission.zip", masks)
+
+
+def _validate_zip(planned: RunPlan) -> list[str]:
+    """Read the zip like the scorer does; returns the warnings. An error would be one of ours, and ends the run."""
+    path = planned.out / "submission.zip"
+    findings = validate_submission(path, [job.volume for job in planned.jobs])
+    errors = [str(finding) for finding in findings if finding.level == "error"]
+    if errors:
+        shown = "\n  ".join(errors)
+        raise GateError(f"{path}: not valid; keep the run folder, and report this:\n  {shown}")
+    return [str(finding) for finding in findings]
 
 
 def _manifest(
@@ -74,6 +170,7 @@ def _manifest(
             "blocks": len(job.grid),
         }
         for job in planned.jobs
+        if job.id in results
     }
     return {
         "schema": 1,
@@ -86,6 +183,7 @@ def _manifest(
         "seeds": {},
         "inputs": inputs,
         "artefacts_sha256": artefacts,
+        "submission": {"unfinished": [job.id for job in planned.jobs if job.id not in results]},
         "stages": statistics.records(),
         "wall_s": round(wall_s, 3),
         "memory": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -12,26 +12,34 @@ from typing import Any
 from rich.console import Console
 
 from nx47dask import __version__
-from nx47dask.engine import Batch, Ledger, Pool, Record, execute, lock_run
+from nx47dask.baselines import find_run
+from nx47dask.engine import Batch, Ledger, Pool, Record, execute
+from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, StageStatistics
 from nx47dask.engine.pools import open_pool
 from nx47dask.engine.progress import progress_for
 from nx47dask.engine.spec import read_cluster
 from nx47dask.errors import InputError, Nx47Error, RunStoppedError
-from nx47dask.io import discover
+from nx47dask.gates import parse_gates
+from nx47dask.io import Volume, discover
 from nx47dask.results import Run
 from nx47dask.stages.detect import detect
 from nx47dask.stages.export import export
-from nx47dask.stages.folder import clear_folder, folder_errors, mask_path, prepare_folder, refuse_nesting
+from nx47dask.stages.folder import clear_store, mask_path, occupied_folder, refuse_nesting, store_was_deleted
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.measure import measure
 from nx47dask.stages.plan import RunPlan, make_plan
 from nx47dask.stages.postprocess import postprocess
-from nx47dask.stages.results import write_results
+from nx47dask.stages.results import Yardstick, write_results
+from nx47dask.stages.score import View, find_labels, score
 from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
 
 __all__ = ["plan", "run"]
+
+CLOSING_S = 10.0
+CLOSING_S_PER_VOXEL = 6e-8
+"""Zip, report and the look at both: 2 s for a volume of 320 voxels a side."""
 
 
 def plan(
@@ -44,12 +52,19 @@ def plan(
     bbox: str | None = None,
     level: int = 0,
     foreground: int = 255,
+    delete_stores: bool = False,
 ) -> RunPlan:
     """What :func:`run` would do with these arguments; nothing is written."""
     volumes = discover(inputs, level=level)
     refuse_nesting(inputs, Path(out))
     return make_plan(
-        volumes, Path(out), load_workflow(workflow, overrides), block=block, bbox=bbox, foreground=foreground
+        volumes,
+        Path(out),
+        load_workflow(workflow, overrides),
+        block=block,
+        bbox=bbox,
+        foreground=foreground,
+        delete_stores=delete_stores,
     )
 
 
@@ -66,6 +81,12 @@ def run(
     bbox: str | None = None,
     level: int = 0,
     foreground: int = 255,
+    submission: str | Path | None = None,
+    delete_stores: bool = False,
+    time_limit_s: float = math.inf,
+    labels: str | Path | None = None,
+    baseline: str | Path | None = None,
+    gates: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     console: Console | None = None,
@@ -98,6 +119,19 @@ def run(
         Level of OME-Zarr inputs.
     foreground : int
         Value of the surface in the masks, 255 or 1.
+    submission : str or path, optional
+        Where a copy of ``submission.zip`` goes.
+    delete_stores : bool
+        Delete the store of a volume when its mask is written, and have few volumes under way at a time.
+    time_limit_s : float
+        Seconds in which the run ends with what it has: an empty mask stands in the zip for a volume that is not
+        finished.
+    labels : path, optional
+        Labels of the volumes, to score the masks against.
+    baseline : str or path, optional
+        Name or folder of a frozen baseline, or a run folder, for the report to compare with.
+    gates : str, optional
+        What the run may lose against the baseline, such as ``score>=0,recall>=-0.01``.
     resume, overwrite : bool
         Go on with the run in ``out``, or delete it first.
     console : rich.console.Console, optional
@@ -113,10 +147,10 @@ def run(
     InputError
         An input, an option or the workflow cannot be used.
     BlockError, RunStoppedError, StorageError
-        The run stopped part-way and can be resumed.
+        The run stopped part-way, or its time was over, and can be resumed.
+    GateError
+        The run is complete, but a gate failed.
     """
-    if resume and overwrite:
-        raise InputError("--resume and --overwrite exclude each other")
     planned = plan(
         inputs,
         out,
@@ -126,31 +160,34 @@ def run(
         bbox=bbox,
         level=level,
         foreground=foreground,
+        delete_stores=delete_stores,
     )
+    target = _submission_target(submission, bbox)
+    yardstick = _yardstick(planned, labels, baseline, gates)
+    deadline = Deadline(time_limit_s, _closing_s(planned))
     console = console or Console(stderr=True)
-    folder = planned.out
     spec = None if serial else read_cluster(cluster, workers)
-    prepare_folder(planned, resume)
-    with folder_errors(folder), lock_run(folder):
-        if overwrite:
-            clear_folder(folder)
-        else:
-            planned.check(resume)
-        with open_pool(spec, console, folder / "dask-report.html") as pool:
-            planned.claim()
-            _execute(planned, pool, console)
-    return Run(folder)
+    with (
+        occupied_folder(planned, resume=resume, overwrite=overwrite),
+        open_pool(spec, console, planned.out / "dask-report.html") as pool,
+    ):
+        planned.claim()
+        _execute(planned, pool, console, deadline, target, yardstick)
+    return Run(planned.out)
 
 
-def process(job: VolumeJob, planned: RunPlan) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+def process(
+    job: VolumeJob, planned: RunPlan, labels: Volume | None = None
+) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
     """One volume from end to end; returns what the manifest and the metrics say of it."""
+    deleted = store_was_deleted(job)
     scan, greys, source = yield from ingest(job)
     yield from detect(job, planned.workflow.detector, scan)
     changes = yield from postprocess(job, planned.passes)
     metrics = yield from measure(job)
     sha256 = yield from export(job, mask_path(planned.out, job), planned.foreground)
-    for leftover in ("work", "summaries"):
-        shutil.rmtree(Path(job.store) / leftover, ignore_errors=True)
+    scores = {"score": (yield from score(_mask(job, planned, deleted), View(labels, job.box)))} if labels else {}
+    clear_store(job, arrays=planned.delete_stores or deleted)
     steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
     return {
         "scan": greys,
@@ -158,10 +195,59 @@ def process(job: VolumeJob, planned: RunPlan) -> Generator[Batch, dict[int, Reco
         "steps": steps,
         "mask": metrics,
         "sha256": sha256,
+        **scores,
     }
 
 
-def _execute(planned: RunPlan, pool: Pool, console: Console) -> None:
+def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:
+    """The mask of a volume: in the store, or where that has been deleted in the file."""
+    if not store_deleted:
+        return View(job.array("mask"), job.box.relative_to(job.work.start))
+    (mask,) = discover([mask_path(planned.out, job)])
+    return View.whole(mask)
+
+
+def _yardstick(
+    planned: RunPlan, labels: str | Path | None, baseline: str | Path | None, gates: str | None
+) -> Yardstick:
+    """What the run is measured against; refused before hours of work rather than after them."""
+    shapes = {job.id: job.volume.shape for job in planned.jobs}
+    if gates and baseline is None:
+        raise InputError(f"--gate {gates}: there is nothing to compare with; name a --baseline")
+    if gates:
+        parse_gates(gates, scored=labels is not None)
+    return Yardstick(
+        find_labels(labels, shapes) if labels is not None else {},
+        find_run(baseline) if baseline is not None else None,
+        gates,
+    )
+
+
+def _submission_target(submission: str | Path | None, bbox: str | None) -> Path | None:
+    """Where a copy of the zip goes; refused before hours of work rather than after them."""
+    if submission is None:
+        return None
+    target = Path(submission)
+    if bbox:
+        raise InputError(f"--submission {target}: a submission has whole volumes; leave out --bbox {bbox}")
+    if not target.parent.is_dir():
+        raise InputError(f"--submission {target}: there is no folder {target.parent}; make it or choose another file")
+    return target
+
+
+def _closing_s(planned: RunPlan) -> float:
+    """Seconds that zip, metrics and report take at most when the tasks are over."""
+    return CLOSING_S + CLOSING_S_PER_VOXEL * sum(job.box.size for job in planned.jobs)
+
+
+def _execute(
+    planned: RunPlan,
+    pool: Pool,
+    console: Console,
+    deadline: Deadline,
+    submission: Path | None,
+    yardstick: Yardstick,
+) -> None:
     start = time.perf_counter()
     folder = planned.out
     statistics = StageStatistics()
@@ -171,11 +257,19 @@ def _execute(planned: RunPlan, pool: Pool, console: Console) -> None:
         _logged(events, plan=planned.digest, version=__version__),
     ):
         with progress_for(console, len(planned.jobs)) as progress:
-            pipelines = {job.id: process(job, planned) for job in planned.jobs}
-            results, errors = execute(pipelines, pool, ledger, (events, statistics, progress))
-        if not errors:
-            write_results(planned, results, statistics, time.perf_counter() - start)
+            pipelines = {job.id: process(job, planned, yardstick.labels.get(job.id)) for job in planned.jobs}
+            results, errors = execute(
+                pipelines,
+                pool,
+                ledger,
+                (events, statistics, progress, deadline),
+                most_volumes=planned.most_volumes,
+                over=deadline.over,
+            )
+        if deadline.limited or not errors:
+            write_results(planned, results, statistics, time.perf_counter() - start, submission, yardstick)
     _raise(errors, len(planned.jobs), folder)
+    _raise_unfinished(planned, results)
 
 
 @contextlib.contextmanager
@@ -187,6 +281,15 @@ def _logged(events: EventFile, **values: str) -> Iterator[None]:
         yield
     finally:
         events.write("run-ended", seconds=round(time.perf_counter() - start, 3))
+
+
+def _raise_unfinished(planned: RunPlan, results: dict[str, Any]) -> None:
+    unfinished = [job.id for job in planned.jobs if job.id not in results]
+    if unfinished:
+        raise RunStoppedError(
+            f"{planned.out}: the time limit is over and {len(unfinished)} of {len(planned.jobs)} volumes are not "
+            "finished; go on with --resume and a new --time-limit, or none"
+        )
 
 
 def _raise(errors: dict[str, Nx47Error], volumes: int, folder: Path) -> None:

@@ -231,7 +231,7 @@ def test_a_run_is_neither_repeated_nor_lost_by_chance(volumes, part, expected, c
 
 def test_overwrite_starts_anew(volumes, part, expected, monkeypatch, capsys):
     """Records of tasks must never outlive the results that they stand for, even when it is interrupted."""
-    from nx47dask.stages import run
+    from nx47dask.stages import folder
 
     (part / "masks").mkdir(exist_ok=True)
     (part / "masks" / "stale.tif").write_bytes(b"")
@@ -240,7 +240,7 @@ def test_overwrite_starts_anew(volumes, part, expected, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.shutil, "rmtree", interrupted)
+        patch.setattr(folder.shutil, "rmtree", interrupted)
         assert command(*arguments(volumes, part, "--serial", "--overwrite")) == 130
     assert command(*arguments(volumes, part, "--serial", "--resume")) == 2
     assert command(*arguments(volumes, part, "--serial")) == 2

@@ -11,7 +11,7 @@ import pytest
 import nx47dask
 from nx47dask import errors
 from nx47dask.cli import INTERRUPTED
-from nx47dask.metrics import SLICE_COLUMNS
+from nx47dask.metrics.shape import SLICE_COLUMNS
 from nx47dask.reference import reference_text
 from nx47dask.stages import plan
 

@@ -1,11 +1,13 @@
-"""The report of small real runs: what it says, what it escapes, that it stands alone."""
+"""The report of small real runs: what it says, what it escapes, that it stands alone and stays small."""
 
 from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,12 +17,19 @@ import zarr
 from PIL import Image
 
 import nx47dask
-from nx47dask.report import figures
-from nx47dask.report.html import write_report
-from nx47dask.report.markup import duration, percent, table
+from nx47dask.errors import InputError
+from nx47dask.io import discover
+from nx47dask.report import figures, html, pictures, volumes
+from nx47dask.report.content import checked_gates
+from nx47dask.report.markup import Cell, duration, percent, table
+from nx47dask.report.pictures import MOST_SLICES
+from nx47dask.report.write import write_report
 from tests.conftest import sheets
+from tests.integration.commands import write_workflow
 
 VOID = {"meta", "link", "br", "img", "input"}
+SILENT = {"style", "script"}
+LOW, HIGH = {"precision": 0.4, "recall": 0.5, "dice": 0.44}, {"precision": 0.7, "recall": 0.9, "dice": 0.79}
 
 
 class Page(HTMLParser):
@@ -45,21 +54,75 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if data.strip() and self.open[-1] != "style":
+        if data.strip() and self.open[-1] not in SILENT:
             self.texts.append(" ".join(data.split()))
+
+    @property
+    def text(self):
+        return "\n".join(self.texts)
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
 
-    def pictures(self):
-        for attributes in self.all("img"):
-            yield attributes, np.asarray(Image.open(io.BytesIO(base64.b64decode(attributes["src"].split(",", 1)[1]))))
+    def after(self, text, count):
+        """The texts that follow a text."""
+        at = self.texts.index(text)
+        return self.texts[at + 1 : at + 1 + count]
+
+    def pictures(self, volume, where):
+        """Scan and overlay of a plane, decoded."""
+        found = [a for a in self.all("img") if a["alt"].split(";")[0].endswith(f"of volume {volume}, {where}")]
+        return [
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(a["src"].split(",", 1)[1]))).convert(mode))
+            for a, mode in zip(found[-2:], ("L", "RGBA"), strict=True)
+        ]
+
+
+def read_page(run):
+    return Page((run.path / "report.html").read_text(encoding="utf-8"))
 
 
 def write_tiff(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(path, image, photometric="minisblack")
     return path
+
+
+def edit(path, change):
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def copy_run(run, folder):
+    """A run folder of its own with the stores of another."""
+    folder.mkdir()
+    for name in ("manifest.json", "metrics"):
+        copy = shutil.copytree if name == "metrics" else shutil.copyfile
+        copy(run.path / name, folder / name)
+    (folder / "store").symlink_to((run.path / "store").resolve())
+    return nx47dask.open_run(folder)
+
+
+def score(value, holes=(), bridges=()):
+    """The record of one volume's score."""
+    places = {"holes": holes, "bridges": bridges}
+    return {
+        **dict.fromkeys(("score", "topo", "surface_dice", "voi", "voi_split", "voi_merge"), value),
+        "counts": [[1, 2, 3]] * 3,
+        "agreement": {"0": LOW, "2": HIGH},
+        "defects": {kind: {"count": len(found), "places": list(found)} for kind, found in places.items()},
+    }
+
+
+def add_scores(run, scores, labels):
+    """Give a run the scores and labels that ``run --labels`` would."""
+    found = {volume.id: volume for volume in discover([labels])}
+    edit(run.path / "metrics" / "volumes.json", lambda d: [d["volumes"][v].update(score=s) for v, s in scores.items()])
+    recorded = {v: {"path": found[v].path, "kind": "tiff", "fingerprint": found[v].fingerprint} for v in scores}
+    edit(run.path / "manifest.json", lambda d: d.update(labels=recorded))
+    return nx47dask.open_run(run.path)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +139,34 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(run):
-    return Page((run.path / "report.html").read_text(encoding="utf-8"))
+    return read_page(run)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Two volumes, cut by a box, without scores."""
+    folder = tmp_path_factory.mktemp("plain")
+    for n, name in enumerate("ab"):
+        write_tiff(folder / "in" / f"{name}.tif", sheets((20, 44, 48), n))
+        labels = np.zeros((20, 44, 48), np.uint8)
+        labels[:, 10:14], labels[:, 30:34], labels[:, :, 44:] = 1, 1, 2
+        write_tiff(folder / "labels" / f"{name}.tif", labels)
+    workflow = write_workflow(folder)
+    return nx47dask.run([folder / "in"], folder / "out", workflow=workflow, serial=True, bbox="2:18,4:44,3:48")
+
+
+@pytest.fixture
+def pair(plain, tmp_path):
+    """The two volumes twice, with scores: a baseline and a candidate that is better on one and worse on the other."""
+    labels = plain.path.parent / "labels"
+    hole = {"box": "6:9,10:14,20:25", "voxels": 12}
+    sides = {"before": (0.4, 0.5), "now": (0.46, 0.48)}
+    return [
+        add_scores(
+            copy_run(plain, tmp_path / side), {"a": score(a, holes=[hole]), "b": score(b, bridges=[hole])}, labels
+        )
+        for side, (a, b) in sides.items()
+    ]
 
 
 def test_verdict_comes_first_and_tells_the_run(run, page):
@@ -97,9 +187,8 @@ def test_warns_of_a_constant_scan_and_an_empty_mask(page):
 
 
 def test_says_all_that_was_done_and_with_what(run, page):
-    text = "\n".join(page.texts)
-    assert "residual_band: {sigma_base: 0.4" in text
-    assert "threshold: {value: 0.5, by: value}" in text
+    assert "residual_band: {sigma_base: 0.4" in page.text
+    assert "threshold: {value: 0.5, by: value}" in page.text
     for part in ("ingest.statistics", "postprocess.1", "measure.merge"):
         assert part in page.texts
     for value in (*run.manifest["artefacts_sha256"].values(), *run.manifest["versions"].values()):
@@ -107,8 +196,7 @@ def test_says_all_that_was_done_and_with_what(run, page):
     for source in run.manifest["inputs"].values():
         assert source["fingerprint"] in page.texts
         assert source["voxels_sha256_by_block"] in page.texts
-    step = page.texts.index("threshold")
-    assert page.texts[step + 1 : step + 3] == [f"{run['a&b<c'].metrics['mask']['voxels']:,}", "0"]
+    assert page.after("threshold", 2) == [f"{run['a&b<c'].metrics['mask']['voxels']:,}", "0"]
 
 
 def test_escapes_every_name(run, page):
@@ -118,102 +206,300 @@ def test_escapes_every_name(run, page):
     assert any("a&b<c" in attributes["alt"] for attributes in page.all("img"))
 
 
-def test_needs_no_other_file(page):
+def test_needs_no_other_file(run, page):
     addresses = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
     assert addresses
     assert all(address.startswith(("data:", "#")) for address in addresses)
-    assert not page.all("script")
+    assert "http" not in (run.path / "report.html").read_text(encoding="utf-8")
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {a["href"][1:] for a in page.all("a")} <= ids
 
 
 def test_can_be_read_aloud(page):
     assert all(attributes["alt"] for attributes in page.all("img"))
-    assert all(attributes["aria-label"] for attributes in page.all("svg"))
+    assert all(a.get("aria-hidden") == "true" or a["aria-label"] for a in page.all("svg"))
     assert {attributes.get("scope") for attributes in page.all("th")} == {"col", "row"}
     assert len(page.all("caption")) == len(page.all("table"))
     assert [len(page.all(tag)) for tag in ("h1", "h2")] == [1, 1 + 3 + 5]
+    headings = [tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")]
+    assert all(b <= a or int(b[1]) == int(a[1]) + 1 for a, b in itertools.pairwise(headings))
 
 
 def test_pictures_show_the_planes(run, page):
-    pictures = [picture for _, picture in page.pictures()]
-    assert len(pictures) == 3 * 3 * 2
+    planes = [
+        re.findall(
+            rf"^Overlay of volume a&b<c, ({axis} = \d+)", "\n".join(a["alt"] for a in page.all("img")), re.MULTILINE
+        )
+        for axis in "zyx"
+    ]
+    assert [len(set(found)) for found in planes] == [12, MOST_SLICES, MOST_SLICES]
     image, mask = (array.compute(scheduler="synchronous") for array in (run["a&b<c"].image, run["a&b<c"].mask))
-    scan = run["a&b<c"].metrics["scan"]
-    expected = (image[:, 20, :].astype(float) - scan["minimum"]) / (scan["maximum"] - scan["minimum"])
-    np.testing.assert_array_equal(pictures[2], np.round(255 * expected))
-    np.testing.assert_array_equal(pictures[3] != 0, mask[:, 20, :] != 0)
+    at = planes[1][20].split()[-1]
+    scan, over = page.pictures("a&b<c", f"y = {at}")
+    plane = image[:, int(at)].astype(float)
+    assert np.corrcoef(scan.ravel(), plane.ravel())[0, 1] > 0.98
+    np.testing.assert_array_equal(over[..., 3] != 0, mask[:, int(at)] != 0)
 
 
 def test_uint16_fills_the_grey_scale(run, page):
     scan = run["one"].metrics["scan"]
     assert scan["minimum"] > 255
-    plane = [picture for _, picture in page.pictures()][12]
-    assert (plane.min(), plane.max()) == (0, 255)
+    plane = page.pictures("one", "z = 0")[0]
+    assert plane.min() < 16
+    assert plane.max() > 239
 
 
 def test_a_single_slice_has_no_dice(page):
-    labels = [attributes["aria-label"] for attributes in page.all("svg")]
-    assert labels[-1] == "Dice with the slice before, z 0 to 0: no values"
+    labels = [attributes["aria-label"] for attributes in page.all("svg") if "aria-label" in attributes]
+    assert labels[-2] == "Continuity (Dice with the slice before), z 0 to 0: no values"
 
 
-def test_same_folder_gives_same_bytes(run, tmp_path):
-    write_report(nx47dask.open_run(run.path), tmp_path / "again.html")
-    assert (tmp_path / "again.html").read_bytes() == (run.path / "report.html").read_bytes()
+def test_same_folder_gives_same_bytes(run):
+    before = [(run.path / name).read_bytes() for name in ("report.html", "report.md")]
+    write_report(nx47dask.open_run(run.path))
+    assert [(run.path / name).read_bytes() for name in ("report.html", "report.md")] == before
 
 
-def test_box_is_named_in_global_voxels(make_tiff, tmp_path):
-    done = nx47dask.run(
-        [make_tiff()], tmp_path / "out", workflow="v61.2", serial=True, bbox="4:20,10:40,2:30", block=16
-    )
-    page = Page((done.path / "report.html").read_text(encoding="utf-8"))
+def test_box_is_named_in_global_voxels(plain):
+    page = read_page(plain)
     assert any(text.startswith("Approximate: --bbox: ") for text in page.texts)
-    assert {"z = 12", "y = 25", "x = 16"} <= set(page.texts)
-    assert [picture.shape for _, picture in page.pictures()][::2] == [(30, 28), (16, 28), (16, 30)]
+    assert {"z = 2", "z = 17", "y = 4", "x = 47"} <= set(page.texts)
+    scan, over = page.pictures("a", "z = 10")
+    mask = plain["a"].mask.compute(scheduler="synchronous")
+    assert scan.shape == (40, 45)
+    np.testing.assert_array_equal(over[..., 3] != 0, mask[8] != 0)
 
 
 def test_zarr_with_leading_axes(tmp_path):
     data = sheets((6, 20, 18))[None, None]
     zarr.save_array(tmp_path / "v.zarr", data)
     done = nx47dask.run([tmp_path / "v.zarr"], tmp_path / "out", workflow="v61.1", serial=True)
-    page = Page((done.path / "report.html").read_text(encoding="utf-8"))
-    assert [picture.shape for _, picture in page.pictures()][::2] == [(20, 18), (6, 18), (6, 20)]
+    assert [read_page(done).pictures("v", where)[0].shape for where in ("z = 5", "y = 19", "x = 0")] == [
+        (20, 18),
+        (6, 18),
+        (6, 20),
+    ]
 
 
 def test_resumed_retried_and_hungry_runs_say_so(run, tmp_path):
-    copy = tmp_path / "copy"
-    (copy / "metrics").mkdir(parents=True)
-    manifest = json.loads((run.path / "manifest.json").read_text())
-    manifest["stages"]["detect"] |= {"resumed": 2, "retried": 1, "peak_rss_bytes": 4 << 30}
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    for name in ("volumes.json", "slices.csv"):
-        (copy / "metrics" / name).write_bytes((run.path / "metrics" / name).read_bytes())
-    (copy / "store").symlink_to(run.path / "store")
-    write_report(nx47dask.open_run(copy), copy / "report.html")
-    text = "\n".join(Page((copy / "report.html").read_text()).texts)
+    copy = copy_run(run, tmp_path / "copy")
+    changes = {"resumed": 2, "retried": 1, "peak_rss_bytes": 4 << 30}
+    edit(copy.path / "manifest.json", lambda d: d["stages"]["detect"].update(changes))
+    edit(copy.path / "manifest.json", lambda d: d.update(submission={"unfinished": ["late"]}))
+    write_report(copy)
+    text = read_page(copy).text
     assert "after a resume (2 tasks done before)" in text
     assert "1 task retried." in text
     assert "A worker took 4,096 MiB of memory, more than the " in text
+    assert "Not finished, and an empty mask in submission.zip: late." in text
+
+
+def test_without_labels_the_places_are_jumps_of_density(plain):
+    densities = [row["density"] for row in plain.metrics if row["volume"] == "a"]
+    z = 2 + int(np.argmax(np.abs(np.diff(densities))))
+    page = read_page(plain)
+    assert page.after("Where the density changes most", 4) == [
+        "Each slice beside the one before it.",
+        f"z {z} to {z + 1}",
+        "--bbox",
+        f"{z}:{z + 2},4:44,3:48",
+    ]
+    assert "Score" not in page.text
+    assert {a["id"] for a in page.all("input")} == {"show-prediction", "show-nothing"}
+
+
+def test_verdict_against_a_baseline(pair):
+    baseline, run = pair
+    gates = checked_gates(run, baseline, "score>=0,recall>=0.01,components<=0")
+    (baseline.path / "external.json").write_text('{"public": 0.387}')
+    (run.path / "external.json").write_text('{"public": 0.401, "note": "late entry"}')
+    write_report(run, baseline=baseline, gates=gates)
+    page = read_page(run)
+    markdown = (run.path / "report.md").read_text()
+    verdict = (
+        "Mean score 0.4700, 0.0200 above the baseline before (95 % interval -0.0200 to +0.0600). "
+        "1 of 3 gates failed: recall>=0.01."
+    )
+    assert page.texts[2] == verdict
+    assert f"**{verdict.replace('>', '&gt;')}**" in markdown
+    assert page.after("score", 8) == ["0.4700", "0.4500", "+0.0200", "-0.0200 to +0.0600", "1", "1", "0", "1"]
+    assert "| score | 0.4700 | 0.4500 | +0.0200 | -0.0200 to +0.0600 | 1 | 1 | 0 | 1 |" in markdown
+    assert page.after("public score, recorded", 3) == ["0.4010", "0.3870", "+0.0140"]
+    assert "Recorded with the external scores: late entry." in page.texts
+    assert [a["class"] for a in page.all("li") if "class" in a] == ["passed", "failed", "passed"]
+    assert "- recall&gt;=0.01 failed: " in markdown
+    assert markdown.count("<details>") == markdown.count("</details>") == 1
+
+
+def test_each_volume_stands_beside_its_baseline(pair):
+    baseline, run = pair
+    edit(
+        baseline.path / "metrics" / "volumes.json",
+        lambda d: d["volumes"]["a"]["mask"].update(largest_components_vox=[77]),
+    )
+    write_report(run, baseline=nx47dask.open_run(baseline.path))
+    page = read_page(run)
+    assert page.after("a", 2) == ["0.4600", "+0.0600"]
+    assert "score 0.4600 (+0.0600 against the baseline), " in page.text
+    assert "77" in page.texts
+    source = (run.path / "report.html").read_text()
+    assert source.count('class="behind"') == 2 * 3
+
+
+def test_scores_of_other_labels_are_not_compared(pair):
+    baseline, run = pair
+    edit(baseline.path / "manifest.json", lambda d: d["labels"]["a"].update(fingerprint="0" * 64))
+    baseline = nx47dask.open_run(baseline.path)
+    write_report(run, baseline=baseline)
+    page = read_page(run)
+    assert "Scores are not compared where the baseline's labels are others or missing: a." in page.texts
+    assert page.after("score", 3) == ["0.4800", "0.5000", "-0.0200"]
+    edit(baseline.path / "manifest.json", lambda d: d.pop("labels"))
+    with pytest.raises(InputError, match=r"score"):
+        checked_gates(run, nx47dask.open_run(baseline.path), "score>=0")
+
+
+def test_only_shared_volumes_are_compared(pair, run):
+    baseline, candidate = pair
+    edit(baseline.path / "manifest.json", lambda d: d["inputs"].pop("b"))
+    write_report(candidate, baseline=nx47dask.open_run(baseline.path))
+    page = read_page(candidate)
+    assert "Not compared, since only this run has them or the boxes differ: b." in page.texts
+    assert page.after("score", 3) == ["0.4600", "0.4000", "+0.0600"]
+    with pytest.raises(InputError, match=r"has the volumes a, b, .* has a&b<c, flat, one"):
+        checked_gates(candidate, run, "density>=0")
+
+
+def test_defects_are_shown_where_they_are(pair):
+    _, run = pair
+    write_report(run)
+    page = read_page(run)
+    assert page.after("Worst places", 4) == [
+        "1 spurious hole and 0 spurious bridges; the largest of each, cut across z, y and x.",
+        "Hole 1, 12 voxels",
+        "--bbox",
+        "8:11,14:18,23:28",
+    ]
+    frame = next(a["style"] for a in page.all("i") if a.get("style", "").startswith("left"))
+    assert frame == "left:44.4%;top:25.0%;width:11.1%;height:10.0%"  # x 20:25 of 45, y 10:14 of 40
+
+
+def test_overlay_holds_mask_label_and_ignored(pair):
+    _, run = pair
+    write_report(run)
+    over = read_page(run).pictures("a", "z = 10")[1]
+    labels = tifffile.imread(run.path.parents[0] / run.manifest["labels"]["a"]["path"])[10, 4:44, 3:48]
+    mask = run["a"].mask[8].compute(scheduler="synchronous") != 0
+    expected = np.stack([mask, labels == 1, labels == 2, mask | (labels > 0)], axis=-1)
+    np.testing.assert_array_equal(over == 255, expected)
+
+
+def test_filters_tell_the_classes_apart():
+    matrices = {
+        name: np.array([float(v) for v in values.split()]).reshape(4, 5)
+        for name, values in re.findall(r'id="over-(\w+)".*?values="(.*?)"', html._filters())
+    }
+    classes = {"none": (0, 0, 0, 0), "both": (1, 1, 0, 1), "predicted": (1, 0, 0, 1), "labelled": (0, 1, 0, 1)}
+    classes |= {"ignored": (0, 0, 1, 1)}
+
+    def shown(mode, name):
+        return np.clip(matrices[mode] @ [*classes[name], 1], 0, 1)
+
+    for mode in matrices:
+        assert shown(mode, "none")[3] == 0
+    np.testing.assert_allclose(shown("disagreement", "predicted"), [*html.ORANGE, 0.85])
+    np.testing.assert_allclose(shown("disagreement", "labelled"), [*html.BLUE, 0.85])
+    np.testing.assert_allclose(shown("disagreement", "both"), [*html.GREEN, 0.4], atol=1e-9)
+    np.testing.assert_allclose(shown("disagreement", "ignored"), [*html.GREY, 0.25], atol=1e-9)
+    assert [shown("prediction", name)[3] for name in ("both", "predicted", "labelled", "ignored")] == [0.5, 0.5, 0, 0]
+    assert [shown("label", name)[3] for name in ("both", "predicted", "labelled", "ignored")] == [0.5, 0, 0.5, 0.25]
+
+
+def test_lost_labels_and_stores_are_said(pair):
+    _, run = pair
+    edit(run.path / "manifest.json", lambda d: d["labels"]["a"].update(path="/nowhere/a.tif"))
+    edit(run.path / "manifest.json", lambda d: d["labels"]["b"].update(fingerprint="0" * 64))
+    write_report(nx47dask.open_run(run.path))
+    page = read_page(run)
+    assert "Drawn without its labels: /nowhere/a.tif: no such file or folder." in page.texts
+    assert any(text.endswith("b.tif: not the labels that the run was scored with.") for text in page.texts)
+    assert not page.pictures("a", "z = 10")[1][..., 1:3].any()
+    (run.path / "store").unlink()
+    write_report(nx47dask.open_run(run.path))
+    page = read_page(run)
+    assert not page.all("img")
+    assert sum(text.startswith("No pictures: ") for text in page.texts) == 2
+    assert "score" in page.texts
+
+
+def test_pictures_keep_to_the_size_of_the_page(plain, tmp_path, monkeypatch):
+    copy = copy_run(plain, tmp_path / "small")
+    sizes = []
+    for limit in (200_000, 300_000):
+        monkeypatch.setattr(html, "PAGE_BYTES", limit)
+        write_report(copy)
+        sizes.append((copy.path / "report.html").stat().st_size)
+        alts = "\n".join(a["alt"] for a in read_page(copy).all("img"))
+        for volume in "ab":
+            at = [
+                sorted({int(z) for z in re.findall(rf"Scan of volume {volume}, {axis} = (\d+)", alts)}) for axis in "yx"
+            ]
+            assert min(map(len, at)) > 1
+            assert all(max(np.diff(one)) <= 2 * min(np.diff(one)) + 1 for one in at), "the slices are not evenly spaced"
+    assert sizes[0] < 200_000 < sizes[1] < 300_000
+    monkeypatch.setattr(html, "PAGE_BYTES", 0)
+    write_report(copy)
+    page = read_page(copy)
+    assert not page.all("img")
+    assert page.texts.count("No pictures: there is no room for them on this page.") == 2
+
+
+def test_large_volumes_are_read_plane_by_plane(pair, monkeypatch):
+    _, run = pair
+    write_report(run)
+    at_once = (run.path / "report.html").read_bytes()
+    monkeypatch.setattr(pictures, "WHOLE_VOXELS", 0)
+    write_report(run)
+    assert (run.path / "report.html").read_bytes() == at_once
+    monkeypatch.setattr(pictures, "READ_VOXELS", 1)
+    write_report(run)
+    alts = [a["alt"] for a in read_page(run).all("img")]
+    assert len({alt for alt in alts if alt.startswith("Scan of volume b, y")}) == 1 + 1  # a slice and a crop
+
+
+def test_many_volumes_stay_under_6_mb(run, tmp_path):
+    """A thousand rows with sparklines are on the page, the rest is in metrics/volumes.json."""
+    copy = copy_run(run, tmp_path / "many")
+    ids = [f"{n:09d}" for n in range(1200)]
+    rows = (run.path / "metrics" / "slices.csv").read_text().splitlines()
+    own = [row.removeprefix("a&b<c") for row in rows if row.startswith("a&b<c")]
+    (copy.path / "metrics" / "slices.csv").write_text("\n".join([rows[0], *(i + row for i in ids for row in own)]))
+
+    def repeat(values):
+        first = values["a&b<c"]
+        values.clear()
+        values.update(dict.fromkeys(ids, first))
+
+    edit(copy.path / "metrics" / "volumes.json", lambda d: repeat(d["volumes"]))
+    edit(copy.path / "manifest.json", lambda d: repeat(d["inputs"]))
+    write_report(nx47dask.open_run(copy.path))
+    source = (copy.path / "report.html").read_text()
+    assert len(source.encode()) < 6_000_000
+    assert source.count('class="spark"') == volumes.LISTED
+    assert "200 volumes more in metrics/volumes.json." in source
+    assert source.count('<section class="volume"') == volumes.ILLUSTRATED
 
 
 def test_large_planes_are_shrunk_to_means_and_thin_masks_stay():
-    plane = np.zeros((1030, 600), np.uint16)
+    plane = np.zeros((1152, 600), np.uint16)
     plane[:, 300] = 900
-    assert figures.shrink_factor(plane.shape) == 3
-    scan = np.asarray(Image.open(io.BytesIO(figures.scan_png(plane, 0, 900))))
-    mask = np.asarray(Image.open(io.BytesIO(figures.mask_png(plane > 0))))
-    assert scan.shape == mask.shape == (344, 200)
-    assert set(scan[:, 100]) == {85}
-    assert (mask[:, 100] > 0).all()
-    assert not mask[:, 99].any()
-
-
-def test_outline_is_stronger_than_the_inside():
-    plane = np.zeros((9, 9), bool)
-    plane[2:7, 2:7] = True
-    alpha = np.asarray(Image.open(io.BytesIO(figures.mask_png(plane))))
-    assert alpha[0, 0] == 0
-    assert 0 < alpha[4, 4] < alpha[2, 4]
+    size = figures.fitted(plane.shape, 384)
+    scan = np.asarray(Image.open(io.BytesIO(figures.grey_webp(plane, (0, 900), size))).convert("L"))
+    over = np.asarray(Image.open(io.BytesIO(figures.classes_png(plane > 0, None, size))).convert("RGBA"))
+    assert scan.shape == over.shape[:2] == size == (384, 200)
+    assert abs(float(scan[:, 100].mean()) - 85) < 12
+    assert (over[:, 100, 3] > 0).all()
+    assert not over[:, 99].any()
 
 
 def test_long_curves_keep_their_dips():
@@ -226,8 +512,11 @@ def test_long_curves_keep_their_dips():
     assert heights.count(max(heights)) == 1
 
 
-def test_cells_are_escaped():
-    assert "<td>&lt;i&gt;</td>" in table("t", ("a", "b"), [("x", "<i>")], "tn")
+def test_cells_are_escaped_and_sort_by_their_value():
+    rows = table("t", ("a", "b"), [("x", "<i>"), ("y", Cell("1,234", 1234))], "tn", sortable=True)
+    assert "<td>&lt;i&gt;</td>" in rows
+    assert '<td data-value="1234">1,234</td>' in rows
+    assert '<table class="sortable">' in rows
 
 
 @pytest.mark.parametrize(
@@ -241,9 +530,3 @@ def test_durations(seconds, shown):
 @pytest.mark.parametrize(("share", "shown"), [(0, "0 %"), (0.1187, "11.9 %"), (0.00002, "0.002 %"), (1, "100.0 %")])
 def test_percents(share, shown):
     assert percent(share) == shown
-
-
-def test_pictures_of_noise_stay_small():
-    noise = np.random.default_rng(0).integers(0, 256, (320, 320), dtype=np.uint8)
-    picture = len(figures.png_uri(figures.scan_png(noise, 0, 255)) + figures.png_uri(figures.mask_png(noise > 128)))
-    assert 4 * 3 * picture < 3_000_000

@@ -1,0 +1,117 @@
+"""The command that looks at a submission before Kaggle does: validate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nx47dask.errors import GateError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nx47dask.io.validation import Finding
+
+__all__ = ["commands"]
+
+commands = typer.Typer()
+
+MOST_OF_A_KIND = 8
+"""Findings of one code that are shown; 120 missing masks are one mistake. The JSON has all."""
+NARROW_COLUMNS = 90
+
+
+@commands.command()
+def validate(
+    submission: Annotated[Path, typer.Argument(metavar="ZIP", help="The submission zip.", show_default=False)],
+    images: Annotated[
+        Path, typer.Option("--images", metavar="DIR", help="The volumes it must have masks of.", show_default=False)
+    ],
+    json_path: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Write the findings as JSON; - for standard output.")
+    ] = None,
+) -> None:
+    """Check a submission zip against its images as the scorer reads it; exit code 4 when an error is found."""
+    import json
+    from dataclasses import asdict
+
+    from nx47dask.io import discover, write_text
+    from nx47dask.io.validation import validate_submission
+    from nx47dask.report.markup import plural
+
+    volumes = discover([images])
+    findings = validate_submission(submission, volumes)
+    levels = Counter(finding.level for finding in findings)
+    if json_path is not None:
+        record = {
+            "zip": str(submission),
+            "valid": levels["error"] == 0,
+            "masks": len(volumes),
+            "errors": levels["error"],
+            "warnings": levels["warning"],
+            "findings": [asdict(finding) for finding in findings],
+        }
+        text = json.dumps(record, indent=1) + "\n"
+        if json_path == "-":
+            typer.echo(text, nl=False)
+        else:
+            write_text(Path(json_path), text)
+    if json_path != "-":
+        _show(findings)
+    counted = [plural(levels[level], level) for level in ("error", "warning") if levels[level]]
+    if levels["error"]:
+        raise GateError(f"{submission}: not valid: {', '.join(counted)}")
+    if json_path != "-":
+        typer.echo(", ".join([f"valid: {plural(len(volumes), 'mask')}", *counted]))
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    """A table on a terminal that is wide enough, plain lines elsewhere; errors first."""
+    from rich.console import Console
+
+    console = Console()
+    rows = _rows(findings)
+    if not console.is_terminal or console.width < NARROW_COLUMNS:
+        for level, code, member, message in rows:
+            where = f"{member}: " if member else ""
+            typer.echo(f"{level:7}  {code:15}  {where}{message}")
+    elif rows:
+        console.print(_table(rows))
+
+
+def _table(rows: Sequence[tuple[str, str, str, str]]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("", "finding", "where"):
+        table.add_column(title, no_wrap=title != "where", overflow="fold")
+    table.add_column("what", ratio=1)
+    for level, code, member, message in rows:
+        style = "bold red" if level == "error" else "yellow"
+        table.add_row(Text(level, style), Text(code), Text(member), Text(message))
+    return table
+
+
+def _rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str]]:
+    """Level, code, member and message, printable; of each code the first, and how many more there are."""
+    rows: list[tuple[str, str, str, str]] = []
+    shown = Counter[tuple[str, str]]()
+    totals = Counter((finding.level, finding.code) for finding in findings)
+    for finding in sorted(findings, key=lambda finding: finding.level):
+        kind = (finding.level, finding.code)
+        shown[kind] += 1
+        if shown[kind] <= MOST_OF_A_KIND:
+            rows.append((*kind, _printable(finding.member), _printable(finding.message)))
+        elif shown[kind] == totals[kind]:
+            rows.append((finding.level, finding.code, "", f"and {totals[kind] - MOST_OF_A_KIND} more"))
+    return rows
+
+
+def _printable(text: str) -> str:
+    """Names inside a zip are whatever its maker wrote, control codes of terminals included."""
+    return text if text.isprintable() else ascii(text)

@@ -1,0 +1,174 @@
+"""Score: masks against labels, octant by octant."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.errors import InputError
+from nx47dask.geometry import Block, Box, Index
+from nx47dask.io import ArrayStore, Volume, discover
+from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant, octant_context, octants, score_means
+from nx47dask.stages.pipelines import run_pipelines
+
+__all__ = ["View", "find_labels", "score", "score_volumes"]
+
+STAGE = "score"
+
+
+@dataclass(frozen=True)
+class View:
+    """A box of a volume, in coordinates that start at 0."""
+
+    source: Volume | ArrayStore
+    box: Box
+
+    @classmethod
+    def whole(cls, volume: Volume) -> View:
+        """All of a volume."""
+        return cls(volume, Box.of_shape(volume.shape))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Voxels of a box inside the view."""
+        wanted = box.shift(self.box.start)
+        if isinstance(self.source, ArrayStore) or self.source.kind == "zarr":
+            return self.source.read(wanted)
+        # A TIFF is decoded by whole pages, and the octants of one half need the same ones.
+        slab = _slab(self.source, wanted.start[0], wanted.stop[0])
+        return slab[(slice(None), *wanted.slices[1:])]
+
+
+@lru_cache(maxsize=2)
+def _slab(volume: Volume, start: int, stop: int) -> NDArray[Any]:
+    return volume.read(Box((start, 0, 0), (stop, *volume.shape[1:])))
+
+
+def score_volumes(
+    predictions: str | Path,
+    labels: str | Path,
+    *,
+    cluster: str | None = None,
+    workers: int | None = None,
+    serial: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Score masks against labels of the same ids.
+
+    Parameters
+    ----------
+    predictions : path
+        A mask, a folder of masks, or a run folder; TIFF or Zarr, any non-zero value is surface.
+    labels : path
+        Labels, or a folder of them: 0 background, 1 surface, 2 left out.
+    cluster, workers, serial, console
+        As for ``nx47dask.run``.
+
+    Returns
+    -------
+    dict
+        ``volumes``: per id what :func:`~nx47dask.metrics.score.official_score` returns; ``mean``: their means.
+
+    Raises
+    ------
+    InputError
+        Labels are missing, of another shape, empty, or hold other values.
+    """
+    masks = Path(predictions) / "masks"
+    found = {volume.id: volume for volume in discover([masks if masks.is_dir() else predictions])}
+    if len(found) == 1 and Path(labels).is_file():
+        # Two files are a pair, whatever their names.
+        (volume,) = found.values()
+        (label,) = discover([labels])
+        wanted = {volume.id: _matching(label, volume.id, volume.shape)}
+    else:
+        wanted = find_labels(labels, {volume.id: volume.shape for volume in found.values()})
+    pipelines = {name: score(View.whole(volume), View.whole(wanted[name])) for name, volume in found.items()}
+    scores = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
+    ordered = {name: scores[name] for name in found}
+    return {"volumes": ordered, "mean": score_means(ordered)}
+
+
+def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Volume]:
+    """The labels of volumes, by id; labels of others are left alone.
+
+    Raises
+    ------
+    InputError
+        Labels are missing or have another shape.
+    """
+    found = {volume.id: volume for volume in discover([labels])}
+    missing = [name for name in shapes if name not in found]
+    if missing:
+        raise InputError(
+            f"{labels}: no labels of {', '.join(missing[:5])}{_more(missing)}; the {len(found)} labels there are of "
+            f"{', '.join(list(found)[:5])}{_more(list(found))}; names must be those of the volumes"
+        )
+    return {name: _matching(found[name], name, shape) for name, shape in shapes.items()}
+
+
+def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+    """Score one volume; returns what :func:`~nx47dask.metrics.score.official_score` returns."""
+    grid = octants(prediction.box.shape)
+    fingerprint = labels.source.fingerprint if isinstance(labels.source, Volume) else ""
+    tasks = (
+        Task(octant.number, f"octant {octant.number} [{octant.box}]", score_octant, (prediction, labels, octant),
+             octant.box.size, key=fingerprint)
+        for octant in grid
+    )  # fmt: skip
+    records = yield Batch(STAGE, tasks, len(grid), prediction.box.size)
+    _refuse_empty(labels, records)
+    return combine_octants(grid, records)
+
+
+def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any]:
+    """Read an octant with its halo from both masks and measure it."""
+    grid = octants(prediction.box.shape)
+    context = octant_context(grid, octant)
+    label = labels.read(context)
+    _refuse_values(label, labels, context)
+    return measure_octant(grid, octant, prediction.read(context), label)
+
+
+def _matching(labels: Volume, name: str, shape: Index) -> Volume:
+    if labels.shape != shape:
+        raise InputError(
+            f"{labels.path}: the labels of {name} have the shape {_by(labels.shape)}, the volume has {_by(shape)}"
+        )
+    return labels
+
+
+def _refuse_values(labels: NDArray[Any], view: View, box: Box) -> None:
+    if labels.size and labels.max() > IGNORE:
+        values = ", ".join(map(str, np.unique(labels)[:8]))
+        raise InputError(
+            f"{_path(view)}, box {box}: labels are 0 (background), 1 (surface) and 2 (left out), these are {values}; "
+            "write surfaces as 1 and what is not labelled as 2"
+        )
+
+
+def _refuse_empty(view: View, records: Mapping[int, Record]) -> None:
+    if not any(record["voxels"][4] for record in records.values()):
+        raise InputError(
+            f"{_path(view)}: no voxel of {view.box.size:,} is labelled 1 (surface), so there is nothing to score "
+            "against; take other labels, or leave this volume out"
+        )
+
+
+def _path(view: View) -> str:
+    return str(view.source.path)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 5} more" if len(names) > 5 else ""
