@@ -122,7 +122,7 @@ def count_chunks(volume: Volume, box: Box) -> tuple[int, int]:
     return len(there), there.count(False)
 
 
-def discover(inputs: Sequence[str | Path], *, level: int = 0) -> list[Volume]:
+def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = False) -> list[Volume]:
     """Find the volumes of any mix of inputs and check each by its metadata.
 
     Parameters
@@ -132,6 +132,8 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0) -> list[Volume]:
         OME-Zarr groups (0.4, 0.5); folders of any of these Zarr folders.
     level : int
         Resolution level of OME-Zarr groups, 0 the finest.
+    masks : bool
+        Every TIFF file is a volume of its own, also one with a single page: what a run writes for a box of one slice.
 
     Returns
     -------
@@ -143,7 +145,7 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0) -> list[Volume]:
     InputError
         There is no volume, one cannot be used, or two have the same id.
     """
-    volumes = [volume for item in inputs for volume in _volumes_at(Path(os.path.abspath(item)), level)]
+    volumes = [volume for item in inputs for volume in _volumes_at(Path(os.path.abspath(item)), level, masks)]
     if not volumes:
         raise InputError("no input volumes were given; give TIFF files, Zarr folders or folders of them")
     seen: dict[str, Volume] = {}
@@ -163,20 +165,20 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _volumes_at(path: Path, level: int) -> list[Volume]:
+def _volumes_at(path: Path, level: int, masks: bool) -> list[Volume]:
     try:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         if path.is_file():
-            return [_tiff_volume(path, inspect_tiff(path), level)]
-        return [_zarr_volume(path, level)] if _is_zarr(path) else _folder_volumes(path, level)
+            return [_tiff_volume(path, inspect_tiff(path), level, masks)]
+        return [_zarr_volume(path, level)] if _is_zarr(path) else _folder_volumes(path, level, masks)
     except PermissionError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}: {error.filename}); change its permissions"
         ) from error
 
 
-def _folder_volumes(folder: Path, level: int) -> list[Volume]:
+def _folder_volumes(folder: Path, level: int, masks: bool) -> list[Volume]:
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     entries.sort(key=lambda entry: natural_key(entry.name))
     tiffs = [entry for entry in entries if entry.suffix.lower() in _TIFF_SUFFIXES and entry.is_file()]
@@ -187,19 +189,20 @@ def _folder_volumes(folder: Path, level: int) -> list[Volume]:
     infos = {path: inspect_tiff(path) for path in tiffs}
     flat = [path for path in tiffs if infos[path].shape[0] == 1]
     deep = [*(path for path in tiffs if infos[path].shape[0] > 1), *zarrs]
-    if len(flat) > 1 or (flat and deep and infos[flat[0]].flat):
+    if not masks and (len(flat) > 1 or (flat and deep and infos[flat[0]].flat)):
         if deep:
             raise InputError(
                 f"{folder}: single slices and whole volumes are mixed: {flat[0].name} is one slice, "
                 f"{deep[0].name} a volume; put them into folders of their own"
             )
         return [_slices_volume(folder, infos, level)]
-    volumes = [_tiff_volume(path, infos[path], level) for path in tiffs] + [_zarr_volume(path, level) for path in zarrs]
+    volumes = [_tiff_volume(path, infos[path], level, masks) for path in tiffs]
+    volumes += [_zarr_volume(path, level) for path in zarrs]
     return sorted(volumes, key=lambda volume: natural_key(volume.id))
 
 
-def _tiff_volume(path: Path, info: TiffInfo, level: int) -> Volume:
-    if info.flat:
+def _tiff_volume(path: Path, info: TiffInfo, level: int, masks: bool) -> Volume:
+    if info.flat and not masks:
         raise InputError(
             f"{path}: a single 2-D image of shape {info.shape[1:]}; a volume has 3 axes (Z, Y, X): "
             "give a multipage TIFF, or a folder with all of its slices"

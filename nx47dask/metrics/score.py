@@ -1,8 +1,7 @@
 """The competition's score, put together from octants; ``docs/scoring.md`` explains it.
 
-An octant is one part of a volume cut in two along each axis, the first part the larger. The topological counts are
-defined by octants; surface Dice and variation of information are sums over them, so an octant with a small halo is
-all that is ever read.
+The topological counts are defined by octants; surface Dice and variation of information are sums over them, so an
+octant with a small halo is all that is ever read.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ from nx47dask.geometry import Block, BlockGrid, Box, Index
 from nx47dask.io import pack_arrays, unpack_arrays
 from nx47dask.kernels.components import find_components
 from nx47dask.metrics.defects import Place, find_bridges, find_holes
-from nx47dask.metrics.surface import HALO, TOLERANCE, count_within, surface_areas, surface_codes
+from nx47dask.metrics.octants import TOLERANCE, octant_context, octants
+from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
 from nx47dask.metrics.topology import count_features
 from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
 
-__all__ = ["combine_octants", "measure_octant", "octant_context", "octants", "official_score", "score_means"]
+__all__ = ["IGNORE", "combine_octants", "measure_octant", "official_score", "score_means"]
 
 IGNORE = 2
 """Label of voxels that are left out."""
@@ -31,17 +31,6 @@ DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
 VOI_ALPHA = 0.3
 LARGEST_PLACES = 50
 """Places that are kept of each kind of defect."""
-
-
-def octants(shape: Index) -> BlockGrid:
-    """The octants of a volume; along an axis of one voxel there is one part."""
-    depth, height, width = (-(-n // 2) for n in shape)
-    return BlockGrid(shape, (depth, height, width))
-
-
-def octant_context(grid: BlockGrid, octant: Block) -> Box:
-    """What :func:`measure_octant` needs to see of a volume: the octant with its halo."""
-    return octant.box.expand(HALO).clip(Box.of_shape(grid.shape))
 
 
 def official_score(prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
@@ -83,11 +72,11 @@ def measure_octant(grid: BlockGrid, octant: Block, prediction: NDArray[Any], lab
     Parameters
     ----------
     grid : BlockGrid
-        Of :func:`octants`.
+        Of :func:`~nx47dask.metrics.octants.octants`.
     octant : Block
         One of its blocks.
     prediction, labels : ndarray
-        The values of :func:`octant_context`.
+        The values of :func:`~nx47dask.metrics.octants.octant_context`.
 
     Returns
     -------

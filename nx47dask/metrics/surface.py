@@ -15,13 +15,9 @@ from numpy.typing import NDArray
 
 from nx47dask.geometry import Box, Index
 from nx47dask.kernels.compiled import compiled
+from nx47dask.metrics.octants import TOLERANCE
 
-__all__ = ["HALO", "TOLERANCE", "count_within", "surface_areas", "surface_codes"]
-
-TOLERANCE = 2
-"""Voxels."""
-HALO = (TOLERANCE + 1,) * 3
-"""Voxels around a part that decide its surface elements and what is near them."""
+__all__ = ["count_within", "surface_areas", "surface_codes"]
 
 _CORNER, _EDGE = math.sqrt(3) / 8, math.sqrt(2) / 2
 _AREAS = {

@@ -17,6 +17,7 @@ from nx47dask.differences import find_differences
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
 from nx47dask.io import Volume, write_text
+from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.stages.detect import slices_per_task
 from nx47dask.stages.export import slab_depth
 from nx47dask.stages.job import VolumeJob
@@ -35,8 +36,10 @@ PASS_BYTES_PER_VOXEL = 24
 """Measured peak of labelling and of the local steps, per voxel of a block with its halo."""
 SLAB_BYTES_PER_VOXEL = 4
 """Slabs of whole slices at ingest of a TIFF, at export and for slice thresholds, per voxel."""
-STORED_BYTES_PER_VOXEL = 0.7
-"""Image, probability and mask as they compress on scroll CT."""
+SCORE_BYTES_PER_VOXEL = 48
+"""Measured peak of scoring, per voxel of an octant with its halo."""
+STORED_BYTES_PER_VOXEL = 3.1
+"""Image, probability, mask and intermediates at their peak, as they compress on scroll CT."""
 VOLUMES_ON_DISK = 8
 """Volumes under way where stores are deleted: enough to keep the CPUs of one machine busy."""
 
@@ -58,6 +61,8 @@ class RunPlan:
         Value of the surface in the masks.
     delete_stores : bool
         Delete the store of a volume when its mask is written. Decides no byte of the results.
+    scored : bool
+        Masks are scored against labels. Decides no byte of the masks.
     """
 
     out: Path
@@ -66,6 +71,7 @@ class RunPlan:
     jobs: tuple[VolumeJob, ...]
     foreground: int = 255
     delete_stores: bool = False
+    scored: bool = False
 
     @property
     def record(self) -> Path:
@@ -200,7 +206,9 @@ class RunPlan:
         slab = max(slices) * math.prod(job.volume.shape[1:]) * SLAB_BYTES_PER_VOXEL
         detect = outer(self._detect_radius(job)) * DETECT_BYTES_PER_VOXEL
         passes = max(outer(one.radius_zyx) for one in self.passes) * PASS_BYTES_PER_VOXEL
-        return max(detect, passes, slab)
+        grid = octants(job.box.shape)
+        score = max(octant_context(grid, one).size for one in grid) * SCORE_BYTES_PER_VOXEL if self.scored else 0
+        return max(detect, passes, slab, score)
 
 
 def make_plan(

@@ -108,6 +108,8 @@ def write_results(
         artefacts[name] = sha256_file(folder / name)
     manifest = _manifest(planned, results, artefacts, statistics, wall_s)
     manifest["submission"]["warnings"] = warnings
+    if yardstick.baseline:
+        manifest["baseline"] = {"path": str(yardstick.baseline.path.absolute()), "gates": yardstick.gates}
     if yardstick.labels:
         manifest["labels"] = {
             name: {"path": labels.path, "kind": labels.kind, "fingerprint": labels.fingerprint}
@@ -115,12 +117,12 @@ def write_results(
         }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     if finished:
-        _report(Run(folder), yardstick)
+        _report(Run(folder), yardstick, complete=len(finished) == len(planned.jobs))
 
 
-def _report(run: Run, yardstick: Yardstick) -> None:
+def _report(run: Run, yardstick: Yardstick, *, complete: bool) -> None:
     gates = []
-    if yardstick.baseline and yardstick.gates:
+    if yardstick.baseline and yardstick.gates and complete:
         gates = checked_gates(run, yardstick.baseline, yardstick.gates)
     write_report(run, baseline=yardstick.baseline, gates=gates)
     require_passed(gates)

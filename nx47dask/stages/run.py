@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,7 @@ def run(
         delete_stores=delete_stores,
     )
     target = _submission_target(submission, bbox)
+    planned = replace(planned, scored=labels is not None)
     yardstick = _yardstick(planned, labels, baseline, gates)
     deadline = Deadline(time_limit_s, _closing_s(planned))
     console = console or Console(stderr=True)
@@ -203,7 +205,7 @@ def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:
     """The mask of a volume: in the store, or where that has been deleted in the file."""
     if not store_deleted:
         return View(job.array("mask"), job.box.relative_to(job.work.start))
-    (mask,) = discover([mask_path(planned.out, job)])
+    (mask,) = discover([mask_path(planned.out, job)], masks=True)
     return View.whole(mask)
 
 

@@ -14,14 +14,17 @@ from rich.console import Console
 
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.errors import InputError
-from nx47dask.geometry import Block, Box, Index
+from nx47dask.geometry import Block, BlockGrid, Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
-from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant, octant_context, octants, score_means
+from nx47dask.metrics.octants import octant_context, octants
+from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant, score_means
 from nx47dask.stages.pipelines import run_pipelines
 
 __all__ = ["View", "find_labels", "score", "score_volumes"]
 
 STAGE = "score"
+LARGEST_OCTANT = 2**31 - 1
+"""Voxels."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,11 @@ def score_volumes(
         Labels are missing, of another shape, empty, or hold other values.
     """
     masks = Path(predictions) / "masks"
-    found = {volume.id: volume for volume in discover([masks if masks.is_dir() else predictions])}
+    found = {volume.id: volume for volume in discover([masks if masks.is_dir() else predictions], masks=True)}
     if len(found) == 1 and Path(labels).is_file():
         # Two files are a pair, whatever their names.
         (volume,) = found.values()
-        (label,) = discover([labels])
+        (label,) = discover([labels], masks=True)
         wanted = {volume.id: _matching(label, volume.id, volume.shape)}
     else:
         wanted = find_labels(labels, {volume.id: volume.shape for volume in found.values()})
@@ -104,7 +107,7 @@ def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Vo
     InputError
         Labels are missing or have another shape.
     """
-    found = {volume.id: volume for volume in discover([labels])}
+    found = {volume.id: volume for volume in discover([labels], masks=True)}
     missing = [name for name in shapes if name not in found]
     if missing:
         raise InputError(
@@ -117,6 +120,7 @@ def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Vo
 def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
     """Score one volume; returns what :func:`~nx47dask.metrics.score.official_score` returns."""
     grid = octants(prediction.box.shape)
+    _refuse_large(labels, grid)
     fingerprint = labels.source.fingerprint if isinstance(labels.source, Volume) else ""
     tasks = (
         Task(octant.number, f"octant {octant.number} [{octant.box}]", score_octant, (prediction, labels, octant),
@@ -143,6 +147,16 @@ def _matching(labels: Volume, name: str, shape: Index) -> Volume:
             f"{labels.path}: the labels of {name} have the shape {_by(labels.shape)}, the volume has {_by(shape)}"
         )
     return labels
+
+
+def _refuse_large(view: View, grid: BlockGrid) -> None:
+    """Voxels of an octant are numbered with 32 bits."""
+    largest = max(octant_context(grid, octant).size for octant in grid)
+    if largest > LARGEST_OCTANT:
+        raise InputError(
+            f"{_path(view)}: an octant has {largest:,} voxels, at most {LARGEST_OCTANT:,} can be scored; "
+            "run and score a part with --bbox"
+        )
 
 
 def _refuse_values(labels: NDArray[Any], view: View, box: Box) -> None:

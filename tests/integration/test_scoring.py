@@ -137,6 +137,15 @@ def test_a_box_is_scored_against_its_part_of_the_labels(folders, scans):
     assert nx47dask.open_run(folders / "box").scores[IDS[0]] == official_score(mask, labels)
 
 
+def test_a_box_of_one_slice_is_scored_like_any_other(folders, scans):
+    assert run(scans, folders / "box", "--bbox", "5:6,:,:") == 0
+    for seed, name in enumerate(IDS):
+        write_tiff(folders / "slice" / f"{name}.tif", make_pair(seed)[1][5:6])
+    found = score_volumes(folders / "box", folders / "slice", serial=True)["volumes"]
+    mask = tifffile.imread(folders / "box" / "masks" / f"{IDS[0]}.tif").reshape(1, *SHAPE[1:])
+    assert found[IDS[0]] == official_score(mask, make_pair(0)[1][5:6])
+
+
 def test_labels_that_come_later_or_change_are_scored_on_resume_and_nothing_else_runs(folders, scans):
     out = folders / "run"
     assert run(scans, out) == 0

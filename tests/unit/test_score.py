@@ -14,7 +14,8 @@ from skimage.metrics import variation_of_information as skimage_variation
 
 from nx47dask.kernels.components import Labelling, find_components, label
 from nx47dask.metrics.defects import find_bridges, find_holes
-from nx47dask.metrics.score import octants, official_score, topology_score
+from nx47dask.metrics.octants import octant_context, octants
+from nx47dask.metrics.score import measure_octant, official_score, topology_score
 from nx47dask.metrics.variation import count_overlaps
 
 VALUES = st.integers(0, 2)
@@ -57,8 +58,6 @@ def test_reference_results(shared):
 
 @pytest.mark.shared
 def test_reference_counts_of_every_octant(shared):
-    from nx47dask.metrics.score import measure_octant, octant_context
-
     golden = json.loads((shared / "golden" / "score" / "golden.json").read_text())["cases"]
     for name, expected in golden.items():
         arrays = np.load(shared / "golden" / "score" / f"{name}.npz")

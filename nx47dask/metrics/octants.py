@@ -1,0 +1,23 @@
+"""Octants: the parts of a volume in which the competition counts topological features."""
+
+from __future__ import annotations
+
+from nx47dask.geometry import Block, BlockGrid, Box, Index
+
+__all__ = ["HALO", "TOLERANCE", "octant_context", "octants"]
+
+TOLERANCE = 2
+"""Of surface Dice and agreement, in voxels."""
+HALO = (TOLERANCE + 1,) * 3
+"""Voxels around a part that decide its surface elements and what is near them."""
+
+
+def octants(shape: Index) -> BlockGrid:
+    """A volume cut in two along each axis, the first part the larger; an axis of one voxel is one part."""
+    depth, height, width = (-(-n // 2) for n in shape)
+    return BlockGrid(shape, (depth, height, width))
+
+
+def octant_context(grid: BlockGrid, octant: Block) -> Box:
+    """What is read of a volume to measure an octant: the octant with its halo."""
+    return octant.box.expand(HALO).clip(Box.of_shape(grid.shape))
