@@ -63,8 +63,12 @@ def find_run(name_or_path: str | Path, baselines: Path = BASELINES) -> Run:
     ------
     InputError
         There is none (the message lists the known baselines), or its manifest cannot be read.
+    GateError
+        A baseline is not what was frozen.
     """
     run = open_run(find_folder(name_or_path, baselines))
+    if is_frozen(run):
+        verify(run.path)
     _artefacts(run)
     return run
 
@@ -259,11 +263,7 @@ def _checked_artefacts(run: Run) -> dict[str, str]:
     if is_frozen(run):
         raise InputError(f"{run.path}: is a baseline already; freeze the run that it was made of")
     artefacts = _artefacts(run)
-    unfinished = run.manifest.get("submission", {}).get("unfinished", [])
-    if unfinished:
-        raise InputError(
-            f"{run.path}: not finished, {', '.join(unfinished[:5])} among its volumes; go on with --resume, then freeze"
-        )
+    run.require_finished("freeze")
     absent = [volume for volume in run.volumes if f"masks/{volume}.tif" not in artefacts]
     if absent:
         raise InputError(

@@ -24,12 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from nx47dask.documents import Document, Key, read_document, unknown_key
 from nx47dask.errors import InputError, WorkflowError
 from nx47dask.gates import Gate, check_gates, parse_gates
-from nx47dask.metrics.paired import as_dict, paired_difference
+from nx47dask.measures import NAMES, mean_measures, paired_measures
+from nx47dask.metrics.paired import as_dict
 from nx47dask.workflow import load_workflow, preset_names
 
-__all__ = ["Campaign", "CampaignRun", "RunMeasures", "read_campaign", "summarise", "volume_measures"]
-
-AGREEMENT = ("precision", "recall", "dice")
+__all__ = ["Campaign", "CampaignRun", "RunMeasures", "read_campaign", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class RunMeasures:
     Attributes
     ----------
     volumes : dict
-        Measures by volume, as of :func:`volume_measures`.
+        Measures by volume, as of :func:`~nx47dask.measures.volume_measures`.
     about : dict
         Workflow and overrides, external scores, repeats: what the table says beside the measures.
     """
@@ -200,32 +199,8 @@ class RunMeasures:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Mean of every measure over the volumes; ``clean_volumes`` is a count."""
-        each = list(self.volumes.values())
-        means = {name: float(np.mean([volume[name] for volume in each])) for name in each[0]}
-        if "clean" in means:
-            means["clean_volumes"] = float(sum(volume["clean"] for volume in each))
-            del means["clean"]
-        return means
-
-
-def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) -> dict[str, float]:
-    """Measures of one volume by name.
-
-    Parameters
-    ----------
-    mask : mapping
-        ``mask`` of the volume in ``metrics/volumes.json``.
-    score : mapping or None
-        Its ``score``; None without labels. ``clean`` is 1 where nothing is spurious, no hole and no bridge.
-    """
-    found = {"density": float(mask["density"]), "components": float(mask["components_26"])}
-    if score is None:
-        return found
-    found = {name: float(score[name]) for name in ("score", "topo", "surface_dice", "voi")} | found
-    for tolerance, suffix in (("0", ""), ("2", "_2")):
-        found |= {f"{name}{suffix}": float(score["agreement"][tolerance][name]) for name in AGREEMENT}
-    return found | {"clean": float(all(kind["count"] == 0 for kind in score["defects"].values()))}
+        """Means over the volumes."""
+        return mean_measures(list(self.volumes.values()))
 
 
 def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -> dict[str, Any]:
@@ -262,17 +237,9 @@ def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -
 
 
 def _against(run: RunMeasures, baseline: RunMeasures, gates: Sequence[Gate]) -> dict[str, Any]:
+    paired = paired_measures(list(baseline.volumes.values()), [run.volumes[volume] for volume in baseline.volumes])
     return {
-        "difference": {
-            name: as_dict(
-                paired_difference(
-                    [values[name] for values in baseline.volumes.values()],
-                    [run.volumes[volume][name] for volume in baseline.volumes],
-                )
-            )
-            for name in run.mean
-            if name != "clean_volumes"
-        },
+        "difference": {name: as_dict(one) for name, one in paired.items()},
         "gates": [result.as_dict() for result in check_gates(gates, baseline.mean, run.mean)],
     }
 
@@ -283,8 +250,8 @@ def _spread(runs: Mapping[str, RunMeasures]) -> dict[str, dict[str, dict[str, An
     return {
         volume: {
             name: _extent({run: measures.volumes[volume][name] for run, measures in runs.items()})
-            for name in volumes[volume]
-            if name != "clean"
+            for name in NAMES
+            if name in volumes[volume]
         }
         for volume in volumes
     }

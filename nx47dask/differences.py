@@ -19,7 +19,7 @@ SECTIONS = {
     "artefacts_sha256": "artefacts",
 }
 """Where a difference between the manifests is listed; what is not named here, under ``settings``."""
-NOT_COMPARED = {"arguments", "ended_s", "memory", "passes", "plan_sha256", "stages", "wall_s"}
+NOT_COMPARED = {"arguments", "baseline", "ended_s", "memory", "passes", "plan_sha256", "stages", "wall_s"}
 """Entries of a manifest that tell of one execution, or follow from other entries."""
 INPUT_KEYS = ("kind", "dtype", "voxel_um", "fingerprint", "box", "chunks", "absent_chunks")
 VOXEL_HASH = "voxels_sha256_by_block"

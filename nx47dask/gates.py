@@ -9,27 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nx47dask.errors import GateError, InputError
+from nx47dask.measures import MASK_NAMES, NAMES, SCORE_NAMES, mean_measures, shared_measures
 from nx47dask.metrics.paired import TOLERANCE
+from nx47dask.results import Run
 
-__all__ = ["MASK_NAMES", "SCORE_NAMES", "Gate", "GateResult", "check_gates", "parse_gates", "require_passed"]
-
-SCORE_NAMES = (
-    "score",
-    "topo",
-    "surface_dice",
-    "voi",
-    "precision",
-    "recall",
-    "dice",
-    "precision_2",
-    "recall_2",
-    "dice_2",
-    "clean_volumes",
-)
-"""What can be gated where both runs have scores for the same labels."""
-
-MASK_NAMES = ("density", "components")
-"""What can be gated between any two runs."""
+__all__ = ["Gate", "GateResult", "check_gates", "check_runs", "parse_gates", "require_passed"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +23,7 @@ class Gate:
     Attributes
     ----------
     name : str
-        One of ``SCORE_NAMES`` and ``MASK_NAMES``.
+        One of :data:`nx47dask.measures.NAMES`.
     relation : ">=" or "<="
     limit : float
         Smallest or largest difference that passes; a difference within 1e-12 of it passes too.
@@ -99,7 +83,7 @@ def parse_gates(text: str, *, scored: bool = True) -> list[Gate]:
     text : str
         ``NAME>=VALUE`` or ``NAME<=VALUE``, comma separated.
     scored : bool
-        Whether both runs have scores; without them only ``MASK_NAMES`` can be gated.
+        Whether both runs have scores; without them only density and components can be gated.
 
     Raises
     ------
@@ -132,6 +116,30 @@ def check_gates(
     return [GateResult(gate, baseline[gate.name], candidate[gate.name]) for gate in gates]
 
 
+def check_runs(text: str, baseline: Run, candidate: Run) -> list[GateResult]:
+    """Check gates on the means of two runs, over the volumes that both have.
+
+    Parameters
+    ----------
+    text : str
+        As for :func:`parse_gates`.
+    baseline, candidate : Run
+
+    Raises
+    ------
+    InputError
+        A gate cannot be read, the runs share no volume, or a gate needs scores that one of them does not have.
+    """
+    shared = shared_measures(baseline, candidate)
+    if not shared:
+        raise InputError(
+            f"{candidate.path} has the volumes {', '.join(candidate.volumes)}, the baseline {baseline.path} has "
+            f"{', '.join(baseline.volumes)}; gates need a volume of which both have the same part"
+        )
+    before, now = (mean_measures(side) for side in zip(*shared.values(), strict=True))
+    return check_gates(parse_gates(text, scored="score" in before), before, now)
+
+
 def require_passed(results: Sequence[GateResult]) -> None:
     """Refuse a candidate that fails a gate.
 
@@ -147,7 +155,7 @@ def require_passed(results: Sequence[GateResult]) -> None:
 
 
 def _parse_gate(part: str, text: str, scored: bool) -> Gate:
-    known = (*SCORE_NAMES, *MASK_NAMES) if scored else MASK_NAMES
+    known = NAMES if scored else MASK_NAMES
     match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(\S+)", part)
     try:
         limit = float(match[3]) if match else math.nan

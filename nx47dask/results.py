@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nx47dask.errors import InputError
-from nx47dask.geometry import parse_bbox
+from nx47dask.geometry import Box, Index, parse_bbox
+from nx47dask.io import Volume, discover
 
 if TYPE_CHECKING:
     import dask.array as da
 
 __all__ = ["Run", "RunVolume", "open_run"]
+
+SLAB_VOXELS = 4 << 20
+"""Voxels of a TIFF that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,10 @@ class RunVolume:
     id : str
     image, probability, mask : dask.array.Array
         The scan as it was given (uint8 or uint16), the surface probability (uint8: 255 is 1), the mask (uint8: 0 or
-        1), shape (Z, Y, X), read when computed. With ``--bbox``, all three cover the box.
+        1), shape (Z, Y, X), read when computed. With ``--bbox``, all three cover the box. Where the store was deleted,
+        the mask is read from ``masks/`` and the scan from the input, and there is no probability.
+    labels : dask.array.Array or None
+        The labels of the same box that the mask was scored against (0 background, 1 surface, 2 ignored).
     """
 
     id: str
@@ -35,14 +43,10 @@ class RunVolume:
 
     @property
     def image(self) -> da.Array:
-        source = self.run.manifest["inputs"][self.id]
-        whole = (
-            self._array(Path(source["path"]) / source["component"])
-            if source["kind"] == "zarr"
-            else self._array(self._store / "image" / "0")
-        )
-        cropped: da.Array = whole[(*(0,) * (whole.ndim - 3), *self._box.slices)]
-        return cropped
+        source, stored = self._source, self._store / "image" / "0"
+        if source["kind"] == "zarr":
+            return _cut(self._array(Path(source["path"]) / source["component"]), self.box)
+        return _cut(_from_zarr(stored) if stored.is_dir() else self._reopened(source), self.box)
 
     @property
     def probability(self) -> da.Array:
@@ -50,7 +54,17 @@ class RunVolume:
 
     @property
     def mask(self) -> da.Array:
-        return self._result("mask")
+        file = self.run.path / "masks" / f"{self.id}.tif"
+        if (self._store / "mask" / "0").is_dir() or not file.is_file():
+            return self._result("mask")
+        (written,) = discover([file], masks=True)
+        binary: da.Array = (_lazy(written) != 0).astype("uint8")
+        return binary
+
+    @property
+    def labels(self) -> da.Array | None:
+        recorded = self.run.manifest.get("labels", {}).get(self.id)
+        return None if recorded is None else _cut(self._reopened(recorded), self.box)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -59,27 +73,69 @@ class RunVolume:
         return metrics
 
     @property
+    def shape(self) -> Index:
+        """Shape of the whole volume (Z, Y, X)."""
+        z, y, x = self._source["shape"]
+        return (z, y, x)
+
+    @property
+    def box(self) -> Box:
+        """Part of the volume that the run wrote out."""
+        return parse_bbox(self._source["box"], self.shape)
+
+    @property
+    def _source(self) -> dict[str, Any]:
+        source: dict[str, Any] = self.run.manifest["inputs"][self.id]
+        return source
+
+    @property
     def _store(self) -> Path:
         return self.run.path / "store" / f"{self.id}.zarr"
 
-    @property
-    def _box(self) -> Any:
-        source = self.run.manifest["inputs"][self.id]
-        return parse_bbox(source["box"], tuple(source["shape"]))
-
     def _result(self, name: str) -> da.Array:
-        source = self.run.manifest["inputs"][self.id]
-        origin = parse_bbox(source["work"], tuple(source["shape"])).start
-        cropped: da.Array = self._array(self._store / name / "0")[self._box.relative_to(origin).slices]
-        return cropped
+        origin = parse_bbox(self._source["work"], self.shape).start
+        return _cut(self._array(self._store / name / "0"), self.box.relative_to(origin))
 
     def _array(self, path: Path) -> da.Array:
-        import dask.array as da
-
         if not path.is_dir():
             raise InputError(f"{path}: not there; the store of volume {self.id} was moved or deleted")
-        array: da.Array = da.from_zarr(str(path))
-        return array
+        return _from_zarr(path)
+
+    def _reopened(self, recorded: dict[str, Any]) -> da.Array:
+        """What the manifest says was read of the volume, where it is still the same."""
+        for volume in discover([recorded["path"]]):
+            if volume.id == self.id and volume.fingerprint == recorded["fingerprint"]:
+                return _lazy(volume)
+        raise InputError(f"{recorded['path']}: not what the run read of volume {self.id}, it was changed since")
+
+
+def _lazy(volume: Volume) -> da.Array:
+    """A volume that is read when computed: by its chunks, or a TIFF by slabs of whole pages."""
+    import dask.array as da
+    from dask.delayed import delayed
+
+    if volume.kind == "zarr":
+        return _from_zarr(Path(volume.path) / volume.component)
+    depth, height, width = volume.shape
+    step = max(1, SLAB_VOXELS // (height * width))
+    boxes = [Box((z, 0, 0), (min(z + step, depth), height, width)) for z in range(0, depth, step)]
+    read = delayed(volume.read)
+    slabs: da.Array = da.concatenate([da.from_delayed(read(box), box.shape, volume.dtype) for box in boxes])
+    return slabs
+
+
+def _cut(array: da.Array, box: Box) -> da.Array:
+    cut: da.Array = array[box.slices]
+    return cut
+
+
+def _from_zarr(path: Path) -> da.Array:
+    """A Zarr array without its leading axes of length 1."""
+    import dask.array as da
+
+    array: da.Array = da.from_zarr(str(path))
+    volume: da.Array = array[(0,) * (array.ndim - 3)]
+    return volume
 
 
 @dataclass(frozen=True)
@@ -100,6 +156,11 @@ class Run:
         if volume not in self.volumes:
             raise InputError(f"{self.path}: no volume {volume!r}; it has {', '.join(self.volumes)}")
         return RunVolume(volume, self)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.resolve().name
 
     @property
     def volumes(self) -> list[str]:
@@ -134,6 +195,37 @@ class Run:
         """The score of each volume; empty where the run had no labels."""
         return {name: metrics["score"] for name, metrics in self.volume_metrics.items() if "score" in metrics}
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells the labels of each scored volume from others, by volume; empty where the run had no labels."""
+        recorded = self.manifest.get("labels", {})
+        return {name: _label_key(one["kind"], one["path"], one["fingerprint"]) for name, one in recorded.items()}
+
+    def scored_with(self, labels: Mapping[str, Volume]) -> bool:
+        """Whether the run has the scores for all of these labels."""
+        known = self.labels
+        keys = {name: _label_key(one.kind, one.path, one.fingerprint) for name, one in labels.items()}
+        return all(known.get(name) == key for name, key in keys.items())
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Volumes that a time limit left undone; they are not among ``volumes``."""
+        return list(self.manifest.get("submission", {}).get("unfinished", []))
+
+    def require_finished(self, then: str) -> None:
+        """Refuse a run that a time limit ended early.
+
+        Raises
+        ------
+        InputError
+            Naming the volumes that are not finished, and what to do when they are.
+        """
+        if self.unfinished:
+            raise InputError(
+                f"{self.path}: not finished, {', '.join(self.unfinished[:5])} among its volumes; go on with --resume, "
+                f"then {then}"
+            )
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """``manifest.json``."""
@@ -157,6 +249,11 @@ def open_run(path: str | Path) -> Run:
     if not (run.path / "manifest.json").is_file():
         raise InputError(f"{path}: no finished run here (manifest.json is missing); resume it with --resume")
     return run
+
+
+def _label_key(kind: str, path: str, fingerprint: str) -> str:
+    # A Zarr's fingerprint is that of its metadata, which two volumes may share.
+    return f"{fingerprint} {path}" if kind == "zarr" else fingerprint
 
 
 def _value(key: str, text: str) -> str | int | float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from nx47dask.cli.baselines import Baselines
 from nx47dask.cli.main_job import Cluster, Workers
+from nx47dask.cli.output import STANDARD_OUTPUT, write_json
 
 __all__ = ["commands"]
 
@@ -41,25 +41,20 @@ def compare(
     """Compare two runs of the same volumes: masks, measures, scores, settings; exit code 4 when a gate fails."""
     from nx47dask.baselines import find_run
     from nx47dask.gates import check_gates, parse_gates, require_passed
-    from nx47dask.io import write_text
     from nx47dask.report.compare import refuse_other_files, write_comparison
     from nx47dask.report.compare_tables import summary
     from nx47dask.stages.compare import compare_runs, have_scores
 
     a, b = find_run(run_a, baselines), find_run(run_b, baselines)
-    out = out or Path(f"compare-{a.path.resolve().name}-{b.path.resolve().name}")
+    out = out or Path(f"compare-{a.name}-{b.name}")
     refuse_other_files(out)
     gates = [] if gate is None else parse_gates(gate, scored=have_scores(a, b, labels))
     found = compare_runs(a, b, labels=labels, cluster=cluster, workers=workers, serial=serial)
     results = check_gates(gates, found["means"]["baseline"], found["means"]["candidate"])
     comparison = {**found, "gates": [result.as_dict() for result in results]}
     files = write_comparison(comparison, out)
-    text = json.dumps(comparison, indent=1)
-    if json_file == "-":
-        typer.echo(text)
-    else:
-        if json_file is not None:
-            write_text(Path(json_file), text + "\n")
+    write_json(comparison, json_file)
+    if json_file != STANDARD_OUTPUT:
         for line in [*summary(comparison), *map(str, results), *map(str, files)]:
             typer.echo(line)
     require_passed(results)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nx47dask.cli.main_job import Cluster, Workers
+from nx47dask.cli.output import STANDARD_OUTPUT, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,13 +40,9 @@ def score(
     from nx47dask.stages.score import score_volumes
 
     scores = score_volumes(predictions, labels, cluster=cluster, workers=workers, serial=serial)
-    if json_file == "-":
-        typer.echo(json.dumps(scores, indent=1))
+    write_json(scores, json_file)
+    if json_file == STANDARD_OUTPUT:
         return
-    if json_file:
-        from nx47dask.io import write_text
-
-        write_text(Path(json_file), json.dumps(scores, indent=1) + "\n")
     from rich.console import Console
 
     Console(width=200).print(_table(scores))  # a narrow terminal wraps lines rather than lose digits

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nx47dask.cli.output import STANDARD_OUTPUT, write_json
 from nx47dask.errors import GateError
 
 if TYPE_CHECKING:
@@ -35,12 +36,11 @@ def validate(
     ] = None,
 ) -> None:
     """Check a submission zip against its images as the scorer reads it; exit code 4 when an error is found."""
-    import json
     from dataclasses import asdict
 
-    from nx47dask.io import discover, write_text
+    from nx47dask.io import discover
     from nx47dask.io.validation import validate_submission
-    from nx47dask.report.markup import plural
+    from nx47dask.report.words import plural
 
     volumes = discover([images])
     findings = validate_submission(submission, volumes)
@@ -54,17 +54,13 @@ def validate(
             "warnings": levels["warning"],
             "findings": [asdict(finding) for finding in findings],
         }
-        text = json.dumps(record, indent=1) + "\n"
-        if json_path == "-":
-            typer.echo(text, nl=False)
-        else:
-            write_text(Path(json_path), text)
-    if json_path != "-":
+        write_json(record, json_path)
+    if json_path != STANDARD_OUTPUT:
         _show(findings)
     counted = [plural(levels[level], level) for level in ("error", "warning") if levels[level]]
     if levels["error"]:
         raise GateError(f"{submission}: not valid: {', '.join(counted)}")
-    if json_path != "-":
+    if json_path != STANDARD_OUTPUT:
         typer.echo(", ".join([f"valid: {plural(len(volumes), 'mask')}", *counted]))
 
 

@@ -22,7 +22,7 @@ from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
 from nx47dask.metrics.topology import count_features
 from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
 
-__all__ = ["IGNORE", "combine_octants", "measure_octant", "official_score", "score_means"]
+__all__ = ["IGNORE", "combine_octants", "measure_octant", "official_score"]
 
 IGNORE = 2
 """Label of voxels that are left out."""
@@ -141,22 +141,6 @@ def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
     if not weights:
         return 1.0
     return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
-
-
-def score_means(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Means over volumes of the score, its terms and the agreement, and how many volumes have no spurious feature."""
-    records = list(volumes.values())
-    means = {name: _mean(record[name] for record in records) for name in ("score", *WEIGHTS)}
-    for suffix, tolerance in (("", "0"), (f"_{TOLERANCE}", str(TOLERANCE))):
-        for name in ("precision", "recall", "dice"):
-            means[name + suffix] = _mean(record["agreement"][tolerance][name] for record in records)
-    clean = sum(not any(kind["count"] for kind in record["defects"].values()) for record in records)
-    return {**means, "clean_volumes": clean, "volumes": len(records)}
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)
 
 
 def _surface_areas(

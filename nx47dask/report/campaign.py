@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nx47dask.io import write_text
-from nx47dask.report.compare_tables import NAMES, Section, Table, interval, signed, value
-from nx47dask.report.markup import plural
-from nx47dask.report.pages import html_page, markdown_page
+from nx47dask.report.pages import Page, Section, Table, page_files, write_page
+from nx47dask.report.words import PAIRED_HEAD, TITLES, in_brackets, interval, paired_cells, plural, signed, value
 
 __all__ = ["FILES", "verdict", "write_campaign"]
 
-FILES = ("campaign.md", "campaign.csv", "campaign.json", "campaign.html")
+STEM = "campaign"
+FILES = page_files(STEM)
 SHOWN = ("score", "topo", "surface_dice", "voi", "precision", "recall", "clean_volumes", "density", "components")
 """Measures of the tables; the CSV and the JSON have all."""
 SPREAD = ("score", "density", "components")
@@ -45,17 +41,9 @@ def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Pat
     StorageError
         A file cannot be written.
     """
-    title = f"Campaign {name}"
-    sections = list(_sections(summary))
-    texts = (
-        markdown_page(title, verdict(summary), sections),
-        _csv(summary),
-        json.dumps(summary, indent=1) + "\n",
-        html_page(title, verdict(summary), sections),
-    )
-    for file, content in zip(FILES, texts, strict=True):
-        write_text(out / file, content)
-    return [out / file for file in FILES]
+    page = Page(f"Campaign {name}", verdict(summary), list(_sections(summary)))
+    rows = [_csv_row(run, one) for run, one in summary["runs"].items()]
+    return write_page(STEM, page, rows, summary, out)
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -77,9 +65,9 @@ def _best(summary: Mapping[str, Any]) -> str:
     if best == baseline:
         return f"{over}: no run has a higher score than the baseline {baseline}, {highest}."
     difference = runs[best]["difference"]["score"]
-    within = f" (95 % interval {interval('score', difference)})" if count > 1 else ""
     gain = signed("score", difference["mean"])
-    return f"{over}: {best} has the highest score, {highest}; that is {gain} against {baseline}{within}."
+    against = f"that is {gain} against {baseline}{in_brackets('score', difference)}"
+    return f"{over}: {best} has the highest score, {highest}; {against}."
 
 
 def _sections(summary: Mapping[str, Any]) -> Iterator[Section]:
@@ -102,19 +90,17 @@ def _runs(summary: Mapping[str, Any]) -> Table:
     runs, baseline = summary["runs"], summary["baseline"]
     lead, *others = (name for name in SHOWN if name in runs[baseline]["mean"])
     external = [key for key in EXTERNAL if any(key in one["external"] for one in runs.values())]
-    several = len(runs[baseline]["volumes"]) > 1
     rows = []
     for name, one in runs.items():
         cells = [f"{name} (baseline)" if name == baseline else name, value(lead, one["mean"][lead])]
         if difference := one.get("difference", {}).get(lead):
-            cells += [signed(lead, difference["mean"]), interval(lead, difference) if several else ""]
-            cells += [f"{difference['p']:.3g}"]
+            cells += [signed(lead, difference["mean"]), interval(lead, difference), f"{difference['p']:.3g}"]
         else:
             cells += ["", "", ""]
         cells += [f"{one['external'][key]:g}" if key in one["external"] else "" for key in external]
         rows.append(cells + [value(measure, one["mean"][measure]) for measure in others])
-    head = [RUN, NAMES[lead], f"against {baseline}", "95 % interval", "p", *external]
-    head += [NAMES[measure] for measure in others]
+    head = [RUN, TITLES[lead], f"against {baseline}", "95 % interval", "p", *external]
+    head += [TITLES[measure] for measure in others]
     caption = (
         f"Means over {plural(len(runs[baseline]['volumes']), 'volume')}. The interval is a bootstrap of the volumes, p "
         "that of the sign test."
@@ -124,23 +110,14 @@ def _runs(summary: Mapping[str, Any]) -> Table:
 
 
 def _differences(summary: Mapping[str, Any]) -> Table:
-    several = len(next(iter(summary["runs"].values()))["volumes"]) > 1
-    rows = []
-    for name, one in summary["runs"].items():
-        for measure in (measure for measure in SHOWN if measure in one.get("difference", {})):
-            difference = one["difference"][measure]
-            rows.append(
-                (
-                    name,
-                    NAMES[measure],
-                    signed(measure, difference["mean"]),
-                    interval(measure, difference) if several else "",
-                    *(f"{difference[key]:,}" for key in ("wins", "losses", "ties")),
-                    f"{difference['p']:.3g}",
-                )
-            )
+    rows = [
+        (name, TITLES[measure], signed(measure, difference["mean"]), *paired_cells(measure, difference))
+        for name, one in summary["runs"].items()
+        for measure, difference in one.get("difference", {}).items()
+        if measure in SHOWN
+    ]
     caption = "Paired over the volumes. Higher, lower and equal count the volumes by the value of the run."
-    head = (RUN, "measure", "mean difference", "95 % interval", "higher", "lower", "equal", "p")
+    head = (RUN, "measure", "mean difference", *PAIRED_HEAD)
     return Table(caption, head, rows, "ttnnnnnn")
 
 
@@ -171,7 +148,7 @@ def _spreads(summary: Mapping[str, Any]) -> Iterator[Table]:
             for one in [spread[volume][measure]]
         ]
         caption = (
-            f"{NAMES[measure].capitalize()} of each volume in {plural(len(summary['runs']), 'run')}, widest range "
+            f"{TITLES[measure].capitalize()} of each volume in {plural(len(summary['runs']), 'run')}, widest range "
             "first; std is the population standard deviation."
         )
         yield Table(caption, ("volume", "lowest", "highest", "range", "std"), rows, "tnnnn")
@@ -198,17 +175,8 @@ def _workflows(runs: Mapping[str, Any]) -> Table:
     return Table("The JSON has the SHA-256 of every plan.", head, rows, "ttptp")
 
 
-def _csv(summary: Mapping[str, Any]) -> str:
-    """One row a run: means, external scores, paired differences."""
-    stream = io.StringIO()
-    rows = [_csv_row(name, one, summary) for name, one in summary["runs"].items()]
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def _csv_row(name: str, one: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _csv_row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
+    """Means, external scores, paired differences of a run."""
     row: dict[str, Any] = {RUN: name, "workflow": one["workflow"], "set": " ".join(one.get("set", ()))}
     row |= one["mean"] | {key: one["external"].get(key, "") for key in EXTERNAL}
     for measure in one["mean"]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nx47dask.errors import InputError
-from nx47dask.io import write_text
 from nx47dask.report.compare_tables import SIDES, list_sections, title, verdict
-from nx47dask.report.pages import html_page, markdown_page
+from nx47dask.report.pages import Page, page_files, write_page
 
 __all__ = ["FILES", "refuse_other_files", "write_comparison"]
 
-FILES = ("compare.md", "compare.csv", "compare.json", "compare.html")
+STEM = "compare"
+FILES = page_files(STEM)
 
 
 def refuse_other_files(out: Path) -> None:
@@ -58,25 +55,9 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
         A file cannot be written.
     """
     refuse_other_files(out)
-    page = (title(comparison), verdict(comparison), list(list_sections(comparison)), comparison["notes"])
-    texts = (
-        markdown_page(*page),
-        _csv(comparison),
-        json.dumps(comparison, indent=1) + "\n",
-        html_page(*page),
-    )
-    for name, content in zip(FILES, texts, strict=True):
-        write_text(out / name, content)
-    return [out / name for name in FILES]
-
-
-def _csv(comparison: Mapping[str, Any]) -> str:
-    stream = io.StringIO()
+    page = Page(title(comparison), verdict(comparison), list(list_sections(comparison)), comparison["notes"])
     rows = [_csv_row(name, volume) for name, volume in comparison["volumes"].items()]
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return write_page(STEM, page, rows, comparison, out)
 
 
 def _csv_row(name: str, volume: Mapping[str, Any]) -> dict[str, Any]:

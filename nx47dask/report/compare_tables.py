@@ -5,68 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nx47dask.report.figures import Curve, svg_curve
-from nx47dask.report.markup import Html, number, percent, plural, text
+from nx47dask.report.markup import Html, text
+from nx47dask.report.pages import Section, Table
+from nx47dask.report.words import PAIRED_HEAD, TITLES, in_brackets, number, paired_cells, percent, plural, signed, value
 
-__all__ = [
-    "NAMES",
-    "SIDES",
-    "Section",
-    "Table",
-    "interval",
-    "list_sections",
-    "signed",
-    "summary",
-    "title",
-    "value",
-    "verdict",
-]
+__all__ = ["SIDES", "list_sections", "summary", "title", "verdict"]
 
 ILLUSTRATED = 12
 """Volumes with a curve; the tables have all."""
 WORST_SLICES = 20
 """Rows of the table of slices."""
 SIDES = ("baseline", "candidate")
-NAMES = {
-    "score": "score",
-    "topo": "topology term",
-    "surface_dice": "surface Dice term",
-    "voi": "VOI term",
-    "precision": "precision",
-    "recall": "recall",
-    "dice": "Dice with the labels",
-    "precision_2": "precision, 2 voxels",
-    "recall_2": "recall, 2 voxels",
-    "dice_2": "Dice, 2 voxels",
-    "clean_volumes": "clean volumes",
-    "density": "density",
-    "components": "components",
-}
 TERMS = ("topo", "surface_dice", "voi", "precision", "recall")
 """Beside the score, what is shown of every volume."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; ``columns`` has one letter per column, as in :func:`~nx47dask.report.markup.table`."""
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    columns: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with sentences, tables and, in HTML only, figures under it."""
-
-    title: str
-    sentences: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    figures: Sequence[Html] = ()
 
 
 def title(comparison: Mapping[str, Any]) -> str:
@@ -120,8 +74,8 @@ def _score_verdict(comparison: Mapping[str, Any]) -> str:
         return f"The masks agree to a Dice of {masks['dice']:.4f}{' on average' if count > 1 else ''}."
     baseline, candidate = (comparison["means"][side]["score"] for side in SIDES)
     paired = comparison["paired"]["score"]
-    within = f" (95 % interval {interval('score', paired)})" if count > 1 else ""
-    return f"Score {baseline:.4f} to {candidate:.4f}: {signed('score', paired['mean'])}{within}."
+    gain = signed("score", paired["mean"])
+    return f"Score {baseline:.4f} to {candidate:.4f}: {gain}{in_brackets('score', paired)}."
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> Table:
@@ -140,23 +94,13 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _means(comparison: Mapping[str, Any]) -> Table:
-    count = len(comparison["volumes"])
-    means, paired = comparison["means"], comparison["paired"]
+    count, means, paired = len(comparison["volumes"]), comparison["means"], comparison["paired"]
     rows = []
-    for name in (name for name in NAMES if name in means["baseline"]):
-        a, b = means["baseline"][name], means["candidate"][name]
-        cells = [NAMES[name], value(name, a), value(name, b), signed(name, b - a)]
-        one = paired.get(name)
-        if one is None:
-            cells += ["", "", "", "", ""]
-        else:
-            cells += [
-                interval(name, one) if count > 1 else "",
-                *(f"{one[key]:,}" for key in ("wins", "losses", "ties")),
-            ]
-            cells += [f"{one['p']:.3g}"]
-        rows.append(cells)
-    head = ("mean", "baseline", "candidate", "difference", "95 % interval", "higher", "lower", "equal", "p")
+    for name in (name for name in TITLES if name in means["baseline"]):
+        a, b = (means[side][name] for side in SIDES)
+        cells = (value(name, a), value(name, b), signed(name, b - a))
+        rows.append((TITLES[name], *cells, *paired_cells(name, paired.get(name))))
+    head = ("mean", "baseline", "candidate", "difference", *PAIRED_HEAD)
     caption = (
         f"Over {plural(count, 'volume')}. The interval is a bootstrap of the volumes; higher, lower and equal count "
         "the volumes by the candidate's value; p is that of the sign test."
@@ -202,7 +146,7 @@ def _scores(volumes: Mapping[str, Any]) -> Table:
                 *(change(number(a_defects[kind]), number(b_defects[kind])) for kind in ("holes", "bridges")),
             )
         )
-    head = ("volume", "baseline", "candidate", "difference", *(NAMES[term] for term in TERMS), "holes", "bridges")
+    head = ("volume", "baseline", "candidate", "difference", *(TITLES[term] for term in TERMS), "holes", "bridges")
     caption = (
         "The score of both runs, then differences candidate - baseline; holes and bridges are the spurious ones, and "
         "their counts are given."
@@ -264,29 +208,6 @@ def _runs(comparison: Mapping[str, Any]) -> Table:
     external = dict.fromkeys(key for side in sides for key in side["external"])
     rows += [(f"{key}, recorded", *(shown(side["external"].get(key)) for side in sides)) for key in external]
     return Table("The two runs", ("", "baseline", "candidate"), rows, "tpp")
-
-
-def value(name: str, amount: float) -> str:
-    """A mean as its name asks: a count, or a share with four digits, in which gates are given."""
-    if name == "clean_volumes":
-        return f"{amount:.0f}"
-    return number(float(amount)) if name == "components" else f"{amount:.4f}"
-
-
-def signed(name: str, difference: float) -> str:
-    """A difference with its sign, in the digits of :func:`value`; more for a share that would look like none."""
-    if difference == 0:
-        return "0"
-    if name == "clean_volumes":
-        return f"{difference:+.0f}"
-    if name == "components":
-        return f"{difference:+,.2f}"
-    return f"{difference:+.4f}" if abs(difference) >= 0.0001 else f"{difference:+.1e}"
-
-
-def interval(name: str, paired: Mapping[str, Any]) -> str:
-    """``-0.0010 to +0.0120``."""
-    return f"{signed(name, paired['low'])} to {signed(name, paired['high'])}"
 
 
 def change(baseline: str, candidate: str) -> str:

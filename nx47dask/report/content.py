@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nx47dask.baselines import read_external
-from nx47dask.errors import InputError
-from nx47dask.gates import MASK_NAMES, GateResult, check_gates, parse_gates
-from nx47dask.geometry import Box, parse_bbox
-from nx47dask.metrics.paired import PairedDifference, as_dict, paired_difference
-from nx47dask.report.compare_tables import NAMES, interval, signed, value
-from nx47dask.report.markup import duration, mebibytes, number, percent, plural
+from nx47dask.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
+from nx47dask.metrics.paired import as_dict
+from nx47dask.report.words import TITLES, duration, in_brackets, mebibytes, percent, plural, signed, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from nx47dask.gates import GateResult
+    from nx47dask.geometry import Box
     from nx47dask.results import Run
 
-__all__ = ["Facts", "Measure", "VolumeFacts", "checked_gates", "gather", "measure_cells"]
+__all__ = ["Facts", "Measure", "VolumeFacts", "gather"]
 
 USUAL_DENSITY = (0.01, 0.30)
 """Shares of a scroll volume that its surfaces take; a mask outside them deserves a look."""
-TERMS = ("score", "topo", "surface_dice", "voi")
-CLEAN = "clean_volumes"
 
 
 @dataclass(frozen=True)
@@ -40,34 +35,53 @@ class Measure:
         As gates name it, or ``public`` and ``private`` for scores that somebody else measured.
     run, baseline : float or None
         Over the volumes that both have; a sum for ``clean_volumes``.
-    paired : PairedDifference or None
-        None without a baseline, and where there are no values by volume.
+    paired : mapping or None
+        A :class:`~nx47dask.metrics.paired.PairedDifference` as a mapping; None without a baseline, and where there
+        are no values by volume.
     """
 
     name: str
     run: float | None
     baseline: float | None = None
-    paired: PairedDifference | None = None
+    paired: Mapping[str, Any] | None = None
 
     @property
     def title(self) -> str:
-        return NAMES.get(self.name, f"{self.name} score, recorded")
+        return TITLES.get(self.name, f"{self.name} score")
 
     def value(self, amount: float | None) -> str:
         return "" if amount is None else value(self.name, amount)
 
+    @property
+    def cells(self) -> list[str]:
+        """Run, baseline and difference as text."""
+        now, before = self.run, self.baseline
+        difference = "" if now is None or before is None else signed(self.name, now - before)
+        return [self.value(self.run), self.value(self.baseline), difference]
+
 
 @dataclass(frozen=True)
 class VolumeFacts:
-    """One volume: what the metrics say of it, and of the baseline's mask of it where there is one."""
+    """One volume: what the metrics say of it, and of the baseline's mask of it where there is one.
+
+    Attributes
+    ----------
+    metrics, baseline : mapping
+        Its entry in ``metrics/volumes.json``; None where the baseline has not the same part of it.
+    slices, baseline_slices : sequence of mapping
+        Its rows of ``metrics/slices.csv``.
+    values, baseline_values : mapping of str to float
+        Measures by name; the baseline's without scores where it was scored with other labels.
+    """
 
     id: str
     box: Box
     metrics: Mapping[str, Any]
     slices: Sequence[Mapping[str, Any]]
+    values: Mapping[str, float]
     baseline: Mapping[str, Any] | None
     baseline_slices: Sequence[Mapping[str, Any]]
-    scores_compare: bool
+    baseline_values: Mapping[str, float]
 
     @property
     def mask(self) -> Mapping[str, Any]:
@@ -77,16 +91,6 @@ class VolumeFacts:
     @property
     def score(self) -> Mapping[str, Any] | None:
         return self.metrics.get("score")
-
-    @cached_property
-    def values(self) -> dict[str, float]:
-        """Measures of this volume by name."""
-        return _values(self.metrics)
-
-    @cached_property
-    def baseline_values(self) -> dict[str, float]:
-        """Measures of the baseline's mask by name; empty without one, without scores where labels differ."""
-        return _values(self.baseline, scored=self.scores_compare) if self.baseline else {}
 
     def column(self, key: str) -> list[Any]:
         """A column of ``metrics/slices.csv``."""
@@ -113,8 +117,8 @@ class Facts:
         What deserves a look before the masks are used.
     measures : list of Measure
         Empty where there is nothing beyond density and components, and no baseline.
-    compared : list of str
-        Ids of the volumes that the measures cover.
+    compared : int
+        Volumes that the measures cover.
     volumes : list of VolumeFacts
     """
 
@@ -125,32 +129,24 @@ class Facts:
     gates: list[GateResult]
     warnings: list[str]
     measures: list[Measure]
-    compared: list[str]
+    compared: int
     volumes: list[VolumeFacts]
-
-    @property
-    def name(self) -> str:
-        return self.run.path.resolve().name
-
-    @property
-    def baseline_name(self) -> str:
-        return self.baseline.path.resolve().name if self.baseline else ""
 
     @property
     def caption(self) -> str:
         """What the measures are of."""
-        over = f"Over {plural(len(self.compared), 'volume')}"
+        over = f"Over {plural(self.compared, 'volume')}"
         if not self.baseline:
             return f"{over}."
-        bootstrap = ", with a 95 % interval from a bootstrap of the volumes" if len(self.compared) > 1 else ""
+        bootstrap = ", with a 95 % interval from a bootstrap of the volumes" if self.compared > 1 else ""
         return (
-            f"{over}. Differences are this run - {self.baseline_name}{bootstrap}; higher, lower and equal count "
+            f"{over}. Differences are this run - {self.baseline.name}{bootstrap}; higher, lower and equal count "
             "volumes by this run's value; p is that of the sign test."
         )
 
 
-def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult]) -> Facts:
-    """Find out what the report of a finished run says.
+def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings: Sequence[str] = ()) -> Facts:
+    """Find out what the report of a finished run says, with warnings of the caller's.
 
     Raises
     ------
@@ -159,7 +155,7 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult]) -> Facts
     """
     volumes = _volumes(run, baseline)
     compared = [volume for volume in volumes if baseline is None or volume.baseline]
-    measures = [*_measures(compared, baseline is not None), *_external(run, baseline)]
+    measures = [*_external(run, baseline), *_measures(compared)]
     if baseline is None and all(measure.name in MASK_NAMES for measure in measures):
         measures = []  # the verdict and the table of volumes say the same
     ended = datetime.fromtimestamp(run.manifest["ended_s"], UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -176,73 +172,21 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult]) -> Facts
         verdict=" ".join([verdict or _outcome(run), *_gate_verdict(gates)]),
         about=about,
         gates=list(gates),
-        warnings=[*_warnings(run), *_comparison_warnings(run, baseline, compared)],
+        warnings=[*warnings, *_warnings(run), *(_comparison_warnings(run, baseline, compared) if baseline else ())],
         measures=measures,
-        compared=[volume.id for volume in compared],
+        compared=len(compared),
         volumes=volumes,
     )
 
 
-def checked_gates(run: Run, baseline: Run, gates: str) -> list[GateResult]:
-    """Check gates such as ``score>=0,recall>=-0.01`` on a run against a baseline.
-
-    Raises
-    ------
-    InputError
-        A gate cannot be read, the runs share no volume, or a gate needs scores that one of them does not have.
-    """
-    compared = [volume for volume in _volumes(run, baseline) if volume.baseline]
-    if not compared:
-        raise InputError(
-            f"{run.path} has the volumes {', '.join(run.volumes)}, the baseline {baseline.path} has "
-            f"{', '.join(baseline.volumes)}; gates need a volume that both have"
-        )
-    means = [measure for measure in _measures(compared, True) if measure.baseline is not None]
-    before = {measure.name: measure.baseline for measure in means if measure.baseline is not None}
-    now = {measure.name: measure.run for measure in means if measure.run is not None}
-    return check_gates(parse_gates(gates, scored="score" in before), before, now)
-
-
-def measure_cells(measure: Measure) -> tuple[str, ...]:
-    """Baseline, difference, interval, higher, lower, equal and p of a measure as text."""
-    now, before = measure.run, measure.baseline
-    difference = "" if now is None or before is None else signed(name=measure.name, difference=now - before)
-    paired = measure.paired
-    if paired is None:
-        return (measure.value(measure.baseline), difference, "", "", "", "", "")
-    counts = (paired.wins, paired.losses, paired.ties)
-    spread = interval(name=measure.name, paired=as_dict(paired)) if sum(counts) > 1 else ""
-    return (measure.value(measure.baseline), difference, spread, *map(number, counts), f"{paired.p:.2g}")
-
-
-def _values(metrics: Mapping[str, Any], *, scored: bool = True) -> dict[str, float]:
-    """Measures of one volume by the names that gates use."""
-    found: dict[str, Any] = {}
-    score = metrics.get("score")
-    if score and scored:
-        found |= {name: score[name] for name in TERMS}
-        for tolerance, suffix in (("0", ""), ("2", "_2")):
-            found |= {f"{key}{suffix}": score["agreement"][tolerance][key] for key in ("precision", "recall", "dice")}
-        found[CLEAN] = float(all(score["defects"][kind]["count"] == 0 for kind in ("holes", "bridges")))
-    found |= {"density": metrics["mask"]["density"], "components": metrics["mask"]["components_26"]}
-    return {name: float(one) for name, one in found.items() if one is not None and math.isfinite(one)}
-
-
-def _measures(volumes: Sequence[VolumeFacts], compare: bool) -> Iterator[Measure]:
-    for name in NAMES:
-        own = [volume for volume in volumes if name in volume.values]
-        both = [volume for volume in own if compare and name in volume.baseline_values]
-        having = both or own  # without the baseline's, the run's own are still worth showing
-        if not having:
-            continue
-        share = 1 if name == CLEAN else len(having)
-        values = [volume.values[name] for volume in having]
-        if not both:
-            yield Measure(name, sum(values) / share)
-            continue
-        others = [volume.baseline_values[name] for volume in both]
-        paired = None if name == CLEAN else paired_difference(others, values)
-        yield Measure(name, sum(values) / share, sum(others) / share, paired)
+def _measures(volumes: Sequence[VolumeFacts]) -> Iterator[Measure]:
+    """Means: where the baseline has a measure too, over the volumes of which it does."""
+    before = [volume.baseline_values for volume in volumes]
+    now = [{name: volume.values[name] for name in volume.baseline_values} for volume in volumes]
+    means, before_means, paired = mean_measures(now), mean_measures(before), paired_measures(before, now)
+    for name, mean in mean_measures([volume.values for volume in volumes]).items():
+        difference = as_dict(paired[name]) if name in paired else None
+        yield Measure(name, means.get(name, mean), before_means.get(name), difference)
 
 
 def _external(run: Run, baseline: Run | None) -> Iterator[Measure]:
@@ -262,7 +206,7 @@ def _verdict(run: Run, baseline: Run | None, measures: Sequence[Measure]) -> str
     if baseline and density and density.paired:
         return (
             f"{'Mean density' if several else 'Density'} {density.value(density.run)}, "
-            f"{density.value(density.baseline)} in the baseline {baseline.path.resolve().name}."
+            f"{density.value(density.baseline)} in the baseline {baseline.name}."
         )
     return ""
 
@@ -270,16 +214,11 @@ def _verdict(run: Run, baseline: Run | None, measures: Sequence[Measure]) -> str
 def _against(score: Measure, baseline: Run | None) -> str:
     if baseline is None or score.paired is None:
         return ""
-    name, paired = baseline.path.resolve().name, score.paired
-    if paired.mean == 0:
-        return f", as the baseline {name}"
-    side = "above" if paired.mean > 0 else "below"
-    sure = (
-        f" (95 % interval {interval(name='score', paired=as_dict(paired))})"
-        if paired.wins + paired.losses + paired.ties > 1
-        else ""
-    )
-    return f", {abs(paired.mean):.4f} {side} the baseline {name}{sure}"
+    mean = score.paired["mean"]
+    if mean == 0:
+        return f", as the baseline {baseline.name}"
+    side = "above" if mean > 0 else "below"
+    return f", {abs(mean):.4f} {side} the baseline {baseline.name}{in_brackets('score', score.paired)}"
 
 
 def _gate_verdict(gates: Sequence[GateResult]) -> Iterator[str]:
@@ -315,8 +254,8 @@ def _warnings(run: Run) -> Iterator[str]:
             empty.append(volume)
         elif not low <= mask["density"] <= high:
             unusual.append(f"{volume} ({percent(mask['density'])})")
-    if unfinished := run.manifest.get("submission", {}).get("unfinished"):
-        yield f"Not finished, and an empty mask in submission.zip: {_listed(unfinished)}."
+    if run.unfinished:
+        yield f"Not finished, so not in this report, and an empty mask in submission.zip: {_listed(run.unfinished)}."
     yield from (f"Approximate: {note}." for note in run.manifest["approximations"])
     for volume, source in run.manifest["inputs"].items():
         if source["absent_chunks"]:
@@ -336,15 +275,13 @@ def _warnings(run: Run) -> Iterator[str]:
         yield f"A worker took {mebibytes(measured)} of memory, more than the {mebibytes(projected)} projected."
 
 
-def _comparison_warnings(run: Run, baseline: Run | None, compared: Sequence[VolumeFacts]) -> Iterator[str]:
-    if baseline is None:
-        return
+def _comparison_warnings(run: Run, baseline: Run, compared: Sequence[VolumeFacts]) -> Iterator[str]:
     ids = {volume.id for volume in compared}
     for one, name in ((run, "this run"), (baseline, "the baseline")):
         only = [volume for volume in one.volumes if volume not in ids]
         if only:
             yield f"Not compared, since only {name} has them or the boxes differ: {_listed(only)}."
-    other = [volume.id for volume in compared if volume.score and not volume.scores_compare]
+    other = [volume.id for volume in compared if volume.score and "score" not in volume.baseline_values]
     if other:
         yield f"Scores are not compared where the baseline's labels are others or missing: {_listed(other)}."
 
@@ -355,39 +292,22 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _volumes(run: Run, baseline: Run | None) -> list[VolumeFacts]:
-    own = _slices_by_volume(run)
+    values, slices = run_measures(run), _slices_by_volume(run)
+    shared = shared_measures(baseline, run) if baseline else {}
     other = _slices_by_volume(baseline) if baseline else {}
-    found = []
-    for volume, source in run.manifest["inputs"].items():
-        z, y, x = source["shape"]
-        same = baseline is not None and _comparable(run, baseline, volume)
-        found.append(
-            VolumeFacts(
-                id=volume,
-                box=parse_bbox(source["box"], (z, y, x)),
-                metrics=run.volume_metrics[volume],
-                slices=own[volume],
-                baseline=baseline.volume_metrics[volume] if baseline and same else None,
-                baseline_slices=other[volume] if same else (),
-                scores_compare=same and _labels(run, volume) == _labels(baseline, volume) is not None,
-            )
+    return [
+        VolumeFacts(
+            id=volume,
+            box=run[volume].box,
+            metrics=run[volume].metrics,
+            slices=slices[volume],
+            values=values[volume],
+            baseline=baseline[volume].metrics if baseline and volume in shared else None,
+            baseline_slices=other[volume] if volume in shared else (),
+            baseline_values=shared[volume][0] if volume in shared else {},
         )
-    return found
-
-
-def _comparable(run: Run, baseline: Run, volume: str) -> bool:
-    """Whether the baseline has the same part of the volume."""
-    source, other = (one.manifest["inputs"].get(volume) for one in (run, baseline))
-    return other is not None and (source["shape"], source["box"]) == (other["shape"], other["box"])
-
-
-def _labels(run: Run | None, volume: str) -> str | None:
-    """What tells the labels of a volume from others; None without any."""
-    labels = run.manifest.get("labels", {}).get(volume) if run else None
-    if labels is None:
-        return None
-    # A Zarr's fingerprint is that of its metadata, which two volumes may share.
-    return f"{labels['fingerprint']} {labels['path'] if labels['kind'] == 'zarr' else ''}"
+        for volume in run.volumes
+    ]
 
 
 def _slices_by_volume(run: Run) -> dict[str, list[dict[str, Any]]]:

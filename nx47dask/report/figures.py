@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from nx47dask.report.markup import Html, number, percent
+from nx47dask.report.markup import Html
+from nx47dask.report.words import number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -186,18 +187,20 @@ def sparkline(values: Sequence[float], top: float) -> Html:
     )
 
 
-def whisker(low: float, middle: float, high: float, reach: float) -> Html:
-    """An interval as a line with a dot at its middle, over a scale from -reach to reach with a mark at 0."""
+def whisker(paired: Mapping[str, Any]) -> Html:
+    """The interval of a difference as a line with a dot at the mean, on a scale of its own with a mark at 0."""
+    low, mean, high = (paired[key] for key in ("low", "mean", "high"))
+    reach = max(abs(low), abs(high)) or 1
 
     def x(value: float) -> str:
-        return f"{WHISKER_WIDTH / 2 * (1 + 0.94 * value / (reach or 1)):.1f}"
+        return f"{WHISKER_WIDTH / 2 * (1 + 0.94 * value / reach):.1f}"
 
     y = WHISKER_HEIGHT / 2
     return Html(
         f'<svg class="whisker" width="{WHISKER_WIDTH}" height="{WHISKER_HEIGHT}" aria-hidden="true">'
         f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="0" y2="{WHISKER_HEIGHT}"/>'
         f'<line class="line" x1="{x(low)}" x2="{x(high)}" y1="{y:g}" y2="{y:g}"/>'
-        f'<circle class="dot" cx="{x(middle)}" cy="{y:g}" r="3"/></svg>'
+        f'<circle class="dot" cx="{x(mean)}" cy="{y:g}" r="3"/></svg>'
     )
 
 

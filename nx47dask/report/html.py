@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nx47dask.gates import MASK_NAMES
-from nx47dask.report.content import measure_cells
 from nx47dask.report.figures import whisker
-from nx47dask.report.markup import Html, bar, document, duration, joined, mebibytes, number, plural, table, text
+from nx47dask.report.markup import Html, bar, document, header, joined, listing, table, text
 from nx47dask.report.pictures import Allowance
 from nx47dask.report.volumes import (
     FEW,
@@ -21,11 +19,12 @@ from nx47dask.report.volumes import (
     volume_table,
     volume_title,
 )
+from nx47dask.report.words import PAIRED_HEAD, duration, mebibytes, number, paired_cells, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nx47dask.report.content import Facts, Measure, VolumeFacts
+    from nx47dask.report.content import Facts, VolumeFacts
     from nx47dask.results import Run
 
 __all__ = ["html_report"]
@@ -61,24 +60,17 @@ def html_report(facts: Facts) -> str:
         for n, volume in enumerate(shown)
     ]
     body = joined([before, *sections, after])
-    return document(f"{facts.name}: nx47dask report", body, script=True)
+    return document(f"{facts.run.name}: nx47dask report", body, script=True)
 
 
 def _header(facts: Facts) -> Html:
-    gates = "".join(
-        f'<li class="{"passed" if result.passed else "failed"}">{text(result)}</li>' for result in facts.gates
-    )
-    warnings = "".join(f"<li>{text(warning)}</li>" for warning in facts.warnings)
-    return joined(
-        [
-            "<header>",
-            f"<h1>{text(facts.name)}</h1>",
-            f'<p class="verdict">{text(facts.verdict)}</p>',
-            *(f'<p class="soft">{text(sentence)}</p>' for sentence in facts.about),
-            f'<ul class="gates" aria-label="Gates">{gates}</ul>' if gates else "",
-            f'<ul class="warnings" aria-label="Warnings">{warnings}</ul>' if warnings else "",
-            "</header>",
-        ]
+    gates = (f'<li class="{"passed" if one.passed else "failed"}">{text(one)}</li>' for one in facts.gates)
+    return header(
+        facts.run.name,
+        facts.verdict,
+        *(Html(f'<p class="soft">{text(sentence)}</p>') for sentence in facts.about),
+        listing("gates", "Gates", gates),
+        listing("warnings", "Warnings", [f"<li>{text(warning)}</li>" for warning in facts.warnings]),
     )
 
 
@@ -87,28 +79,14 @@ def _measures(facts: Facts) -> Html:
     if not facts.measures:
         return Html("")
     if not facts.baseline:
-        head = ["mean", *(measure.title for measure in facts.measures)]
-        row = ["this run", *(measure.value(measure.run) for measure in facts.measures)]
-        return table(facts.caption, head, [row], "t" + "n" * len(facts.measures))
-    head = ["mean", "this run", "baseline", "difference", "95 % interval", "", "higher", "lower", "equal", "p"]
-    reach = max(map(_reach, facts.measures))
-    rows = []
-    for measure in facts.measures:
-        cells = measure_cells(measure)
-        rows.append((measure.title, measure.value(measure.run), *cells[:3], _whisker(measure, reach), *cells[3:]))
-    return table(facts.caption, head, rows, "tnnnntnnnn")
-
-
-def _reach(measure: Measure) -> float:
-    paired = measure.paired
-    return max(abs(paired.low), abs(paired.high)) if paired and measure.name not in MASK_NAMES else 0
-
-
-def _whisker(measure: Measure, reach: float) -> Html:
-    paired = measure.paired
-    if paired is None or not _reach(measure):
-        return Html("")
-    return whisker(paired.low, paired.mean, paired.high, reach)
+        titles, values = zip(*((one.title, one.cells[0]) for one in facts.measures), strict=True)
+        return table(facts.caption, ("mean", *titles), [("this run", *values)], "t" + "n" * len(titles))
+    head = ("mean", "this run", "baseline", "difference", "", *PAIRED_HEAD)
+    rows = [
+        (one.title, *one.cells, whisker(one.paired) if one.paired else "", *paired_cells(one.name, one.paired))
+        for one in facts.measures
+    ]
+    return table(facts.caption, head, rows, "tnnntnnnnn")
 
 
 def _tools(facts: Facts, shown: Sequence[VolumeFacts]) -> Html:

@@ -1,4 +1,4 @@
-"""Pieces of HTML that escape what they are given, and numbers in words."""
+"""Pieces of HTML that escape what they are given."""
 
 from __future__ import annotations
 
@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "Cell",
-    "Html",
-    "bar",
-    "document",
-    "duration",
-    "joined",
-    "mebibytes",
-    "number",
-    "percent",
-    "plural",
-    "table",
-    "text",
-]
+__all__ = ["Cell", "Html", "bar", "document", "header", "joined", "listing", "table", "text"]
 
 _KINDS = {"t": "text", "p": "prose", "h": "hash", "n": ""}
 
@@ -90,6 +77,19 @@ def bar(share: float) -> Html:
     return Html(f'<span class="bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></span>')
 
 
+def header(title: str, verdict: str, *parts: Html) -> Html:
+    """The top of a page: what it is of, the outcome in large type, and what goes with it."""
+    return joined(
+        ["<header>", f"<h1>{text(title)}</h1>", f'<p class="verdict">{text(verdict)}</p>', *parts, "</header>"]
+    )
+
+
+def listing(kind: str, label: str, items: Iterable[str]) -> Html:
+    """A list of one class (``gates``, ``warnings``) whose items are HTML already; nothing without items."""
+    listed = "".join(items)
+    return Html(f'<ul class="{kind}" aria-label="{text(label)}">{listed}</ul>' if listed else "")
+
+
 def document(title: str, body: str, *, script: bool = False) -> str:
     """A whole page with the report's style in it, and its script where it has something to do."""
     folder = Path(__file__).parent
@@ -102,42 +102,6 @@ def document(title: str, body: str, *, script: bool = False) -> str:
         '<link rel="icon" href="data:,">\n'
         f"<title>{text(title)}</title>\n<style>\n{style}</style>\n{early}</head>\n<body>\n{body}\n{late}</body>\n</html>\n"
     )
-
-
-def number(value: float) -> str:
-    """12345 as ``12,345``; a fraction with two digits."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
-def percent(share: float) -> str:
-    """0.1187 as ``11.9 %``; a small share with more digits, so that it does not look like none."""
-    if share == 0:
-        return "0 %"
-    return f"{100 * share:.1f} %" if share >= 0.001 else f"{100 * share:.2g} %"
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 volume``, ``1,200 volumes``."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def duration(seconds: float) -> str:
-    """``40 ms``, ``0.4 s``, ``34 s``, ``12 min 5 s``, ``3 h 20 min``."""
-    if seconds < 0.0995:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def mebibytes(size_bytes: float) -> str:
-    """Bytes as MiB."""
-    return f"{size_bytes / 2**20:,.0f} MiB"
 
 
 def _class(kind: str) -> str:

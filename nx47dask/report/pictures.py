@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nx47dask.errors import InputError
-from nx47dask.geometry import Box, Index, parse_bbox
-from nx47dask.io import discover
+from nx47dask.errors import BlockError, InputError
+from nx47dask.geometry import Box, parse_bbox
 from nx47dask.report.figures import classes_png, data_uri, fitted, grey_webp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import dask.array as da
     from numpy.typing import NDArray
 
     from nx47dask.report.content import VolumeFacts
@@ -145,21 +145,22 @@ def open_voxels(run: Run, facts: VolumeFacts) -> tuple[Voxels, str]:
     Raises
     ------
     InputError
-        The store, or a Zarr input, is not there any more.
+        Neither the store nor what it was made from is there any more, or a file cannot be read.
+    BlockError
+        A chunk cannot be read.
     """
     volume = run[facts.id]
     label, lack = None, ""
     try:
-        label = _label_reader(run, facts)
-    except InputError as error:
+        label = None if volume.labels is None else _reader(volume.labels)
+    except (InputError, BlockError) as error:
         lack = f"Drawn without its labels: {error}."
-    shape = facts.box.shape
     return (
         Voxels(
             facts.box,
-            _held(_dask_reader(volume.image), shape),
-            _held(_dask_reader(volume.mask), shape),
-            _held(label, shape) if label else None,
+            _reader(volume.image),
+            _reader(volume.mask),
+            label,
             _grey_window(facts.metrics["scan"], run.manifest["inputs"][facts.id]["dtype"]),
         ),
         lack,
@@ -272,27 +273,13 @@ def _grey_window(scan: Mapping[str, Any], dtype: str) -> tuple[float, float]:
     return max(float(low) * width, scan["minimum"]), min(float(high + 1) * width - 1, scan["maximum"])
 
 
-def _label_reader(run: Run, facts: VolumeFacts) -> Callable[[Box], NDArray[Any]] | None:
-    recorded = run.manifest.get("labels", {}).get(facts.id)
-    if recorded is None:
-        return None
-    found = [volume for volume in discover([recorded["path"]]) if volume.id == facts.id]
-    if not found or found[0].fingerprint != recorded["fingerprint"]:
-        raise InputError(f"{recorded['path']}: not the labels that the run was scored with")
-    return lambda box: found[0].read(box.shift(facts.box.start))
+def _reader(array: da.Array) -> Callable[[Box], NDArray[Any]]:
+    """Reads boxes of an array; a small one is read once instead of plane by plane."""
 
-
-def _dask_reader(array: Any) -> Callable[[Box], NDArray[Any]]:
     def read(box: Box) -> NDArray[Any]:
         return np.asarray(array[box.slices].compute(scheduler="synchronous"))
 
-    return read
-
-
-def _held(read: Callable[[Box], NDArray[Any]], shape: Index) -> Callable[[Box], NDArray[Any]]:
-    """The same reader; one that reads a small volume once instead of plane by plane."""
-    whole = Box.of_shape(shape)
-    if whole.size > WHOLE_VOXELS:
+    if array.size > WHOLE_VOXELS:
         return read
-    voxels = read(whole)
+    voxels = read(Box.of_shape(array.shape))
     return lambda box: voxels[box.slices]

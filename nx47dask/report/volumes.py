@@ -6,12 +6,12 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from nx47dask.errors import InputError
+from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import AXES
-from nx47dask.report.compare_tables import signed
 from nx47dask.report.figures import Curve, sparkline, svg_curve
-from nx47dask.report.markup import Cell, Html, bar, joined, number, percent, plural, table, text
+from nx47dask.report.markup import Cell, Html, bar, joined, table, text
 from nx47dask.report.pictures import Allowance, draw_defects, draw_jumps, draw_slices, open_voxels
+from nx47dask.report.words import number, percent, plural, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ def volume_title(volume: VolumeFacts, number_: int) -> Html:
         words.insert(0, f"score {volume.score['score']:.4f}")
     if "score" in volume.baseline_values:
         difference = volume.values["score"] - volume.baseline_values["score"]
-        words[0] += f" ({signed(name='score', difference=difference)} against the baseline)"
+        words[0] += f" ({signed('score', difference)} against the baseline)"
     return Html(
         f'<h2 id="volume-{number_}" tabindex="-1">Volume {text(volume.id)}</h2>\n'
         f'<p class="soft">{text(", ".join(words))}</p>'
@@ -102,31 +102,14 @@ def volume_pictures(run: Run, volume: VolumeFacts, allowance: Allowance, few: bo
         Whether so few volumes have pictures that these can be large.
     """
     try:
-        voxels, lack = open_voxels(run, volume)
-    except InputError as error:
+        return _pictures(run, volume, allowance, few)
+    except (InputError, BlockError) as error:
         return Html(f'<p class="lack">No pictures: {text(error)}.</p>')
-    defects = volume.score["defects"] if volume.score else None
-    places = (
-        draw_defects(voxels, defects, allowance) if defects else draw_jumps(voxels, volume.column("density"), allowance)
-    )
-    planes = draw_slices(voxels, allowance, LARGE_PIXELS if few else SMALL_PIXELS)
-    if not all(planes):
-        return Html('<p class="lack">No pictures: there is no room for them on this page.</p>')
-    drawn = (_plane(volume, axis, pictures) for axis, pictures in enumerate(planes))
-    return joined(
-        [
-            f'<p class="lack">{text(lack)}</p>' if lack else "",
-            '<div class="planes">',
-            *drawn,
-            "</div>",
-            _places(volume, voxels, places, defects),
-        ]
-    )
 
 
 def volume_curves(facts: Facts, volume: VolumeFacts) -> Html:
     """Measures along z, sizes of components, what each step did."""
-    behind = f"; grey: {text(facts.baseline_name)}" if volume.baseline_slices else ""
+    behind = f"; grey: {text(facts.baseline.name)}" if facts.baseline and volume.baseline_slices else ""
     figures = (
         f"<figure><figcaption><b>{curve.title}</b>{behind}<br>{curve.summary()}</figcaption>{svg_curve(curve)}</figure>"
         for curve in _curves(volume)
@@ -167,7 +150,7 @@ def _score_cells(volume: VolumeFacts, compared: bool) -> Iterator[object]:
     yield f"{score['score']:.4f}"
     if compared:
         difference = values["score"] - before["score"] if "score" in before else None
-        yield "" if difference is None else Cell(signed(name="score", difference=difference), difference)
+        yield "" if difference is None else Cell(signed("score", difference), difference)
     yield from (f"{values[name]:.4f}" if name in values else "" for name in SCORE_COLUMNS)
     yield from (
         Cell(number(score["defects"][kind]["count"]), score["defects"][kind]["count"]) for kind in ("holes", "bridges")
@@ -187,6 +170,27 @@ def _mask_cells(volume: VolumeFacts, top: float) -> tuple[object, ...]:
         *(Cell(number(count), count) for count in mask["betti"][1:]),
         Cell(TIMES.join(map(str, volume.box.shape)), volume.box.size),
         *(Cell(number(scan[key]), scan[key]) for key in ("minimum", "maximum", "mean", "std")),
+    )
+
+
+def _pictures(run: Run, volume: VolumeFacts, allowance: Allowance, few: bool) -> Html:
+    voxels, lack = open_voxels(run, volume)
+    defects = volume.score["defects"] if volume.score else None
+    places = (
+        draw_defects(voxels, defects, allowance) if defects else draw_jumps(voxels, volume.column("density"), allowance)
+    )
+    planes = draw_slices(voxels, allowance, LARGE_PIXELS if few else SMALL_PIXELS)
+    if not all(planes):
+        return Html('<p class="lack">No pictures: there is no room for them on this page.</p>')
+    drawn = (_plane(volume, axis, pictures) for axis, pictures in enumerate(planes))
+    return joined(
+        [
+            f'<p class="lack">{text(lack)}</p>' if lack else "",
+            '<div class="planes">',
+            *drawn,
+            "</div>",
+            _places(volume, voxels, places, defects),
+        ]
     )
 
 

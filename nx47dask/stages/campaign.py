@@ -9,11 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from nx47dask.baselines import BASELINES, find_run, read_external, verify
-from nx47dask.campaign import Campaign, CampaignRun, RunMeasures, read_campaign, summarise, volume_measures
+from nx47dask.baselines import BASELINES, find_run, read_external
+from nx47dask.campaign import Campaign, CampaignRun, RunMeasures, read_campaign, summarise
 from nx47dask.errors import GateError, InputError, Nx47Error, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
+from nx47dask.measures import volume_measures
 from nx47dask.report.campaign import write_campaign
 from nx47dask.results import Run
 from nx47dask.stages.plan import RunPlan
@@ -123,21 +124,22 @@ def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, 
         baseline = find_run(campaign.baseline if named else beside, baselines)
     except InputError as error:
         raise InputError(f"{campaign.path}: the baseline is none of the runs ({', '.join(names)}): {error}") from error
-    verify(baseline.path)
+    baseline.require_finished("run the campaign")
     for name, volume in volumes.items():
         if name not in baseline.volumes:
-            known = ", ".join(baseline.volumes)
-            raise InputError(f"{baseline.path}: the baseline has no volume {name}; it has {known}")
-        source = baseline.manifest["inputs"][name]
-        if tuple(source["shape"]) != volume.shape:
             raise InputError(
-                f"volume {name}: its shape is {volume.shape}, in the baseline {baseline.path} it is "
-                f"{tuple(source['shape'])}; a baseline must be of the same volumes"
+                f"{baseline.path}: the baseline has no volume {name}; it has {', '.join(baseline.volumes)}"
             )
-        if source["box"] != str(Box.of_shape(volume.shape)):
+        known, whole = baseline[name], Box.of_shape(volume.shape)
+        if known.shape != volume.shape:
             raise InputError(
-                f"{baseline.path}: the baseline has only {source['box']} of volume {name}, a campaign runs whole "
-                f"volumes, here {Box.of_shape(volume.shape)}; freeze a run without --bbox"
+                f"volume {name}: its shape is {volume.shape}, in the baseline {baseline.path} it is {known.shape}; a "
+                "baseline must be of the same volumes"
+            )
+        if known.box != whole:
+            raise InputError(
+                f"{baseline.path}: the baseline has only {known.box} of volume {name}, a campaign runs whole volumes, "
+                f"here {whole}; freeze a run without --bbox"
             )
     return baseline
 
@@ -145,7 +147,7 @@ def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, 
 def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
     """The finished run of a plan, computed when it is not there."""
     folder = planned.out
-    if _is_finished(planned) and _is_scored(Run(folder), setting.labels):
+    if _is_finished(planned) and Run(folder).scored_with(setting.labels):
         setting.say(f"{folder}: finished before, not run again")
         return Run(folder)
     setting.say(f"{folder}: workflow {planned.workflow.name}")
@@ -168,20 +170,9 @@ def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
 def _is_finished(planned: RunPlan) -> bool:
     if not (planned.out / "manifest.json").is_file():
         return False
-    manifest = Run(planned.out).manifest
-    there = all((planned.out / name).is_file() for name in manifest["artefacts_sha256"])
-    return there and manifest["plan_sha256"] == planned.digest and not manifest["submission"]["unfinished"]
-
-
-def _is_scored(done: Run, labels: Mapping[str, Volume]) -> bool:
-    """Whether a run has the scores for these labels."""
-    known = done.manifest.get("labels", {})
-    return all(name in known and _is_same(known[name], label) for name, label in labels.items())
-
-
-def _is_same(known: Mapping[str, str], label: Volume) -> bool:
-    # A Zarr's fingerprint is that of its metadata, which two volumes may share.
-    return known["fingerprint"] == label.fingerprint and (label.kind != "zarr" or known["path"] == label.path)
+    done = Run(planned.out)
+    there = all((done.path / name).is_file() for name in done.manifest["artefacts_sha256"])
+    return there and done.manifest["plan_sha256"] == planned.digest and not done.unfinished
 
 
 def _differing(once: Run, repeat: Run) -> list[str]:
@@ -209,7 +200,7 @@ def _measured(setting: _Setting, done: Run, scores: Mapping[str, Any], about: Ma
 def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Any]:
     """Scores of a baseline for the campaign's labels, computed when it was frozen with others or without."""
     labels = setting.campaign.labels
-    if labels is None or _is_scored(baseline, setting.labels):
+    if labels is None or baseline.scored_with(setting.labels):
         return baseline.scores
     setting.say(f"{baseline.path}: scored with {labels}")
     scores: dict[str, Any] = score_volumes(baseline.path, labels, **setting.engine)["volumes"]

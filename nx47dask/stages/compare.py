@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from nx47dask.baselines import read_external
-from nx47dask.campaign import RunMeasures, volume_measures
 from nx47dask.differences import manifest_differences
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.errors import InputError
-from nx47dask.geometry import Box, Index, parse_bbox
+from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
+from nx47dask.measures import mean_measures, paired_measures, volume_measures
 from nx47dask.metrics.masks import joint_counts, overlap
-from nx47dask.metrics.paired import as_dict, paired_difference
+from nx47dask.metrics.paired import as_dict
+from nx47dask.report.compare_tables import SIDES
 from nx47dask.results import Run
 from nx47dask.stages.pipelines import run_pipelines
 from nx47dask.stages.score import View, find_labels
@@ -31,8 +32,6 @@ STAGE = "compare"
 SLAB_VOXELS = 8 << 20
 """Voxels of each mask that a task reads at a time."""
 WORST_SLICES = 5
-CLEAN = "clean_volumes"
-SIDES = ("baseline", "candidate")
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,12 @@ def compare_runs(
     ------
     InputError
         The runs have other volumes, masks of other shapes or of other parts of a volume, no masks, masks that are not
-        those of their metrics, or labels are missing.
+        those of their metrics, one is not finished, or labels are missing.
     """
     runs = (baseline, candidate)
     pairs = _pairs(*runs)
-    found = _find_labels(baseline, labels) if labels else {}
+    shapes = {volume: baseline[volume].shape for volume in baseline.volumes}
+    found = find_labels(labels, shapes) if labels else {}
     known = [_known_scores(run, runs, found) for run in runs]
     pipelines = {
         pair.id: _process(pair, found.get(pair.id), [scores.get(pair.id) for scores in known]) for pair in pairs
@@ -103,8 +103,7 @@ def have_scores(baseline: Run, candidate: Run, labels: Path | None) -> bool:
     """Whether a comparison with these arguments will have scores."""
     if labels is not None:
         return True
-    both = bool(baseline.scores and candidate.scores)
-    return both and _label_keys(baseline) == _label_keys(candidate)
+    return bool(baseline.scores and candidate.scores) and baseline.labels == candidate.labels
 
 
 def compare_slab(baseline: Volume, candidate: Volume, box: Box) -> dict[str, Any]:
@@ -137,6 +136,8 @@ def _count(pair: _Pair) -> Generator[Batch, dict[int, Record], NDArray[np.int64]
 
 def _pairs(baseline: Run, candidate: Run) -> list[_Pair]:
     sides = (baseline, candidate)
+    for run in sides:
+        run.require_finished("compare")
     only = [[name for name in a.volumes if name not in b.volumes] for a, b in (sides, sides[::-1])]
     if any(only):
         raise InputError(
@@ -156,52 +157,27 @@ def _pair(baseline: Run, candidate: Run, volume: str) -> _Pair:
             f"volume {volume}: the masks differ in shape: {a.shape} in {baseline.path}, {b.shape} in {candidate.path}; "
             "compare runs of the same volumes"
         )
-    boxes = [run.manifest["inputs"][volume]["box"] for run in (baseline, candidate)]
+    boxes = [run[volume].box for run in (baseline, candidate)]
     if boxes[0] != boxes[1]:
         raise InputError(
             f"volume {volume}: the masks cover other parts: {boxes[0]} in {baseline.path}, {boxes[1]} in "
             f"{candidate.path}; compare runs with the same --bbox"
         )
-    box = parse_bbox(boxes[0], _shape(baseline, volume))
-    return _Pair(volume, (a, b), box, (baseline.volume_metrics[volume], candidate.volume_metrics[volume]))
-
-
-def _shape(run: Run, volume: str) -> Index:
-    z, y, x = run.manifest["inputs"][volume]["shape"]
-    return (z, y, x)
+    return _Pair(volume, (a, b), boxes[0], (baseline[volume].metrics, candidate[volume].metrics))
 
 
 def _mask(run: Run, volume: str) -> Volume:
     path = run.path / "masks" / f"{volume}.tif"
     if not path.is_file():
         raise InputError(f"{run.path}: no mask of volume {volume} (masks/{volume}.tif is missing); run it again")
-    return discover([path])[0]
-
-
-def _find_labels(run: Run, labels: Path) -> dict[str, Volume]:
-    return find_labels(labels, {volume: _shape(run, volume) for volume in run.volumes})
+    (mask,) = discover([path], masks=True)
+    return mask
 
 
 def _known_scores(run: Run, runs: tuple[Run, Run], labels: Mapping[str, Volume]) -> Mapping[str, Any]:
     """Scores that a run has and that can be compared: for the labels that were given, or else the other run's."""
-    if labels:
-        wanted = {name: _label_key(label.kind, label.path, label.fingerprint) for name, label in labels.items()}
-        return run.scores if _label_keys(run) == wanted else {}
-    return run.scores if have_scores(*runs, None) else {}
-
-
-def _label_keys(run: Run) -> dict[str, str]:
-    """What tells the labels of a run from others, by volume."""
-    labels = run.manifest.get("labels", {})
-    return {
-        volume: _label_key(**{key: one[key] for key in ("kind", "path", "fingerprint")})
-        for volume, one in labels.items()
-    }
-
-
-def _label_key(kind: str, path: str, fingerprint: str) -> str:
-    # A Zarr's fingerprint is that of its metadata, which two volumes may share.
-    return f"{path} {fingerprint}" if kind == "zarr" else fingerprint
+    usable = run.scored_with(labels) if labels else have_scores(*runs, None)
+    return run.scores if usable else {}
 
 
 def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
@@ -239,14 +215,11 @@ def _defects(score: Mapping[str, Any]) -> dict[str, int]:
 
 def _overall(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Means of both runs, paired differences of the means, and how the masks agree on the whole."""
-    runs = [RunMeasures({name: volume["measures"][side] for name, volume in volumes.items()}) for side in SIDES]
-    columns = [
-        {name: [one[name] for one in run.volumes.values()] for name in run.mean if name != CLEAN} for run in runs
-    ]
+    measures = [[volume["measures"][side] for volume in volumes.values()] for side in SIDES]
     masks = [volume["masks"] for volume in volumes.values()]
     return {
-        "means": _sides([run.mean for run in runs]),
-        "paired": {name: as_dict(paired_difference(columns[0][name], columns[1][name])) for name in columns[0]},
+        "means": _sides([mean_measures(side) for side in measures]),
+        "paired": {name: as_dict(one) for name, one in paired_measures(*measures).items()},
         "masks": {
             "dice": sum(mask["dice"] for mask in masks) / len(masks),
             "iou": sum(mask["iou"] for mask in masks) / len(masks),

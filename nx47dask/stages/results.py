@@ -24,9 +24,8 @@ from nx47dask.gates import require_passed
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, copy_submission, sha256_file, write_mask_tiff, write_submission, write_text
 from nx47dask.io.validation import validate_submission
-from nx47dask.metrics.score import score_means
+from nx47dask.measures import score_means
 from nx47dask.metrics.shape import SLICE_COLUMNS
-from nx47dask.report.content import checked_gates
 from nx47dask.report.write import write_report
 from nx47dask.results import Run
 from nx47dask.stages.folder import mask_path
@@ -117,15 +116,7 @@ def write_results(
         }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     if finished:
-        _report(Run(folder), yardstick, complete=len(finished) == len(planned.jobs))
-
-
-def _report(run: Run, yardstick: Yardstick, *, complete: bool) -> None:
-    gates = []
-    if yardstick.baseline and yardstick.gates and complete:
-        gates = checked_gates(run, yardstick.baseline, yardstick.gates)
-    write_report(run, baseline=yardstick.baseline, gates=gates)
-    require_passed(gates)
+        require_passed(write_report(Run(folder)))
 
 
 def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:

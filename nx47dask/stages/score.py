@@ -16,8 +16,9 @@ from nx47dask.engine import Batch, Record, Task
 from nx47dask.errors import InputError
 from nx47dask.geometry import Block, BlockGrid, Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
+from nx47dask.measures import score_means
 from nx47dask.metrics.octants import octant_context, octants
-from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant, score_means
+from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant
 from nx47dask.stages.pipelines import run_pipelines
 
 __all__ = ["View", "find_labels", "score", "score_volumes"]

@@ -16,8 +16,9 @@ import yaml
 from rich.console import Console
 
 from nx47dask.baselines import freeze, record_score
-from nx47dask.campaign import RunMeasures, read_campaign, summarise, volume_measures
+from nx47dask.campaign import RunMeasures, read_campaign, summarise
 from nx47dask.errors import BlockError, GateError, InputError, PlanMismatchError
+from nx47dask.measures import volume_measures
 from nx47dask.report.campaign import write_campaign
 from nx47dask.results import open_run
 from nx47dask.stages import campaign as stage
@@ -235,6 +236,15 @@ def test_a_baseline_that_cannot_be_used_stops_the_campaign_at_once(here, frozen,
         go(path, baselines=frozen.parent)
     shutil.rmtree(frozen / "masks")
     with pytest.raises(GateError, match="2 differences from what was frozen"):
+        go(path, baselines=frozen.parent)
+    old = here / "out" / "old" / "manifest.json"
+    manifest = json.loads(old.read_text())
+    manifest["submission"]["unfinished"] = [manifest["inputs"].popitem()[0]]
+    old.write_text(json.dumps(manifest))
+    path = write_campaign_file(here, baseline="out/old", runs={"fresh": RUNS["new"]})
+    with pytest.raises(
+        InputError, match=f"out/old: not finished, {IDS[1]} among its volumes; .* then run the campaign"
+    ):
         go(path, baselines=frozen.parent)
     path = write_campaign_file(here, baseline="lost", runs={"fresh": RUNS["new"]})
     with pytest.raises(InputError, match=r"none of the runs \(fresh\): lost: no such run folder.*: frozen$"):

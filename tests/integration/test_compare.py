@@ -252,6 +252,14 @@ def test_other_shapes_and_parts_are_refused(runs, tmp_path):
         compared("d", "e")
 
 
+def test_a_run_that_is_not_finished_is_refused(runs, capsys):
+    manifest = json.loads((runs / "b" / "manifest.json").read_text())
+    manifest["submission"]["unfinished"] = ["910000003"]
+    (runs / "b" / "manifest.json").write_text(json.dumps(manifest))
+    assert command("compare", "a", "b", "--serial") == 2
+    assert "b: not finished, 910000003 among its volumes; go on with --resume, then compare" in capsys.readouterr().err
+
+
 def test_missing_and_changed_masks_are_refused(runs):
     path = runs / "b" / "masks" / "910000002.tif"
     other = mask("b", "910000002")

@@ -107,8 +107,10 @@ def test_stores_go_and_all_else_is_the_same(run, images, tmp_path):
     assert (bounded.path / "report.html").is_file()
     left = sorted(str(path.relative_to(bounded.path)) for path in (bounded.path / "store").rglob("*") if path.is_file())
     assert left == [f"store/{name}.zarr/slices.csv" for name in IDS]
+    for name in ("image", "mask"):
+        np.testing.assert_array_equal(getattr(bounded[IDS[0]], name), getattr(plain[IDS[0]], name))
     with pytest.raises(InputError, match=f"the store of volume {IDS[0]} was moved or deleted"):
-        _ = bounded[IDS[0]].mask
+        _ = bounded[IDS[0]].probability
 
 
 def test_the_disk_holds_few_stores_at_a_time(run, images, make_tiff, tmp_path, monkeypatch):

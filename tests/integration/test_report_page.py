@@ -130,6 +130,7 @@ def run(tmp_path_factory):
     path = done.path / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["labels"] = {volume.id: _write_label(folder / "labels", volume.id) for volume in discover([folder / "in"])}
+    manifest["arguments"] = ["run", "/a/long/path" * 12]
     path.write_text(json.dumps(manifest))
     scored = nx47dask.open_run(done.path)
     write_report(scored, baseline=scored)
@@ -233,7 +234,7 @@ def test_report_is_written_again_by_a_command(run, tmp_path, capsys, monkeypatch
         (run.path / name).unlink()
     assert command("report", run.path, "--baseline", run.path, "--gate", "score>=0,density<=0") == 0
     assert (run.path / "report.html").is_file()
-    assert "score>=0 passed" in (run.path / "report.md").read_text().replace("&gt;", ">")
+    assert "score>=0 passed" in (run.path / "report.md").read_text()
     assert command("report", run.path, "--baseline", run.path, "--gate", "score>=0.5") == 4
     assert "0.5 failed" in (run.path / "report.md").read_text()
     capsys.readouterr()
@@ -250,3 +251,15 @@ def test_a_baseline_is_not_written_again(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "frozen" / "baseline.json").write_text("{}")
     assert command("report", "frozen") == 2
     assert "a baseline is not written again" in capsys.readouterr().err
+
+
+def test_recording_a_score_keeps_the_comparison(run, capsys):
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"baseline": {"path": str(run.path), "gates": "score>=0.5"}}))
+    assert command("record-score", run.path, "--public", "0.387") == 0
+    assert "the baseline out. 1 of 1 gate failed: score>=0.5." in (run.path / "report.md").read_text()
+    assert "| public score | 0.3870 | 0.3870 | 0 |" in (run.path / "report.md").read_text()
+    assert command("report", run.path) == 4
+    assert "score>=0.5 failed" in capsys.readouterr().err
+    assert command("report", run.path, "--gate", "density<=0") == 0

@@ -57,6 +57,7 @@ def test_memory_page_gives_the_factors_of_the_plan():
     assert f"{plan.BASE_BYTES >> 20} MiB" in text
     assert f"{plan.DETECT_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of detection" in text
     assert f"{plan.PASS_BYTES_PER_VOXEL} bytes for each voxel of a block with the largest halo of a pass" in text
+    assert f"{plan.SCORE_BYTES_PER_VOXEL} bytes for each voxel of an octant" in text
     assert {plan.default_block((n, n, n)) for n in (384, 385, 1536, 1537)} == {160, 256, 512}
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nx47dask.errors import GateError, InputError
-from nx47dask.gates import MASK_NAMES, SCORE_NAMES, Gate, check_gates, parse_gates, require_passed
+from nx47dask.gates import Gate, check_gates, parse_gates, require_passed
+from nx47dask.measures import NAMES
 
 
 def test_gates_are_read():
@@ -22,7 +23,7 @@ def test_gates_are_read():
     st.lists(
         st.builds(
             Gate,
-            st.sampled_from([*SCORE_NAMES, *MASK_NAMES]),
+            st.sampled_from(NAMES),
             st.sampled_from([">=", "<="]),
             st.integers(-(10**5), 10**5).map(lambda n: n / 1000),
         ),

@@ -17,12 +17,12 @@ import zarr
 from PIL import Image
 
 import nx47dask
-from nx47dask.errors import InputError
-from nx47dask.io import discover
+from nx47dask.errors import BlockError, InputError
+from nx47dask.io import Volume, discover
 from nx47dask.report import figures, html, pictures, volumes
-from nx47dask.report.content import checked_gates
-from nx47dask.report.markup import Cell, duration, percent, table
+from nx47dask.report.markup import Cell, table
 from nx47dask.report.pictures import MOST_SLICES
+from nx47dask.report.words import duration, percent
 from nx47dask.report.write import write_report
 from tests.conftest import sheets
 from tests.integration.commands import write_workflow
@@ -291,7 +291,7 @@ def test_resumed_retried_and_hungry_runs_say_so(run, tmp_path):
     assert "after a resume (2 tasks done before)" in text
     assert "1 task retried." in text
     assert "A worker took 4,096 MiB of memory, more than the " in text
-    assert "Not finished, and an empty mask in submission.zip: late." in text
+    assert "Not finished, so not in this report, and an empty mask in submission.zip: late." in text
 
 
 def test_without_labels_the_places_are_jumps_of_density(plain):
@@ -310,10 +310,9 @@ def test_without_labels_the_places_are_jumps_of_density(plain):
 
 def test_verdict_against_a_baseline(pair):
     baseline, run = pair
-    gates = checked_gates(run, baseline, "score>=0,recall>=0.01,components<=0")
     (baseline.path / "external.json").write_text('{"public": 0.387}')
     (run.path / "external.json").write_text('{"public": 0.401, "note": "late entry"}')
-    write_report(run, baseline=baseline, gates=gates)
+    write_report(run, baseline=baseline, gates="score>=0,recall>=0.01,components<=0")
     page = read_page(run)
     markdown = (run.path / "report.md").read_text()
     verdict = (
@@ -321,13 +320,13 @@ def test_verdict_against_a_baseline(pair):
         "1 of 3 gates failed: recall>=0.01."
     )
     assert page.texts[2] == verdict
-    assert f"**{verdict.replace('>', '&gt;')}**" in markdown
+    assert f"**{verdict}**" in markdown
     assert page.after("score", 8) == ["0.4700", "0.4500", "+0.0200", "-0.0200 to +0.0600", "1", "1", "0", "1"]
     assert "| score | 0.4700 | 0.4500 | +0.0200 | -0.0200 to +0.0600 | 1 | 1 | 0 | 1 |" in markdown
-    assert page.after("public score, recorded", 3) == ["0.4010", "0.3870", "+0.0140"]
+    assert page.after("public score", 3) == ["0.4010", "0.3870", "+0.0140"]
     assert "Recorded with the external scores: late entry." in page.texts
     assert [a["class"] for a in page.all("li") if "class" in a] == ["passed", "failed", "passed"]
-    assert "- recall&gt;=0.01 failed: " in markdown
+    assert "- recall>=0.01 failed: " in markdown
     assert markdown.count("<details>") == markdown.count("</details>") == 1
 
 
@@ -356,7 +355,7 @@ def test_scores_of_other_labels_are_not_compared(pair):
     assert page.after("score", 3) == ["0.4800", "0.5000", "-0.0200"]
     edit(baseline.path / "manifest.json", lambda d: d.pop("labels"))
     with pytest.raises(InputError, match=r"score"):
-        checked_gates(run, nx47dask.open_run(baseline.path), "score>=0")
+        write_report(run, baseline=nx47dask.open_run(baseline.path), gates="score>=0")
 
 
 def test_only_shared_volumes_are_compared(pair, run):
@@ -367,7 +366,7 @@ def test_only_shared_volumes_are_compared(pair, run):
     assert "Not compared, since only this run has them or the boxes differ: b." in page.texts
     assert page.after("score", 3) == ["0.4600", "0.4000", "+0.0600"]
     with pytest.raises(InputError, match=r"has the volumes a, b, .* has a&b<c, flat, one"):
-        checked_gates(candidate, run, "density>=0")
+        write_report(candidate, baseline=run, gates="density>=0")
 
 
 def test_defects_are_shown_where_they_are(pair):
@@ -415,21 +414,78 @@ def test_filters_tell_the_classes_apart():
     assert [shown("label", name)[3] for name in ("both", "predicted", "labelled", "ignored")] == [0.5, 0, 0.5, 0.25]
 
 
-def test_lost_labels_and_stores_are_said(pair):
+def test_lost_labels_are_said(pair):
     _, run = pair
     edit(run.path / "manifest.json", lambda d: d["labels"]["a"].update(path="/nowhere/a.tif"))
     edit(run.path / "manifest.json", lambda d: d["labels"]["b"].update(fingerprint="0" * 64))
     write_report(nx47dask.open_run(run.path))
     page = read_page(run)
     assert "Drawn without its labels: /nowhere/a.tif: no such file or folder." in page.texts
-    assert any(text.endswith("b.tif: not the labels that the run was scored with.") for text in page.texts)
+    assert any(text.endswith("b.tif: not what the run read of volume b, it was changed since.") for text in page.texts)
     assert not page.pictures("a", "z = 10")[1][..., 1:3].any()
+
+
+def test_files_that_cannot_be_read_are_said(pair, monkeypatch):
+    def damaged(volume, box):
+        raise BlockError(f"{volume.id}: a chunk cannot be read")
+
+    _, run = pair
+    monkeypatch.setattr(Volume, "read", damaged)
+    write_report(run)
+    page = read_page(run)
+    assert {"Drawn without its labels: a: a chunk cannot be read.", "z = 10"} <= set(page.texts)
     (run.path / "store").unlink()
+    write_report(run)
+    assert "No pictures: a: a chunk cannot be read." in read_page(run).texts
+
+
+def test_without_stores_pictures_come_from_masks_and_inputs(pair, plain):
+    _, run = pair
+    write_report(run)
+    before = (run.path / "report.html").read_bytes()
+    (run.path / "store").unlink()
+    shutil.copytree(plain.path / "masks", run.path / "masks")
+    write_report(run)
+    assert (run.path / "report.html").read_bytes() == before
+    shutil.rmtree(run.path / "masks")
+    edit(run.path / "manifest.json", lambda d: d["inputs"]["b"].update(fingerprint="0" * 64))
     write_report(nx47dask.open_run(run.path))
     page = read_page(run)
     assert not page.all("img")
-    assert sum(text.startswith("No pictures: ") for text in page.texts) == 2
+    lost = [text for text in page.texts if text.startswith("No pictures: ")]
+    assert lost[0].endswith("the store of volume a was moved or deleted.")
+    assert lost[1].endswith("b.tif: not what the run read of volume b, it was changed since.")
     assert "score" in page.texts
+
+
+def test_the_baseline_of_the_run_is_remembered(pair):
+    baseline, run = pair
+    recorded = {"path": str(baseline.path), "gates": "score>=0.5"}
+    edit(run.path / "manifest.json", lambda d: d.update(baseline=recorded))
+    run = nx47dask.open_run(run.path)
+    assert [result.passed for result in write_report(run)] == [False]
+    assert "0.0200 above the baseline before" in read_page(run).texts[2]
+    assert [str(result.gate) for result in write_report(run, gates="recall>=0")] == ["recall>=0"]
+    assert write_report(run, baseline=run) == [], "gates belong to the baseline that they were given with"
+    assert ", as the baseline now." in read_page(run).texts[2]
+    shutil.rmtree(baseline.path)
+    assert write_report(run) == []
+    page = read_page(run)
+    assert page.texts[2] == "Mean score 0.4700."
+    assert f"The baseline is gone, so nothing is compared with it: {baseline.path}." in page.texts
+    with pytest.raises(InputError, match=r"--gate recall>=0: there is no baseline"):
+        write_report(run, gates="recall>=0")
+
+
+def test_gates_wait_for_all_volumes(pair):
+    baseline, run = pair
+    edit(run.path / "manifest.json", lambda d: d.update(submission={"unfinished": ["c"]}))
+    run = nx47dask.open_run(run.path)
+    assert write_report(run, baseline=baseline, gates="score>=0.5") == []
+    assert "Gates are not checked, since the run is not finished: score>=0.5." in read_page(run).texts
+    edit(run.path / "manifest.json", lambda d: d["inputs"].clear())
+    with pytest.raises(InputError, match=r"no volume is finished"):
+        write_report(nx47dask.open_run(run.path))
 
 
 def test_pictures_keep_to_the_size_of_the_page(plain, tmp_path, monkeypatch):

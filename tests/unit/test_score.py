@@ -12,10 +12,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.metrics import variation_of_information as skimage_variation
 
+from nx47dask.geometry import Box
 from nx47dask.kernels.components import Labelling, find_components, label
 from nx47dask.metrics.defects import find_bridges, find_holes
 from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import measure_octant, official_score, topology_score
+from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
 from nx47dask.metrics.variation import count_overlaps
 
 VALUES = st.integers(0, 2)
@@ -141,6 +143,16 @@ def test_agreement_within_two_voxels_is_that_of_the_distance_transform(pair):
         assert found[name] == pytest.approx(expected)
 
 
+@given(pairs())
+def test_surface_dice_of_octants_is_that_of_the_whole(pair):
+    masks = [(one != 0) & (pair[1] != 2) for one in pair]
+    codes = [surface_codes(mask) for mask in masks]
+    whole = Box.of_shape(codes[0].shape)
+    counts = [count_within(*order, whole) for order in (codes, codes[::-1])]
+    total, near = (sum(surface_areas(side[kind]) for side in counts) for kind in (0, 1))
+    assert official_score(*pair)["surface_dice"] == pytest.approx(near / total if total else 1, abs=1e-12)
+
+
 def test_surface_dice_of_shifted_boxes_is_that_of_their_faces_edges_and_corners():
     shape = (20, 20, 20)
     prediction, labels = (np.zeros(shape, np.uint8) for _ in range(2))
@@ -158,8 +170,6 @@ def test_surface_dice_of_shifted_boxes_is_that_of_their_faces_edges_and_corners(
 
 def test_areas_of_all_neighbourhoods_are_those_of_surface_distance():
     tables = pytest.importorskip("surface_distance.lookup_tables")
-    from nx47dask.metrics.surface import surface_areas
-
     theirs = tables.create_table_neighbour_code_to_surface_area((1, 1, 1))
     for code in range(256):
         counts = np.zeros(256, np.int64)

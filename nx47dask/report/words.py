@@ -1,0 +1,117 @@
+"""Numbers, measures and lists in words, the same in every report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "PAIRED_HEAD",
+    "TITLES",
+    "duration",
+    "in_brackets",
+    "interval",
+    "mebibytes",
+    "number",
+    "paired_cells",
+    "percent",
+    "plural",
+    "signed",
+    "value",
+]
+
+TITLES = {
+    "score": "score",
+    "topo": "topology term",
+    "surface_dice": "surface Dice term",
+    "voi": "VOI term",
+    "precision": "precision",
+    "recall": "recall",
+    "dice": "Dice with the labels",
+    "precision_2": "precision, 2 voxels",
+    "recall_2": "recall, 2 voxels",
+    "dice_2": "Dice, 2 voxels",
+    "clean_volumes": "clean volumes",
+    "density": "density",
+    "components": "components",
+}
+"""What the measures are called in tables."""
+PAIRED_HEAD = ("95 % interval", "higher", "lower", "equal", "p")
+"""Titles of the columns of a paired difference."""
+
+
+def number(value: float) -> str:
+    """12345 as ``12,345``; a fraction with two digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def percent(share: float) -> str:
+    """0.1187 as ``11.9 %``; a small share with more digits, so that it does not look like none."""
+    if share == 0:
+        return "0 %"
+    return f"{100 * share:.1f} %" if share >= 0.001 else f"{100 * share:.2g} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 volume``, ``1,200 volumes``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """``40 ms``, ``0.4 s``, ``34 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def mebibytes(size_bytes: float) -> str:
+    """Bytes as MiB."""
+    return f"{size_bytes / 2**20:,.0f} MiB"
+
+
+def value(name: str, amount: float) -> str:
+    """A mean as its name asks: a count, or a share with four digits, in which gates are given."""
+    if name == "clean_volumes":
+        return f"{amount:.0f}"
+    return number(float(amount)) if name == "components" else f"{amount:.4f}"
+
+
+def signed(name: str, difference: float) -> str:
+    """A difference with its sign, in the digits of :func:`value`; more for a share that would look like none."""
+    if difference == 0:
+        return "0"
+    if name == "clean_volumes":
+        return f"{difference:+.0f}"
+    if name == "components":
+        return f"{difference:+,.2f}"
+    return f"{difference:+.4f}" if abs(difference) >= 0.0001 else f"{difference:+.1e}"
+
+
+def interval(name: str, paired: Mapping[str, Any]) -> str:
+    """``-0.0010 to +0.0120``; empty for one volume, which has no interval."""
+    if paired["wins"] + paired["losses"] + paired["ties"] < 2:
+        return ""
+    return f"{signed(name, paired['low'])} to {signed(name, paired['high'])}"
+
+
+def in_brackets(name: str, paired: Mapping[str, Any]) -> str:
+    """The interval as a verdict has it: `` (95 % interval -0.0010 to +0.0120)``, or nothing."""
+    found = interval(name, paired)
+    return f" (95 % interval {found})" if found else ""
+
+
+def paired_cells(name: str, paired: Mapping[str, Any] | None) -> list[str]:
+    """Cells under ``PAIRED_HEAD``; empty ones where nothing is paired."""
+    if paired is None:
+        return [""] * len(PAIRED_HEAD)
+    counts = (number(paired[key]) for key in ("wins", "losses", "ties"))
+    return [interval(name, paired), *counts, f"{paired['p']:.3g}"]
