@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +23,17 @@ from nx47dask.errors import GateError, InputError, RunLockedError
 from nx47dask.io.atomic import replace_file, sha256_file, storage_error, write_text
 from nx47dask.results import Run, open_run
 
-__all__ = ["BASELINES", "find_folder", "find_run", "freeze", "is_frozen", "read_external", "record_score", "verify"]
+__all__ = [
+    "BASELINES",
+    "check_masks",
+    "find_folder",
+    "find_run",
+    "freeze",
+    "is_frozen",
+    "read_external",
+    "record_score",
+    "verify",
+]
 
 BASELINES = Path("baselines")
 """Where baselines are by default: under the current directory."""
@@ -64,13 +74,31 @@ def find_run(name_or_path: str | Path, baselines: Path = BASELINES) -> Run:
     InputError
         There is none (the message lists the known baselines), or its manifest cannot be read.
     GateError
-        A baseline is not what was frozen.
+        A baseline is not what was frozen, or the masks of a run are not those that it wrote.
     """
     run = open_run(find_folder(name_or_path, baselines))
     if is_frozen(run):
         verify(run.path)
-    _artefacts(run)
+    else:
+        check_masks(run)
     return run
+
+
+def check_masks(run: Run) -> None:
+    """Refuse a run whose masks are not those that it wrote.
+
+    Raises
+    ------
+    GateError
+        Naming every mask that is missing, extra or changed, with both checksums.
+    """
+    masks = {file: sha256 for file, sha256 in _artefacts(run).items() if file.startswith("masks/")}
+    problems = _differences(run.path, masks, "masks")
+    if problems:
+        raise GateError(
+            f"{run.path}: the masks are not those of the run; make them again with nx47dask run --overwrite:"
+            + "".join(f"\n  {problem}" for problem in problems)
+        )
 
 
 def is_frozen(run: Run) -> bool:
@@ -215,11 +243,16 @@ def _locked(baselines: Path) -> Iterator[None]:
         baselines.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(baselines, error) from error
-    try:
-        with lock_run(baselines):
-            yield
-    except RunLockedError as error:
-        raise RunLockedError(f"{baselines}: another freeze is under way here; wait for it to end") from error
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_run(baselines))
+        except RunLockedError as error:
+            raise RunLockedError(f"{baselines}: another freeze is under way here; wait for it to end") from error
+        except OSError as error:
+            raise InputError(
+                f"--baselines {baselines}: cannot be written ({error.strerror}); choose another"
+            ) from error
+        yield
 
 
 def _clear_leftovers(folder: Path) -> None:

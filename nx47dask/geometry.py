@@ -54,6 +54,15 @@ class Box:
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
+    @property
+    def middle(self) -> Index:
+        """The voxel in the middle."""
+        return _triple((a + b) // 2 for a, b in zip(self.start, self.stop, strict=True))
+
+    def contains(self, voxel: Index) -> bool:
+        """Whether a voxel lies inside."""
+        return all(a <= v < b for a, v, b in zip(self.start, voxel, self.stop, strict=True))
+
     def expand(self, radius_zyx: Index) -> Box:
         """Grow by a radius on both sides of each axis, without clipping."""
         return Box(

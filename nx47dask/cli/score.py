@@ -47,7 +47,7 @@ def score(
 
     Console(width=200).print(_table(scores))  # a narrow terminal wraps lines rather than lose digits
     mean = scores["mean"]
-    typer.echo(f"{mean['clean_volumes']} of {mean['volumes']} volumes without a spurious hole or bridge")
+    typer.echo(f"{mean['clean_volumes']} of {mean['volumes']} volumes without a spurious feature")
 
 
 def _table(scores: dict[str, Any]) -> Table:

@@ -1,8 +1,7 @@
-"""Where a prediction is pierced or joins sheets that the labels keep apart.
+"""Where a prediction is pierced or joins what the labels keep apart.
 
-These places explain a score and are for looking at; the score itself counts features without placing them. A hole is
-a piece of the labels that the prediction lacks and that would plug a tunnel of it, or a cavity of the prediction where
-the labels have none. A bridge is where the parts of the prediction that grow from two components of the labels meet.
+These places explain a score and are for looking at; the score itself counts features without placing them. Whether a
+piece plugs a tunnel or makes one is told by the Euler number of the 6-connected prediction with it and without it.
 """
 
 from __future__ import annotations
@@ -10,19 +9,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.geometry import Box, Index
+from nx47dask.geometry import Box
 from nx47dask.kernels.compiled import compiled
 from nx47dask.kernels.components import Labelling, label
+from nx47dask.kernels.morphology import dilate, erode
 
 __all__ = ["Place", "find_bridges", "find_holes"]
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.unsignedinteger]
 _ALL = Labelling(26)
+LARGEST_EXTENT = 32
+"""Voxels along an axis that a hole can have and be shown as one."""
+GRID = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +47,59 @@ def find_holes(prediction: Mask, labels: Mask) -> list[Place]:
     Returns
     -------
     list of Place
-        26-connected pieces of the labels without the prediction that raise the Euler number of the 6-connected
-        prediction when they are added to it and touch it, and cavities; largest first.
+        Pieces that plug a tunnel of the prediction near the labels, and cavities; largest first. A piece is what a
+        closing of 2 voxels adds within a voxel of the labels, so that a small hole is found where the prediction is
+        beside the labels; or it is where the labels are more than 2 voxels from the prediction, grown up to it. On a
+        rough prediction these run together; they are then cut along a grid, and holes that the grid cuts are missed.
     """
-    missing, count = label(labels & ~prediction, _ALL)
-    change, touches = _plug(prediction, missing, count)
+    # Outside lies background: a gap between the prediction and the border is no hole.
+    closed = erode(np.pad(dilate(prediction, (2, 2, 2)), 2), (2, 2, 2))[2:-2, 2:-2, 2:-2]
+    small = closed & dilate(labels, (1, 1, 1))
+    large = dilate(labels & ~dilate(prediction, (2, 2, 2), "ellipsoid"), (3, 3, 3)) & dilate(labels, (2, 2, 2))
+    missing, count = _cut_large(*label((small | large) & ~prediction, _ALL))
+    change, touches = _add_pieces(prediction, missing, count)
     plugs = np.flatnonzero((change > 0) & touches)
     return _largest_first([*_places(missing, plugs), *_places(*_own_cavities(prediction, labels))])
 
 
-def find_bridges(components: Labels, sheets: Labels, pairs: NDArray[np.int64]) -> list[Place]:
-    """Places at which a component of the prediction joins components of the labels.
+def find_bridges(prediction: Mask, labels: Mask) -> list[Place]:
+    """Places at which the prediction joins components of the labels, or a sheet with itself.
 
     Parameters
     ----------
-    components, sheets : ndarray of unsigned int, shape (Z, Y, X)
-        26-connected components of the prediction and of the labels; 0 outside.
-    pairs : ndarray of int64, shape (pairs, 3)
-        Which of them meet: component of the prediction, component of the labels (0 for none), voxels.
+    prediction, labels : ndarray of bool, shape (Z, Y, X)
 
     Returns
     -------
     list of Place
-        26-connected sets of voxels at which the geodesic zones of influence of two components meet inside the
-        prediction; largest first.
+        Where the zones of two 26-connected components of the labels meet as they grow inside the prediction; and
+        pieces of the prediction more than 2 voxels from the labels that join the rest or make a handle of it; largest
+        first.
     """
-    met, times = np.unique(pairs[(pairs[:, :2] > 0).all(axis=1), 0], return_counts=True)
-    if not (times > 1).any():
-        return []
-    joins = np.zeros(int(components.max()) + 1, dtype=bool)
-    joins[met[times > 1]] = True
-    prediction = joins[components]
+    extra, count = label(prediction & ~dilate(labels, (2, 2, 2), "ellipsoid"), _ALL)
+    change, touches = _add_pieces(prediction & (extra == 0), extra, count)
+    joints = ((change < 0) & touches)[extra]
+    sheets, _ = label(labels, _ALL)
     zones = np.where(prediction, sheets, 0).astype(np.int32)
     seeds = np.argwhere(zones)
     queue = np.empty((np.count_nonzero(prediction), 3), dtype=np.int32)
     queue[: len(seeds)] = seeds
-    border = np.zeros_like(prediction)
-    _grow_zones(prediction, zones, queue, len(seeds), border)
-    meetings, count = label(border, _ALL)
-    return _largest_first(_places(meetings, np.arange(1, count + 1)))
+    _grow_zones(prediction, zones, queue, len(seeds), joints)
+    bridges, count = label(joints, _ALL)
+    return _largest_first(_places(bridges, np.arange(1, count + 1)))
+
+
+def _cut_large(pieces: Labels, count: int) -> tuple[Labels, int]:
+    """Cut pieces that reach too far to be a place along a grid."""
+    extents = _measure(pieces, np.arange(count + 1) - 1, count)
+    large = np.append(False, (extents[:, 3:6] - extents[:, :3] >= LARGEST_EXTENT).any(axis=1))
+    where = np.nonzero(large[pieces])
+    cells = tuple(-(-n // GRID) for n in pieces.shape)
+    keys = np.ravel_multi_index((pieces[where], *(axis // GRID for axis in where)), (count + 1, *cells))
+    parts, inverse = np.unique(keys, return_inverse=True)
+    cut = pieces.astype(np.uint32)
+    cut[where] = count + 1 + inverse
+    return cut, count + len(parts)
 
 
 def _largest_first(places: Iterable[Place]) -> list[Place]:
@@ -137,54 +155,68 @@ def _measure(labelled: Labels, row: NDArray[np.intp], count: int) -> NDArray[np.
     return extents
 
 
-@compiled
-def _plug(prediction: Mask, missing: Labels, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _add_pieces(prediction: Mask, pieces: Labels, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """For each piece, how the Euler number changes when it is added, and whether it shares a face with the prediction.
 
-    A cell is new where all its voxels are in the sum and one is of the piece; it counts at the first such voxel.
+    A cell is new where all its voxels are of the prediction or of the piece and one is of the piece; it counts at the
+    first such voxel.
     """
+    cells, signs = _cells_at_a_voxel()
+    padded, inside = np.pad(pieces.astype(np.int32), 1), np.pad(prediction, 1)
     change, touches = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.bool_)
-    depth, height, width = missing.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                piece = missing[z, y, x]
-                if piece == 0:
-                    continue
-                for kind in range(8):
-                    size = (kind >> 2, kind >> 1 & 1, kind & 1)
-                    sign = -1 if (size[0] + size[1] + size[2]) % 2 else 1
-                    for z0 in range(max(z - size[0], 0), min(z, depth - 1 - size[0]) + 1):
-                        for y0 in range(max(y - size[1], 0), min(y, height - 1 - size[1]) + 1):
-                            for x0 in range(max(x - size[2], 0), min(x, width - 1 - size[2]) + 1):
-                                new = _is_new(prediction, missing, (z0, y0, x0), size, (z, y, x))
-                                change[piece] += sign * new
-                touches[piece] |= (
-                    (z > 0 and prediction[z - 1, y, x])
-                    or (z + 1 < depth and prediction[z + 1, y, x])
-                    or (y > 0 and prediction[z, y - 1, x])
-                    or (y + 1 < height and prediction[z, y + 1, x])
-                    or (x > 0 and prediction[z, y, x - 1])
-                    or (x + 1 < width and prediction[z, y, x + 1])
-                )
+    _count_cells(inside, padded, cells, signs, change, touches)
     return change, touches
 
 
+@cache
+def _cells_at_a_voxel() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The 27 cells that hold a voxel, as bits of its 3x3x3 neighbourhood in raster order, and their signs."""
+    cells, signs = [], []
+    for sides in itertools.product((-1, 0, 1), repeat=3):
+        steps = [(0, side) if side else (0,) for side in sides]
+        voxels = [9 * (z + 1) + 3 * (y + 1) + x + 1 for z, y, x in itertools.product(*steps)]
+        cells.append(sum(1 << voxel for voxel in voxels))
+        signs.append((-1) ** sum(map(abs, sides)))
+    return np.array(cells), np.array(signs)
+
+
 @compiled
-def _is_new(prediction: Mask, missing: Labels, start: Index, size: Index, voxel: Index) -> bool:
-    """Whether all voxels of a cell are in the sum, and the given one is the first of a piece."""
-    first = True
-    for z in range(start[0], start[0] + size[0] + 1):
-        for y in range(start[1], start[1] + size[1] + 1):
-            for x in range(start[2], start[2] + size[2] + 1):
-                here = missing[z, y, x] != 0
-                if not here and not prediction[z, y, x]:
-                    return False
-                if here and first:
-                    first = False
-                    if (z, y, x) != voxel:
-                        return False
-    return True
+def _count_cells(
+    prediction: Mask,
+    pieces: NDArray[np.int32],
+    cells: NDArray[np.int64],
+    signs: NDArray[np.int64],
+    change: NDArray[np.int64],
+    touches: NDArray[np.bool_],
+) -> None:
+    depth, height, width = pieces.shape
+    for z in range(1, depth - 1):
+        for y in range(1, height - 1):
+            for x in range(1, width - 1):
+                piece = pieces[z, y, x]
+                if piece == 0:
+                    continue
+                there, before, bit = 0, 0, 1
+                for z1 in range(z - 1, z + 2):
+                    for y1 in range(y - 1, y + 2):
+                        for x1 in range(x - 1, x + 2):
+                            same = pieces[z1, y1, x1] == piece
+                            if same or prediction[z1, y1, x1]:
+                                there |= bit
+                            if same and bit < 1 << 13:
+                                before |= bit
+                            bit <<= 1
+                for cell in range(len(cells)):
+                    if cells[cell] & there == cells[cell] and cells[cell] & before == 0:
+                        change[piece] += signs[cell]
+                touches[piece] |= (
+                    prediction[z - 1, y, x]
+                    or prediction[z + 1, y, x]
+                    or prediction[z, y - 1, x]
+                    or prediction[z, y + 1, x]
+                    or prediction[z, y, x - 1]
+                    or prediction[z, y, x + 1]
+                )
 
 
 @compiled

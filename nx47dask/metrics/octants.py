@@ -8,8 +8,9 @@ __all__ = ["HALO", "TOLERANCE", "octant_context", "octants"]
 
 TOLERANCE = 2
 """Of surface Dice and agreement, in voxels."""
-HALO = (TOLERANCE + 1,) * 3
-"""Voxels around a part that decide its surface elements and what is near them."""
+HALO = (16, 16, 16)
+"""Voxels around a part that are read with it. Surface elements and what is near them need ``TOLERANCE`` + 1; a defect
+is placed in the octant that has its middle, and seen whole if it reaches less than this into another."""
 
 
 def octants(shape: Index) -> BlockGrid:

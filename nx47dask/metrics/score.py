@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.geometry import Block, BlockGrid, Box, Index
+from nx47dask.geometry import Block, BlockGrid, Box
 from nx47dask.io import pack_arrays, unpack_arrays
 from nx47dask.kernels.components import find_components
-from nx47dask.metrics.defects import Place, find_bridges, find_holes
+from nx47dask.metrics.defects import find_bridges, find_holes
 from nx47dask.metrics.octants import TOLERANCE, octant_context, octants
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
 from nx47dask.metrics.topology import count_features
@@ -33,7 +33,7 @@ LARGEST_PLACES = 50
 """Places that are kept of each kind of defect."""
 
 
-def official_score(prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True) -> dict[str, Any]:
     """Score a prediction.
 
     Parameters
@@ -42,6 +42,8 @@ def official_score(prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, 
         Foreground is any non-zero value.
     labels : ndarray, shape (Z, Y, X)
         0 background, 1 surface, 2 left out.
+    places : bool
+        Look for the places of defects too; without them, ``defects`` is empty and the score is there sooner.
 
     Returns
     -------
@@ -53,20 +55,28 @@ def official_score(prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, 
     Raises
     ------
     ValueError
-        The shapes differ.
+        The shapes differ or are not those of volumes, or the labels hold other values.
     """
-    if prediction.shape != labels.shape:
-        raise ValueError(f"the prediction has shape {prediction.shape}, the labels have {labels.shape}")
+    prediction, labels = np.asarray(prediction), np.asarray(labels)
+    if prediction.shape != labels.shape or labels.ndim != 3 or not labels.size:
+        raise ValueError(
+            f"the prediction has shape {prediction.shape}, the labels have {labels.shape}; both must have the same "
+            "three axes (Z, Y, X)"
+        )
+    if ((labels != 0) & (labels != 1) & (labels != IGNORE)).any():
+        raise ValueError(f"labels are 0, 1 and {IGNORE}; these have {np.unique(labels)[:8].tolist()}")
     depth, height, width = labels.shape
     grid = octants((depth, height, width))
     parts = {}
     for octant in grid:
-        context = octant_context(grid, octant)
-        parts[octant.number] = measure_octant(grid, octant, prediction[context.slices], labels[context.slices])
+        part = octant_context(grid, octant).slices
+        parts[octant.number] = measure_octant(grid, octant, prediction[part], labels[part], places=places)
     return combine_octants(grid, parts)
 
 
-def measure_octant(grid: BlockGrid, octant: Block, prediction: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+def measure_octant(
+    grid: BlockGrid, octant: Block, prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True
+) -> dict[str, Any]:
     """Measure one octant.
 
     Parameters
@@ -77,6 +87,8 @@ def measure_octant(grid: BlockGrid, octant: Block, prediction: NDArray[Any], lab
         One of its blocks.
     prediction, labels : ndarray
         The values of :func:`~nx47dask.metrics.octants.octant_context`.
+    places : bool
+        Look for defects.
 
     Returns
     -------
@@ -88,21 +100,14 @@ def measure_octant(grid: BlockGrid, octant: Block, prediction: NDArray[Any], lab
     masks = (prediction != 0) & kept, (labels != 0) & kept
     inner = octant.box.relative_to(context.start)
     here, there = (np.ascontiguousarray(mask[inner.slices]) for mask in masks)
-    components = [
+    of_prediction, of_labels = (
         find_components(mask.view(np.uint8), VOLUME_COMPONENTS, (), grid.inner_faces(octant)) for mask in (here, there)
-    ]
-    overlaps = count_overlaps(components[0], components[1])
+    )
     return {
         "counts": count_features(here, there).tolist(),
-        "surface": _surface_areas(*masks, grid, octant, inner),
-        "voxels": _voxels_within(*masks, inner),
-        "overlaps": pack_arrays(overlaps),
-        "defects": {
-            "holes": _records(find_holes(here, there), octant.box.start),
-            "bridges": _records(
-                find_bridges(components[0].labels, components[1].labels, overlaps["pairs"]), octant.box.start
-            ),
-        },
+        **_count_surface(*masks, grid, octant, context),
+        "overlaps": pack_arrays(count_overlaps(of_prediction, of_labels)),
+        "defects": _find_defects(*masks, octant.box, context) if places else {},
     }
 
 
@@ -118,13 +123,13 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
         "voi": 1 / (1 + VOI_ALPHA * (split + merge)),
     }
     return {
-        "score": sum(WEIGHTS[name] * value for name, value in terms.items()),
+        "score": math.fsum(WEIGHTS[name] * value for name, value in terms.items()),
         **terms,
         "voi_split": split,
         "voi_merge": merge,
         "counts": counts.tolist(),
         "agreement": _agreement(np.sum([part["voxels"] for part in ordered], axis=0)),
-        "defects": {kind: _largest([part["defects"][kind] for part in ordered]) for kind in ("holes", "bridges")},
+        "defects": {kind: _largest([part["defects"][kind] for part in ordered]) for kind in ordered[0]["defects"]},
     }
 
 
@@ -143,31 +148,28 @@ def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
     return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
 
 
-def _surface_areas(
-    prediction: NDArray[np.bool_], labels: NDArray[np.bool_], grid: BlockGrid, octant: Block, inner: Box
-) -> list[float]:
-    """Area near the other surface, and area, of the prediction's surface and of the labels'.
+def _count_surface(
+    prediction: NDArray[np.bool_], labels: NDArray[np.bool_], grid: BlockGrid, octant: Block, context: Box
+) -> dict[str, list[Any]]:
+    """What surface Dice and agreement are made of.
 
-    Elements belong to the octant of their upper voxel; those beyond the volume's far faces to the last octant.
+    ``surface``: area near the other surface, and area, of the prediction and of the labels. ``voxels``: of both masks;
+    of the prediction near the labels, of the prediction; the same of the labels.
+
+    Surface elements belong to the octant of their upper voxel; those beyond the volume's far faces to the last octant.
     """
-    last = tuple(stop == n for stop, n in zip(octant.box.stop, grid.shape, strict=True))
-    z, y, x = (stop + far for stop, far in zip(inner.stop, last, strict=True))
-    own = Box(inner.start, (z, y, x))
-    codes = surface_codes(prediction), surface_codes(labels)
-    areas = []
-    for points, others in (codes, codes[::-1]):
-        total, near = count_within(points, others, own)
-        areas += [surface_areas(near), surface_areas(total)]
-    return areas
-
-
-def _voxels_within(prediction: NDArray[np.bool_], labels: NDArray[np.bool_], inner: Box) -> list[int]:
-    """Voxels of both masks, of the prediction near the labels, of the prediction, and the same of the labels."""
-    near = []
-    for points, others in ((prediction, labels), (labels, prediction)):
-        total, within = count_within(points.view(np.uint8), others.view(np.uint8), inner)
-        near += [int(within[1]), int(total[1])]
-    return [int(np.count_nonzero(prediction[inner.slices] & labels[inner.slices])), *near]
+    close = octant.box.expand((TOLERANCE + 1,) * 3).clip(context)
+    masks = [np.ascontiguousarray(mask[close.relative_to(context.start).slices]) for mask in (prediction, labels)]
+    inner = octant.box.relative_to(close.start)
+    z, y, x = (b + (end == n) for b, end, n in zip(inner.stop, octant.box.stop, grid.shape, strict=True))
+    codes = [surface_codes(mask) for mask in masks]
+    surface, voxels = [], [int(np.count_nonzero((masks[0] & masks[1])[inner.slices]))]
+    for side in (0, 1):
+        total, near = count_within(codes[side], codes[1 - side], Box(inner.start, (z, y, x)))
+        surface += [surface_areas(near), surface_areas(total)]
+        total, near = count_within(masks[side].view(np.uint8), masks[1 - side].view(np.uint8), inner)
+        voxels += [int(near[1]), int(total[1])]
+    return {"surface": surface, "voxels": voxels}
 
 
 def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
@@ -191,9 +193,16 @@ def _dice(right: float, predicted: float, found: float, labelled: float) -> floa
     return _ratio(right + found, predicted + labelled)
 
 
-def _records(places: list[Place], origin: Index) -> dict[str, Any]:
-    kept = [{"box": str(place.box.shift(origin)), "voxels": place.voxels} for place in places[:LARGEST_PLACES]]
-    return {"count": len(places), "places": kept}
+def _find_defects(
+    prediction: NDArray[np.bool_], labels: NDArray[np.bool_], octant: Box, context: Box
+) -> dict[str, dict[str, Any]]:
+    """Defects whose middle is in an octant, found in its context; boxes are in voxels of the volume."""
+    found = {}
+    for kind, find in (("holes", find_holes), ("bridges", find_bridges)):
+        places = [(place.box.shift(context.start), place.voxels) for place in find(prediction, labels)]
+        own = [{"box": str(box), "voxels": voxels} for box, voxels in places if octant.contains(box.middle)]
+        found[kind] = {"count": len(own), "places": own[:LARGEST_PLACES]}
+    return found
 
 
 def _largest(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from scipy import ndimage
 from skimage.metrics import variation_of_information as skimage_variation
 
 from nx47dask.geometry import Box
-from nx47dask.kernels.components import Labelling, find_components, label
+from nx47dask.kernels.components import Labelling, label
 from nx47dask.metrics.defects import find_bridges, find_holes
 from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import measure_octant, official_score, topology_score
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
-from nx47dask.metrics.variation import count_overlaps
 
 VALUES = st.integers(0, 2)
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
@@ -200,6 +199,14 @@ def test_octants_are_halves_with_the_larger_first():
     ]
 
 
+def test_without_places_the_score_is_the_same():
+    labels = sheets((24, 30, 28))
+    prediction = labels.copy()
+    prediction[8:10, 10:13, 4:9] = 0
+    expected = {**official_score(prediction, labels), "defects": {}}
+    assert official_score(prediction, labels, places=False) == expected
+
+
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(2, 3, 5\)"):
         official_score(np.zeros((2, 3, 4)), np.zeros((2, 3, 5)))
@@ -230,21 +237,60 @@ def test_a_notch_in_the_rim_is_no_hole():
     assert find_holes(prediction, labels) == []
 
 
-def bridges(prediction, labels):
-    components = [
-        find_components(mask.view(np.uint8), Labelling(26), (), ((False,) * 2,) * 3) for mask in (prediction, labels)
-    ]
-    return find_bridges(*(one.labels for one in components), count_overlaps(*components)["pairs"])
-
-
 def test_a_column_between_two_sheets_is_a_bridge_at_its_place():
     labels = sheets() != 0
     prediction = labels.copy()
     prediction[10:16, 5, 7] = True
-    (bridge,) = bridges(prediction, labels)
+    (bridge,) = find_bridges(prediction, labels)
     assert 10 <= bridge.box.start[0] <= bridge.box.stop[0] <= 16
     assert (bridge.box.start[1:], bridge.box.stop[1:]) == ((5, 7), (6, 8))
-    assert bridges(labels, labels) == []
+    assert find_bridges(labels, labels) == []
+
+
+def test_a_handle_of_one_sheet_is_a_bridge():
+    labels = sheets((24, 30, 27), period=20) != 0
+    prediction = labels.copy()
+    prediction[2:6, 5, 7] = prediction[2:6, 5, 15] = prediction[5, 5, 7:16] = True
+    (bridge,) = find_bridges(prediction, labels)
+    assert (str(bridge.box), bridge.voxels) == ("4:6,5:6,7:16", 11)
+    prediction[5, 5, 10] = False  # two horns make no handle
+    assert find_bridges(prediction, labels) == []
+
+
+@pytest.mark.parametrize("width", [3, 12])
+def test_a_hole_in_a_prediction_beside_the_labels_is_found_at_its_place(width):
+    labels = sheets((24, 48, 48), period=20) != 0
+    prediction = np.roll(labels, 1, axis=0)
+    prediction[:, 20 : 20 + width, 20 : 20 + width] = False
+    places = find_holes(prediction, labels)
+    assert len(places) == 2  # of two sheets
+    for place in places:
+        assert all(a >= 15 and b <= 25 + width for a, b in zip(place.box.start[1:], place.box.stop[1:], strict=True))
+
+
+def test_defects_on_the_seam_of_octants_are_found_once():
+    labels = sheets((32, 64, 64), period=10, thickness=3)
+    prediction = labels.copy()
+    prediction[:3, 30:33, 30:33] = 0
+    prediction[3:30, 31:33, 10:12] = 1
+    defects = official_score(prediction, labels)["defects"]
+    assert [place["box"] for place in defects["holes"]["places"]] == ["0:3,30:33,30:33"]
+    assert all("31:33,10:12" in place["box"] for place in defects["bridges"]["places"])
+    assert defects["bridges"]["count"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.full((2, 3, 4), 3), "these have"),
+        (np.full((2, 3, 4), 0.5), "these have"),
+        (np.zeros((3, 4)), "three axes"),
+        (np.zeros((0, 3, 4)), "three axes"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, told):
+    with pytest.raises(ValueError, match=told):
+        official_score(np.zeros(labels.shape), labels)
 
 
 def test_places_are_in_voxels_of_the_volume_and_the_largest_come_first():
