@@ -9,7 +9,7 @@ import typer
 
 from nx47dask.cli.baselines import Baselines
 from nx47dask.cli.main_job import Cluster, Workers
-from nx47dask.cli.output import STANDARD_OUTPUT, write_json
+from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 __all__ = ["commands"]
 
@@ -30,9 +30,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder to write. Default: compare-RUN_A-RUN_B here.")
     ] = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="The comparison as JSON; - is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
     cluster: Cluster = None,
     workers: Workers = None,
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["STANDARD_OUTPUT", "write_json"]
+from nx47dask.errors import InputError
+
+__all__ = ["STANDARD_OUTPUT", "JsonFile", "write_json"]
 
 STANDARD_OUTPUT = "-"
+
+
+def _writable(target: str | None) -> str | None:
+    """Refuse a file that cannot be written before the work rather than after it."""
+    if target not in (None, STANDARD_OUTPUT):
+        folder = Path(target).parent
+        if Path(target).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise InputError(f"--json {target}: cannot be written; name a file in a folder that is there, or -")
+    return target
+
+
+JsonFile = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write everything as JSON; - is standard output.", callback=_writable
+    ),
+]
 
 
 def write_json(value: Any, target: str | None) -> None:

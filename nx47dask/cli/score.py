@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nx47dask.cli.main_job import Cluster, Workers
-from nx47dask.cli.output import STANDARD_OUTPUT, write_json
+from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,9 +29,7 @@ def score(
             metavar="LABELS", help="Labels of the same ids: 0 background, 1 surface, 2 left out.", show_default=False
         ),
     ],
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write all numbers as JSON; - is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
     cluster: Cluster = None,
     workers: Workers = None,
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
@@ -57,15 +55,18 @@ def _table(scores: dict[str, Any]) -> Table:
     table = Table(
         box=SIMPLE,
         show_footer=True,
-        caption="tp, pred, gt: matched features, those of the mask, those of the labels, in octants",
+        pad_edge=False,
+        collapse_padding=True,
+        caption="components, tunnels, cavities: matched / of the mask / of the labels; recall 2: within 2 voxels",
     )
     terms = ("score", "topo", "surface_dice", "voi")
     table.add_column("volume", "mean")
     for name in terms:
         table.add_column(name.replace("_", " "), f"{scores['mean'][name]:.4f}", justify="right")
-    for name in ("split", "merge", "components", "tunnels", "cavities", "recall", "holes", "bridges"):
-        footer = f"{scores['mean']['recall_2']:.4f}" if name == "recall" else ""
-        table.add_column(name, footer, justify="right")
+    agreement = ("precision", "recall", "recall_2")
+    for name in ("split", "merge", "components", "tunnels", "cavities", *agreement, "holes", "bridges"):
+        footer = f"{scores['mean'][name]:.4f}" if name in agreement else ""
+        table.add_column(name.replace("_", " "), footer, justify="right")
     for volume, record in scores["volumes"].items():
         table.add_row(
             volume,
@@ -73,7 +74,8 @@ def _table(scores: dict[str, Any]) -> Table:
             f"{record['voi_split']:.3f}",
             f"{record['voi_merge']:.3f}",
             *("/".join(map(str, counts)) for counts in record["counts"]),
-            f"{record['agreement']['2']['recall']:.4f}",
+            f"{record['agreement']['0']['precision']:.4f}",
+            *(f"{record['agreement'][tolerance]['recall']:.4f}" for tolerance in ("0", "2")),
             *(str(record["defects"][kind]["count"]) for kind in ("holes", "bridges")),
         )
     return table

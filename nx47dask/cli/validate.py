@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nx47dask.cli.output import STANDARD_OUTPUT, write_json
+from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 from nx47dask.errors import GateError
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def validate(
     images: Annotated[
         Path, typer.Option("--images", metavar="DIR", help="The volumes it must have masks of.", show_default=False)
     ],
-    json_path: Annotated[
-        str | None, typer.Option("--json", metavar="FILE|-", help="Write the findings as JSON; - for standard output.")
-    ] = None,
+    json_path: JsonFile = None,
 ) -> None:
     """Check a submission zip against its images as the scorer reads it; exit code 4 when an error is found."""
     from dataclasses import asdict

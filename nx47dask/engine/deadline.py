@@ -13,7 +13,7 @@ from nx47dask.errors import InputError
 __all__ = ["Deadline", "parse_duration"]
 
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d*)?)s?)?")
+_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d*)?)s)?")
 
 
 def parse_duration(text: str) -> float:
@@ -24,11 +24,13 @@ def parse_duration(text: str) -> float:
     InputError
         The text is none of these.
     """
-    match = _DURATION.fullmatch(text.strip())
+    given = text.strip()
+    match = _DURATION.fullmatch(given + "s" if given.replace(".", "", 1).isdecimal() else given)
     parts = {unit: float(value) for unit, value in (match.groupdict() if match else {}).items() if value}
-    if not parts:
+    seconds = sum(value * _UNITS_S[unit] for unit, value in parts.items())
+    if seconds <= 0:
         raise InputError(f"time limit {text!r}: expected hours, minutes and seconds such as 8h30m, 45m, 90s or 90")
-    return sum(value * _UNITS_S[unit] for unit, value in parts.items())
+    return seconds
 
 
 class Deadline:

@@ -187,6 +187,10 @@ def _judge_values(counts: np.ndarray[tuple[int], np.dtype[np.int64]], member: st
         return [error("values", member, text)]
     if not values:
         return [warning("empty", member, f"all {counts.sum():,} voxels are 0: no surface at all")]
+    share = 1 - counts[0] / counts.sum()
+    if 0.5 < share < 1:
+        text = f"{100 * share:.0f} % of the voxels are surface; is it inverted? Papyrus sheets are 5 to 20 %"
+        return [warning("density", member, text)]
     if counts[0] == 0:
         return [warning("full", member, f"all {counts.sum():,} voxels are {values[0]}: everything is surface")]
     return []

@@ -206,6 +206,9 @@ def _no_mask(info: zipfile.ZipInfo) -> Finding | None:
         return warning(
             "system-file", message="hidden, or a system's own file; the scorer does not see it: leave it out"
         )
+    if info.is_dir() and path.suffix == ".tif":
+        text = "a folder; the scorer takes it for a mask: leave it out"
+        return Finding("error", "folder-as-mask", info.filename, text)
     if info.is_dir() or path.suffix.lower() in _TIFF_SUFFIXES:
         return None
     if path.suffix.lower() in _ARCHIVES:
@@ -253,7 +256,7 @@ def _volume_of(name: str, ids: dict[str, str]) -> str | None:
 
 def _extra(name: str, images: Sequence[Volume]) -> Finding:
     known = ", ".join(image.id for image in images[:3]) + (", ..." if len(images) > 3 else "")
-    text = f"no image has the id {_scorer_id(name)} (they have {known}); leave it out, or check --images"
+    text = f"no image has the id {_scorer_id(name)!r} (they have {known}); leave it out, or check --images"
     return Finding("error", "extra-id", name, text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ from nx47dask.stages.measure import measure
 from nx47dask.stages.plan import RunPlan, make_plan
 from nx47dask.stages.postprocess import postprocess
 from nx47dask.stages.results import Yardstick, write_results
-from nx47dask.stages.score import View, find_labels, score
+from nx47dask.stages.score import View, check_labels, find_labels, score
 from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
 
 __all__ = ["plan", "run"]
@@ -213,13 +214,16 @@ def _yardstick(
     planned: RunPlan, labels: str | Path | None, baseline: str | Path | None, gates: str | None
 ) -> Yardstick:
     """What the run is measured against; refused before hours of work rather than after them."""
-    shapes = {job.id: job.volume.shape for job in planned.jobs}
     if gates and baseline is None:
         raise InputError(f"--gate {gates}: there is nothing to compare with; name a --baseline")
     if gates:
         parse_gates(gates, scored=labels is not None)
+    shapes = {job.id: job.volume.shape for job in planned.jobs}
+    found = find_labels(labels, shapes) if labels is not None else {}
+    for one in found.values():
+        check_labels(one)
     return Yardstick(
-        find_labels(labels, shapes) if labels is not None else {},
+        found,
         find_run(baseline) if baseline is not None else None,
         gates,
     )
@@ -232,8 +236,12 @@ def _submission_target(submission: str | Path | None, bbox: str | None) -> Path 
     target = Path(submission)
     if bbox:
         raise InputError(f"--submission {target}: a submission has whole volumes; leave out --bbox {bbox}")
+    if target.is_dir():
+        raise InputError(f"--submission {target}: is a folder; name a file in it, such as {target / 'submission.zip'}")
     if not target.parent.is_dir():
         raise InputError(f"--submission {target}: there is no folder {target.parent}; make it or choose another file")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"--submission {target}: {target.parent} cannot be written; choose another file")
     return target
 
 

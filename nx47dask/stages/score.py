@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from nx47dask.baselines import find_run
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.errors import InputError
 from nx47dask.geometry import Block, BlockGrid, Box, Index
@@ -21,9 +23,13 @@ from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant
 from nx47dask.stages.pipelines import run_pipelines
 
-__all__ = ["View", "find_labels", "score", "score_volumes"]
+__all__ = ["View", "check_labels", "find_labels", "score", "score_volumes"]
+
+logger = logging.getLogger(__name__)
 
 STAGE = "score"
+SLAB_SLICES = 64
+"""Slices of labels to check at a time."""
 LARGEST_OCTANT = 2**31 - 1
 """Voxels."""
 
@@ -84,38 +90,78 @@ def score_volumes(
     ------
     InputError
         Labels are missing, of another shape, empty, or hold other values.
+    GateError
+        The masks of a run are not those that it wrote.
     """
-    masks = Path(predictions) / "masks"
-    found = {volume.id: volume for volume in discover([masks if masks.is_dir() else predictions], masks=True)}
+    found, boxes = _find_masks(Path(predictions))
     if len(found) == 1 and Path(labels).is_file():
         # Two files are a pair, whatever their names.
-        (volume,) = found.values()
-        (label,) = discover([labels], masks=True)
-        wanted = {volume.id: _matching(label, volume.id, volume.shape)}
+        (name,) = found
+        wanted = {name: discover([labels], masks=True)[0]}
     else:
-        wanted = find_labels(labels, {volume.id: volume.shape for volume in found.values()})
-    pipelines = {name: score(View.whole(volume), View.whole(wanted[name])) for name, volume in found.items()}
+        wanted = _labels_by_id(labels, list(found))
+    pairs = {name: (View.whole(found[name]), _view(wanted[name], name, *boxes[name])) for name in found}
+    pipelines = {name: score(*pair) for name, pair in pairs.items()}
     scores = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
     ordered = {name: scores[name] for name in found}
     return {"volumes": ordered, "mean": score_means(ordered)}
 
 
+def _find_masks(predictions: Path) -> tuple[dict[str, Volume], dict[str, tuple[Index, Box]]]:
+    """Masks by id, the shape of the volume that each belongs to, and the box of it that it covers."""
+    if (predictions / "manifest.json").is_file():
+        run = find_run(predictions)
+        run.require_finished("score it")
+        found = {mask.id: mask for mask in discover([predictions / "masks"], masks=True)}
+        return found, {name: (run[name].shape, run[name].box) for name in found}
+    found = {mask.id: mask for mask in discover([predictions], masks=True)}
+    return found, {name: (mask.shape, Box.of_shape(mask.shape)) for name, mask in found.items()}
+
+
 def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Volume]:
-    """The labels of volumes, by id; labels of others are left alone.
+    """The labels of volumes, by id; labels of others are left alone, and a log line says so.
 
     Raises
     ------
     InputError
-        Labels are missing or have another shape.
+        Labels are missing or have another shape than their volume.
     """
+    found = _labels_by_id(labels, list(shapes))
+    for name, shape in shapes.items():
+        _refuse_shape(found[name], name, shape)
+    return found
+
+
+def _labels_by_id(labels: str | Path, names: Sequence[str]) -> dict[str, Volume]:
     found = {volume.id: volume for volume in discover([labels], masks=True)}
-    missing = [name for name in shapes if name not in found]
+    missing = [name for name in names if name not in found]
     if missing:
         raise InputError(
             f"{labels}: no labels of {', '.join(missing[:5])}{_more(missing)}; the {len(found)} labels there are of "
             f"{', '.join(list(found)[:5])}{_more(list(found))}; names must be those of the volumes"
         )
-    return {name: _matching(found[name], name, shape) for name, shape in shapes.items()}
+    others = [name for name in found if name not in names]
+    if others:
+        logger.warning("%s: not used, there is no mask of %s%s", labels, ", ".join(others[:5]), _more(others))
+    return {name: found[name] for name in names}
+
+
+def check_labels(labels: Volume) -> None:
+    """Read labels from end to end, slab by slab, so that bad ones are refused before hours of work.
+
+    Raises
+    ------
+    InputError
+        They hold other values than 0, 1, 2, or no 1 at all.
+    """
+    surface = False
+    for z in range(0, labels.shape[0], SLAB_SLICES):
+        box = Box((z, 0, 0), (min(z + SLAB_SLICES, labels.shape[0]), *labels.shape[1:]))
+        slab = labels.read(box)
+        _refuse_values(slab, View.whole(labels), box)
+        surface = surface or bool((slab == 1).any())
+    if not surface:
+        _refuse_empty(View.whole(labels))
 
 
 def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
@@ -129,7 +175,8 @@ def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record],
         for octant in grid
     )  # fmt: skip
     records = yield Batch(STAGE, tasks, len(grid), prediction.box.size)
-    _refuse_empty(labels, records)
+    if not any(record["voxels"][4] for record in records.values()):
+        _refuse_empty(labels)
     return combine_octants(grid, records)
 
 
@@ -142,12 +189,19 @@ def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any
     return measure_octant(grid, octant, prediction.read(context), label)
 
 
-def _matching(labels: Volume, name: str, shape: Index) -> Volume:
+def _view(labels: Volume, name: str, shape: Index, box: Box) -> View:
+    """Labels where the mask is: those of the whole volume, or of just the mask's box."""
+    if labels.shape == box.shape:
+        return View.whole(labels)
+    _refuse_shape(labels, name, shape)
+    return View(labels, box)
+
+
+def _refuse_shape(labels: Volume, name: str, shape: Index) -> None:
     if labels.shape != shape:
         raise InputError(
             f"{labels.path}: the labels of {name} have the shape {_by(labels.shape)}, the volume has {_by(shape)}"
         )
-    return labels
 
 
 def _refuse_large(view: View, grid: BlockGrid) -> None:
@@ -169,12 +223,11 @@ def _refuse_values(labels: NDArray[Any], view: View, box: Box) -> None:
         )
 
 
-def _refuse_empty(view: View, records: Mapping[int, Record]) -> None:
-    if not any(record["voxels"][4] for record in records.values()):
-        raise InputError(
-            f"{_path(view)}: no voxel of {view.box.size:,} is labelled 1 (surface), so there is nothing to score "
-            "against; take other labels, or leave this volume out"
-        )
+def _refuse_empty(view: View) -> None:
+    raise InputError(
+        f"{_path(view)}: no voxel of {view.box.size:,} is labelled 1 (surface), so there is nothing to score "
+        "against; take other labels, or leave this volume out"
+    )
 
 
 def _path(view: View) -> str:

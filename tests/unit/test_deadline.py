@@ -14,13 +14,13 @@ from tests.unit.test_window import Heard, StubbornPool, two_stages
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("8h30m", 30600), ("45m", 2700), ("90s", 90), ("90", 90), ("1h5m10s", 3910), ("0.5", 0.5), ("0", 0), ("2h", 7200)],
+    [("8h30m", 30600), ("45m", 2700), ("90s", 90), ("90", 90), ("1h5m10s", 3910), ("0.5", 0.5), ("2h", 7200)],
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "8x", "h", "-5", "30m8h", "1.5h", "8h 30m", "inf"])
+@pytest.mark.parametrize("text", ["", "0", "0s", "1h30", "8x", "h", "-5", "30m8h", "1.5h", "8h 30m", "inf"])
 def test_what_is_no_duration(text):
     with pytest.raises(InputError, match=r"time limit .*8h30m"):
         parse_duration(text)
