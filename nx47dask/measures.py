@@ -48,7 +48,7 @@ def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) ->
     Returns
     -------
     dict of str to float
-        ``NAMES``, but instead of ``clean_volumes`` there is ``clean``: 1 where no hole and no bridge is spurious.
+        ``NAMES``, but instead of ``clean_volumes`` there is ``clean``: 1 where no feature is spurious.
     """
     found = {"density": float(mask["density"]), "components": float(mask["components_26"])}
     return found if score is None else _score_measures(score) | found
@@ -64,7 +64,8 @@ def _score_measures(score: Mapping[str, Any]) -> dict[str, float]:
     measures = {name: float(score[name]) for name in TERMS}
     for tolerance, suffix in (("0", ""), ("2", "_2")):
         measures |= {f"{name}{suffix}": float(score["agreement"][tolerance][name]) for name in AGREEMENT}
-    clean = all(kind["count"] == 0 for kind in score["defects"].values())
+    spurious = any(predicted > matched for matched, predicted, _ in score["counts"])
+    clean = not spurious and not any(kind["count"] for kind in score["defects"].values())
     return measures | {"clean": float(clean)}
 
 

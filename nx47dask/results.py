@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box, Index, parse_bbox
 from nx47dask.io import Volume, discover
+from nx47dask.metrics.shape import SLICE_COLUMNS
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -21,6 +23,9 @@ __all__ = ["Run", "RunVolume", "open_run"]
 
 SLAB_VOXELS = 4 << 20
 """Voxels of a TIFF that are read at a time."""
+AGAIN = "write it again with nx47dask run ... --resume"
+MANIFEST_KEYS = frozenset({"artefacts_sha256", "inputs", "plan_sha256", "workflow"})
+VOLUME_KEYS = frozenset({"mask", "scan", "steps"})
 
 
 @dataclass(frozen=True)
@@ -181,14 +186,41 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One record per slice, as in ``metrics/slices.csv``, with numbers as numbers (None: no slice before)."""
-        with (self.path / "metrics" / "slices.csv").open(newline="", encoding="utf-8") as stream:
-            return [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(stream)]
+        """One record per slice, as in ``metrics/slices.csv``, with numbers as numbers (None: no slice before).
+
+        Raises
+        ------
+        InputError
+            The file is damaged or lacks slices.
+        """
+        path = self.path / "metrics" / "slices.csv"
+        rows = _read_slices(path)
+        found = Counter(row["volume"] for row in rows)
+        for volume in self.volumes:
+            depth = self[volume].box.shape[0]
+            if found[volume] != depth:
+                raise InputError(f"{path}: {found[volume]} slices of volume {volume}, the run has {depth}; {AGAIN}")
+        return rows
 
     @cached_property
     def volume_metrics(self) -> dict[str, Any]:
-        """``metrics/volumes.json`` by volume."""
-        return dict(json.loads((self.path / "metrics" / "volumes.json").read_text(encoding="utf-8"))["volumes"])
+        """``metrics/volumes.json`` by volume.
+
+        Raises
+        ------
+        InputError
+            The file is damaged or lacks a volume of the run.
+        """
+        path = self.path / "metrics" / "volumes.json"
+        found = _read_json(path).get("volumes")
+        if not isinstance(found, dict):
+            raise InputError(f"{path}: has no 'volumes'; {AGAIN}")
+        for volume in self.volumes:
+            if volume not in found:
+                raise InputError(f"{path}: volume {volume} of the run's manifest is not in it; {AGAIN}")
+            if missing := VOLUME_KEYS.difference(found[volume]):
+                raise InputError(f"{path}: volume {volume} has no {min(missing)!r}; {AGAIN}")
+        return found
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -228,8 +260,18 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """``manifest.json``."""
-        return dict(json.loads((self.path / "manifest.json").read_text(encoding="utf-8")))
+        """``manifest.json``.
+
+        Raises
+        ------
+        InputError
+            The file is damaged.
+        """
+        path = self.path / "manifest.json"
+        found = _read_json(path)
+        if missing := MANIFEST_KEYS - found.keys():
+            raise InputError(f"{path}: not the manifest of a run ({min(missing)} is missing); {AGAIN}")
+        return found
 
     def _only(self) -> RunVolume:
         if len(self.volumes) != 1:
@@ -246,8 +288,13 @@ def open_run(path: str | Path) -> Run:
         There is no finished run.
     """
     run = Run(Path(path))
+    if not run.path.exists():
+        raise InputError(f"{path}: no such run folder")
     if not (run.path / "manifest.json").is_file():
-        raise InputError(f"{path}: no finished run here (manifest.json is missing); resume it with --resume")
+        raise InputError(
+            f"{path}: no finished run here (manifest.json is missing); if a run is in it, end it with "
+            "nx47dask run ... --resume"
+        )
     return run
 
 
@@ -256,9 +303,41 @@ def _label_key(kind: str, path: str, fingerprint: str) -> str:
     return f"{fingerprint} {path}" if kind == "zarr" else fingerprint
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}; {AGAIN}")
+    return found
+
+
+def _read_slices(path: Path) -> list[dict[str, Any]]:
+    """Rows of ``slices.csv``."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            lines = list(csv.reader(stream, strict=True))
+        if not lines or tuple(lines[0]) != SLICE_COLUMNS:
+            raise ValueError(f"line 1 is not {','.join(SLICE_COLUMNS)}")
+        return [_slice(number, line) for number, line in enumerate(lines[1:], 2)]
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as slices ({error}); {AGAIN}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+
+
+def _slice(number: int, line: list[str]) -> dict[str, Any]:
+    if len(line) != len(SLICE_COLUMNS):
+        raise ValueError(f"line {number} has {len(line)} values, not {len(SLICE_COLUMNS)}")
+    return {key: _value(key, text) for key, text in zip(SLICE_COLUMNS, line, strict=True)}
+
+
 def _value(key: str, text: str) -> str | int | float | None:
     if key == "volume":
         return text
-    if text == "":
+    if key == "dice_with_previous" and text == "":
         return None
     return float(text) if "." in text else int(text)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nx47dask.report.pages import Page, Section, Table, page_files, write_page
-from nx47dask.report.words import PAIRED_HEAD, TITLES, in_brackets, interval, paired_cells, plural, signed, value
+from nx47dask.errors import InputError
+from nx47dask.report.pages import Page, Section, Table, page_files, refuse_others, write_page
+from nx47dask.report.words import (
+    PAIRED_HEAD,
+    TITLES,
+    few_volumes,
+    in_brackets,
+    interval,
+    paired_cells,
+    plural,
+    signed,
+    value,
+)
 
-__all__ = ["FILES", "verdict", "write_campaign"]
+__all__ = ["FILES", "refuse_other_files", "verdict", "write_campaign"]
 
 STEM = "campaign"
 FILES = page_files(STEM)
@@ -19,6 +30,27 @@ SPREAD = ("score", "density", "components")
 EXTERNAL = ("public", "private")
 PAIRED = ("mean", "low", "high", "wins", "losses", "ties", "p")
 RUN = "run"
+
+
+def refuse_other_files(out: Path, runs: Collection[str]) -> None:
+    """Refuse a folder that holds anything but this campaign and run folders, before any work is done.
+
+    Parameters
+    ----------
+    out : Path
+    runs : collection of str
+        Folders of the campaign's runs.
+
+    Raises
+    ------
+    InputError
+        It does, or it is a file or itself a run folder.
+    """
+    if any((out / name).exists() for name in ("ledger", "manifest.json")):
+        raise InputError(
+            f"--out {out}: is itself a run folder, a campaign makes one for each run; choose another folder"
+        )
+    refuse_others(STEM, out, {*runs, *(path.parent.name for path in out.glob("*/ledger"))})
 
 
 def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Path]:
@@ -41,8 +73,12 @@ def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Pat
     StorageError
         A file cannot be written.
     """
-    page = Page(f"Campaign {name}", verdict(summary), list(_sections(summary)))
-    rows = [_csv_row(run, one) for run, one in summary["runs"].items()]
+    runs = summary["runs"]
+    notes = few_volumes(len(runs[summary["baseline"]]["volumes"])) if len(runs) > 1 else []
+    gates = [gate["passed"] for one in runs.values() for gate in one.get("gates", ())]
+    passed = all(gates) if gates else None
+    page = Page(f"Campaign {name}", verdict(summary), list(_sections(summary)), notes, passed)
+    rows = [_csv_row(run, one) for run, one in runs.items()]
     return write_page(STEM, page, rows, summary, out)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nx47dask.errors import InputError
 from nx47dask.report.compare_tables import SIDES, list_sections, title, verdict
-from nx47dask.report.pages import Page, page_files, write_page
+from nx47dask.report.pages import Page, page_files, refuse_others, write_page
 
 __all__ = ["FILES", "refuse_other_files", "write_comparison"]
 
 STEM = "compare"
 FILES = page_files(STEM)
+COUNTS = ("components", "clean")
+"""Measures of a volume that are counts."""
 
 
 def refuse_other_files(out: Path) -> None:
@@ -24,12 +25,7 @@ def refuse_other_files(out: Path) -> None:
     InputError
         It does, or it is a file.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; choose another folder")
-    names = [path.name for path in out.iterdir()] if out.exists() else []
-    others = sorted(name for name in names if name not in FILES and not name.startswith(".compare."))
-    if others:
-        raise InputError(f"--out {out}: holds something else ({', '.join(others[:5])}); choose another folder")
+    refuse_others(STEM, out)
 
 
 def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
@@ -55,7 +51,8 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
         A file cannot be written.
     """
     refuse_other_files(out)
-    page = Page(title(comparison), verdict(comparison), list(list_sections(comparison)), comparison["notes"])
+    passed = all(gate["passed"] for gate in comparison["gates"]) if comparison["gates"] else None
+    page = Page(title(comparison), verdict(comparison), list(list_sections(comparison)), comparison["notes"], passed)
     rows = [_csv_row(name, volume) for name, volume in comparison["volumes"].items()]
     return write_page(STEM, page, rows, comparison, out)
 
@@ -67,5 +64,9 @@ def _csv_row(name: str, volume: Mapping[str, Any]) -> dict[str, Any]:
     row |= {f"betti_{n}_{side}": volume["betti"][side][n] for n in range(3) for side in SIDES}
     for kind in ("measures", "defects"):
         sides = volume.get(kind, {side: {} for side in SIDES})
-        row |= {f"{name}_{side}": sides[side][name] for name in sides["baseline"] for side in SIDES}
+        row |= {f"{name}_{side}": _cell(name, sides[side][name]) for name in sides["baseline"] for side in SIDES}
     return row
+
+
+def _cell(name: str, amount: float) -> float:
+    return int(amount) if name in COUNTS else amount

@@ -18,6 +18,7 @@ ILLUSTRATED = 12
 """Volumes with a curve; the tables have all."""
 WORST_SLICES = 20
 """Rows of the table of slices."""
+CAPTIONS = {"labels": "Labels that the runs were scored with when they were made"}
 SIDES = ("baseline", "candidate")
 TERMS = ("topo", "surface_dice", "voi", "precision", "recall")
 """Beside the score, what is shown of every volume."""
@@ -71,7 +72,8 @@ def _score_verdict(comparison: Mapping[str, Any]) -> str:
             f"The {plural(count, 'mask')} of the two runs are identical." if count > 1 else "The masks are identical."
         )
     if "score" not in comparison["paired"]:
-        return f"The masks agree to a Dice of {masks['dice']:.4f}{' on average' if count > 1 else ''}."
+        mean = f" on average over {count:,} volumes" if count > 1 else ""
+        return f"The masks agree to a Dice of {masks['dice']:.4f}{mean}."
     baseline, candidate = (comparison["means"][side]["score"] for side in SIDES)
     paired = comparison["paired"]["score"]
     gain = signed("score", paired["mean"])
@@ -164,7 +166,7 @@ def _slices(volumes: Mapping[str, Any]) -> Section:
         (name, number(worst["z"]), f"{worst['dice']:.4f}", number(worst["differing_vox"]))
         for name, worst in found[:WORST_SLICES]
     ]
-    caption = "At most five slices of a volume; z in voxels of the scan"
+    caption = "At most five places of a volume, of neighbouring slices the worst; z in voxels of the scan"
     tables = [Table(caption, ("volume", "z", "Dice", "voxels that differ"), rows, "tnnn")]
     return Section(heading, tables=tables, figures=list(_curves(volumes)))
 
@@ -190,9 +192,13 @@ def _differences(sections: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section
     same = [name for name, differences in sections.items() if not differences]
     tables = [
         Table(
-            name.capitalize(),
+            CAPTIONS.get(name, name.capitalize()),
             ("what", "baseline", "candidate"),
-            [(one["path"].split(".", 1)[-1], *(shown(one[side]) for side in SIDES)) for one in found],
+            [
+                (one["path"].split(".", 1)[-1], *(shown(one[side]) for side in SIDES))
+                for difference in found
+                for one in leaves(difference)
+            ],
             "thh" if name in ("inputs", "labels", "artefacts") else "tpp",
         )
         for name, found in sections.items()
@@ -208,6 +214,18 @@ def _runs(comparison: Mapping[str, Any]) -> Table:
     external = dict.fromkeys(key for side in sides for key in side["external"])
     rows += [(f"{key}, recorded", *(shown(side["external"].get(key)) for side in sides)) for key in external]
     return Table("The two runs", ("", "baseline", "candidate"), rows, "tpp")
+
+
+def leaves(difference: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A difference of which one side is a JSON object and the other is none: one for each value in it."""
+    sides = [difference[side] for side in SIDES]
+    (*inner,) = (side for side in sides if isinstance(side, dict) and side)
+    if len(inner) != 1 or None not in sides:
+        yield difference
+        return
+    for name in inner[0]:
+        values = {side: difference[side] and difference[side][name] for side in SIDES}
+        yield from leaves({"path": f"{difference['path']}.{name}", **values})
 
 
 def change(baseline: str, candidate: str) -> str:

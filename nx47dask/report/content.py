@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from nx47dask.baselines import read_external
 from nx47dask.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
 from nx47dask.metrics.paired import as_dict
-from nx47dask.report.words import TITLES, duration, in_brackets, mebibytes, percent, plural, signed, value
+from nx47dask.report.words import (
+    TITLES,
+    duration,
+    few_volumes,
+    in_brackets,
+    mebibytes,
+    over,
+    percent,
+    plural,
+    signed,
+    value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +144,11 @@ class Facts:
     volumes: list[VolumeFacts]
 
     @property
+    def passed(self) -> bool | None:
+        """Whether all gates passed; None without gates."""
+        return all(one.passed for one in self.gates) if self.gates else None
+
+    @property
     def caption(self) -> str:
         """What the measures are of."""
         over = f"Over {plural(self.compared, 'volume')}"
@@ -159,12 +175,13 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings
     if baseline is None and all(measure.name in MASK_NAMES for measure in measures):
         measures = []  # the verdict and the table of volumes say the same
     ended = datetime.fromtimestamp(run.manifest["ended_s"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-    notes = [read_external(one.path).get("note") for one in (run, baseline) if one]
+    owners = [(run, "this run"), *([(baseline, f"the baseline {baseline.name}")] if baseline else [])]
+    notes = [(owner, read_external(one.path).get("note")) for one, owner in owners]
     verdict = _verdict(run, baseline, measures)
     about = [
         *([_outcome(run)] if verdict else []),
         f"Workflow {run.manifest['workflow']['name']}, nx47dask {run.manifest['nx47dask']}, ended {ended}.",
-        *(f"Recorded with the external scores: {note}." for note in notes if note),
+        *(f"Recorded with the external scores of {owner}: {note}." for owner, note in notes if note),
     ]
     return Facts(
         run=run,
@@ -206,7 +223,8 @@ def _verdict(run: Run, baseline: Run | None, measures: Sequence[Measure]) -> str
     if baseline and density and density.paired:
         return (
             f"{'Mean density' if several else 'Density'} {density.value(density.run)}, "
-            f"{density.value(density.baseline)} in the baseline {baseline.name}."
+            f"{density.value(density.baseline)} in the baseline {baseline.name}, "
+            f"{over(density.paired)}."
         )
     return ""
 
@@ -215,10 +233,8 @@ def _against(score: Measure, baseline: Run | None) -> str:
     if baseline is None or score.paired is None:
         return ""
     mean = score.paired["mean"]
-    if mean == 0:
-        return f", as the baseline {baseline.name}"
-    side = "above" if mean > 0 else "below"
-    return f", {abs(mean):.4f} {side} the baseline {baseline.name}{in_brackets('score', score.paired)}"
+    side = f"{abs(mean):.4f} {'above' if mean > 0 else 'below'}" if mean else "as"
+    return f", {side} the baseline {baseline.name}{in_brackets('score', score.paired)}"
 
 
 def _gate_verdict(gates: Sequence[GateResult]) -> Iterator[str]:
@@ -281,6 +297,7 @@ def _comparison_warnings(run: Run, baseline: Run, compared: Sequence[VolumeFacts
         only = [volume for volume in one.volumes if volume not in ids]
         if only:
             yield f"Not compared, since only {name} has them or the boxes differ: {_listed(only)}."
+    yield from few_volumes(len(compared))
     other = [volume.id for volume in compared if volume.score and "score" not in volume.baseline_values]
     if other:
         yield f"Scores are not compared where the baseline's labels are others or missing: {_listed(other)}."

@@ -68,6 +68,7 @@ def _header(facts: Facts) -> Html:
     return header(
         facts.run.name,
         facts.verdict,
+        facts.passed,
         *(Html(f'<p class="soft">{text(sentence)}</p>') for sentence in facts.about),
         listing("gates", "Gates", gates),
         listing("warnings", "Warnings", [f"<li>{text(warning)}</li>" for warning in facts.warnings]),
@@ -144,10 +145,10 @@ def _filters() -> Html:
             (both - blue, both - orange, grey - constant, 0, constant)
             for orange, blue, both, grey, constant in zip(ORANGE, BLUE, GREEN, GREY, pale, strict=True)
         ),
-        (-0.45, -0.45, -1.05, 1.3, 0),
-    ]  # opacity: 0.85 in one only, 0.4 in both, 0.25 ignored
+        (-0.45, -0.45, -0.8, 1.3, 0),
+    ]  # opacity: 0.85 in one only, 0.4 in both, 0.5 ignored
     prediction = [*((0, 0, 0, 0, c) for c in ORANGE), (0.5, 0, 0, 0, 0)]
-    label = [*((0, blue - grey, 0, 0, grey) for blue, grey in zip(BLUE, GREY, strict=True)), (0, 0.5, 0.25, 0, 0)]
+    label = [*((0, blue - grey, 0, 0, grey) for blue, grey in zip(BLUE, GREY, strict=True)), (0, 0.5, 0.5, 0, 0)]
     filters = (("disagreement", disagreement), ("prediction", prediction), ("label", label))
     return joined(
         [

@@ -77,11 +77,14 @@ def bar(share: float) -> Html:
     return Html(f'<span class="bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></span>')
 
 
-def header(title: str, verdict: str, *parts: Html) -> Html:
-    """The top of a page: what it is of, the outcome in large type, and what goes with it."""
-    return joined(
-        ["<header>", f"<h1>{text(title)}</h1>", f'<p class="verdict">{text(verdict)}</p>', *parts, "</header>"]
-    )
+def header(title: str, verdict: str, passed: bool | None, *parts: Html) -> Html:
+    """The top of a page: what it is of, the outcome in large type, and what goes with it.
+
+    Where gates were checked (``passed`` is not None), the outcome begins with a coloured word.
+    """
+    words = {None: "", True: '<strong class="good">Passed</strong> ', False: '<strong class="bad">Failed</strong> '}
+    outcome = f'<p class="verdict">{words[passed]}{text(verdict)}</p>'
+    return joined(["<header>", f"<h1>{text(title)}</h1>", outcome, *parts, "</header>"])
 
 
 def listing(kind: str, label: str, items: Iterable[str]) -> Html:

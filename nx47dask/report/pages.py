@@ -5,18 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nx47dask.errors import InputError
 from nx47dask.io import write_text
 from nx47dask.report.markup import Html, document, header, joined, listing, table, text
 from nx47dask.report.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Page", "Section", "Table", "markdown_escaped", "markdown_table", "page_files", "write_page"]
+__all__ = [
+    "Page",
+    "Section",
+    "Table",
+    "markdown_escaped",
+    "markdown_table",
+    "page_files",
+    "refuse_others",
+    "write_page",
+]
 
 HASH_DIGITS = 12
 MARKDOWN_ROWS = 40
@@ -45,17 +56,35 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What both pages say; ``notes`` is what a reader of the numbers should know."""
+    """What both pages say; ``notes`` is what a reader should know, ``passed`` whether all gates did, if any."""
 
     title: str
     verdict: str
     sections: Sequence[Section]
     notes: Sequence[str] = ()
+    passed: bool | None = None
 
 
 def page_files(stem: str) -> tuple[str, ...]:
     """Names of the files of :func:`write_page`."""
     return tuple(f"{stem}.{suffix}" for suffix in ("md", "csv", "json", "html"))
+
+
+def refuse_others(stem: str, out: Path, allowed: Collection[str] = ()) -> None:
+    """Refuse a folder for the files of :func:`write_page` that holds more than them and what is allowed beside them.
+
+    Raises
+    ------
+    InputError
+        It does, or it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; choose another folder")
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    known = {*page_files(stem), *allowed}
+    others = [name for name in names if name not in known and not name.startswith(f".{stem}.")]
+    if others:
+        raise InputError(f"--out {out}: holds something else ({', '.join(others[:5])}); choose another folder")
 
 
 def write_page(
@@ -103,7 +132,7 @@ def _markdown(page: Page) -> str:
 
 def _html(page: Page) -> str:
     noted = listing("warnings", "Notes", [f"<li>{text(note)}</li>" for note in page.notes])
-    top = header(page.title, page.verdict, noted)
+    top = header(page.title, page.verdict, page.passed, noted)
     return document(page.title, joined([top, "<main>", *map(_html_section, page.sections), "</main>"]))
 
 
@@ -146,5 +175,9 @@ def markdown_escaped(words: str) -> str:
 
 def _cells(line: Sequence[str], columns: str) -> list[str]:
     """Cells as Markdown; of a hash its beginning, which tells it from others."""
-    cells = (cell[:HASH_DIGITS] if letter == "h" else cell for cell, letter in zip(line, columns, strict=True))
+    cells = (_shortened(cell) if letter == "h" else cell for cell, letter in zip(line, columns, strict=True))
     return [markdown_escaped(cell) for cell in cells]
+
+
+def _shortened(cell: str) -> str:
+    return cell[:HASH_DIGITS] if re.fullmatch(r"[0-9a-f]{32,}", cell) else cell

@@ -11,10 +11,12 @@ __all__ = [
     "PAIRED_HEAD",
     "TITLES",
     "duration",
+    "few_volumes",
     "in_brackets",
     "interval",
     "mebibytes",
     "number",
+    "over",
     "paired_cells",
     "percent",
     "plural",
@@ -40,6 +42,8 @@ TITLES = {
 """What the measures are called in tables."""
 PAIRED_HEAD = ("95 % interval", "higher", "lower", "equal", "p")
 """Titles of the columns of a paired difference."""
+ENOUGH_VOLUMES = 6
+"""The fewest with which the sign test can reach p < 0.05."""
 
 
 def number(value: float) -> str:
@@ -98,15 +102,33 @@ def signed(name: str, difference: float) -> str:
 
 def interval(name: str, paired: Mapping[str, Any]) -> str:
     """``-0.0010 to +0.0120``; empty for one volume, which has no interval."""
-    if paired["wins"] + paired["losses"] + paired["ties"] < 2:
+    if _volumes(paired) < 2:
         return ""
     return f"{signed(name, paired['low'])} to {signed(name, paired['high'])}"
 
 
 def in_brackets(name: str, paired: Mapping[str, Any]) -> str:
-    """The interval as a verdict has it: `` (95 % interval -0.0010 to +0.0120)``, or nothing."""
+    """The interval as a verdict has it: `` (95 % interval -0.0010 to +0.0120 over 8 volumes)``."""
     found = interval(name, paired)
-    return f" (95 % interval {found})" if found else ""
+    return f" ({f'95 % interval {found} ' if found else ''}{over(paired)})"
+
+
+def over(paired: Mapping[str, Any]) -> str:
+    """``over 8 volumes``."""
+    return f"over {plural(_volumes(paired), 'volume')}"
+
+
+def few_volumes(count: int) -> list[str]:
+    """What a reader of intervals over this many volumes should know; nothing where there are enough."""
+    if not 0 < count < ENOUGH_VOLUMES:
+        return []
+    if count == 1:
+        return ["There is one volume only: the intervals are its differences, and say nothing of other volumes."]
+    note = (
+        f"There are {count} volumes only: a 95 % interval over so few is hardly more than the range of their "
+        f"differences, and the sign test cannot reach p < 0.05 with fewer than {ENOUGH_VOLUMES}."
+    )
+    return [note]
 
 
 def paired_cells(name: str, paired: Mapping[str, Any] | None) -> list[str]:
@@ -115,3 +137,8 @@ def paired_cells(name: str, paired: Mapping[str, Any] | None) -> list[str]:
         return [""] * len(PAIRED_HEAD)
     counts = (number(paired[key]) for key in ("wins", "losses", "ties"))
     return [interval(name, paired), *counts, f"{paired['p']:.3g}"]
+
+
+def _volumes(paired: Mapping[str, Any]) -> int:
+    count: int = paired["wins"] + paired["losses"] + paired["ties"]
+    return count

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from nx47dask.baselines import BASELINES, find_run, read_external
+from nx47dask.baselines import BASELINES, check_masks, find_run, read_external
 from nx47dask.campaign import Campaign, CampaignRun, RunMeasures, read_campaign, summarise
 from nx47dask.errors import GateError, InputError, Nx47Error, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.measures import volume_measures
-from nx47dask.report.campaign import write_campaign
+from nx47dask.report.campaign import refuse_other_files, write_campaign
 from nx47dask.results import Run
 from nx47dask.stages.plan import RunPlan
 from nx47dask.stages.run import plan, run
@@ -70,13 +70,16 @@ def run_campaign(
     Raises
     ------
     InputError
-        The file, a volume, a label, a workflow or the baseline cannot be used, or a run folder holds another run.
+        The file, a volume, a label, a workflow or the baseline cannot be used, a run folder holds another run, or
+        ``out`` something else.
     GateError
-        The baseline is not what was frozen; or, after all is written, repeats differ or a run fails a gate.
+        The baseline is not what was frozen, or the masks of a finished run are not those that it wrote; or, after all
+        is written, repeats differ or a run fails a gate.
     BlockError, RunStoppedError, StorageError
         A run stopped part-way; the same call goes on.
     """
     campaign, out = read_campaign(Path(path)), Path(out)
+    refuse_other_files(out, [name for one in campaign.runs for name in _folders(one)])
     volumes = {volume.id: volume for volume in discover(campaign.volumes)}
     labels = find_labels(campaign.labels, {name: one.shape for name, one in volumes.items()}) if campaign.labels else {}
     plans = {one: [_plan(campaign, one, out / name) for name in _folders(one)] for one in campaign.runs}
@@ -148,6 +151,7 @@ def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
     """The finished run of a plan, computed when it is not there."""
     folder = planned.out
     if _is_finished(planned) and Run(folder).scored_with(setting.labels):
+        _require_masks(Run(folder))
         setting.say(f"{folder}: finished before, not run again")
         return Run(folder)
     setting.say(f"{folder}: workflow {planned.workflow.name}")
@@ -173,6 +177,15 @@ def _is_finished(planned: RunPlan) -> bool:
     done = Run(planned.out)
     there = all((done.path / name).is_file() for name in done.manifest["artefacts_sha256"])
     return there and done.manifest["plan_sha256"] == planned.digest and not done.unfinished
+
+
+def _require_masks(done: Run) -> None:
+    """Refuse a finished run whose masks were changed; what is only missing is made again."""
+    try:
+        check_masks(done)
+    except GateError as error:
+        what = str(error).replace("make them again with nx47dask run --overwrite", "delete this folder to run it again")
+        raise GateError(f"run {done.name} of the campaign: {what}") from error
 
 
 def _differing(once: Run, repeat: Run) -> list[str]:

@@ -21,6 +21,7 @@ from nx47dask.measures import mean_measures, paired_measures, volume_measures
 from nx47dask.metrics.masks import joint_counts, overlap
 from nx47dask.metrics.paired import as_dict
 from nx47dask.report.compare_tables import SIDES
+from nx47dask.report.words import few_volumes
 from nx47dask.results import Run
 from nx47dask.stages.pipelines import run_pipelines
 from nx47dask.stages.score import View, find_labels
@@ -31,7 +32,8 @@ __all__ = ["compare_runs", "have_scores"]
 STAGE = "compare"
 SLAB_VOXELS = 8 << 20
 """Voxels of each mask that a task reads at a time."""
-WORST_SLICES = 5
+WORST_SLICES, APART_SLICES = 5, 8
+"""How many, and how far from one another: neighbours show the same place."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def compare_runs(
     baseline, candidate : Run
         Differences are candidate - baseline.
     labels : Path, optional
-        Folder of labels. A run that was not scored with them is scored now; without labels, scores are compared where
-        both runs have them for the same labels.
+        Folder of labels that both runs are compared by: a run that was scored with these same labels has its scores
+        already, another is scored now. Without labels, scores are compared where both runs have them for the same
+        labels.
     cluster, workers, serial, console
         As for ``nx47dask.run``.
 
@@ -92,7 +95,8 @@ def compare_runs(
         "schema": 1,
         "baseline": _side(baseline),
         "candidate": _side(candidate),
-        "notes": _notes(runs, volumes, labels),
+        "labels": _labels(runs, found),
+        "notes": _notes(runs, volumes, labels, found),
         **_overall(volumes),
         "volumes": volumes,
         "differences": manifest_differences(baseline.manifest, candidate.manifest),
@@ -192,7 +196,6 @@ def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str
     dice, iou = overlap(a, b, common)
     slice_dice = [overlap(*map(int, column))[0] for column in counts.T]
     differing = (counts[0] + counts[1] - 2 * counts[2]).tolist()
-    worst = sorted((z for z, voxels in enumerate(differing) if voxels), key=lambda z: (-differing[z], z))
     measured = [metrics["mask"] for metrics in pair.metrics]
     first_z = pair.box.start[0]
     return {
@@ -203,10 +206,19 @@ def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str
         "measures": _sides([volume_measures(mask, score) for mask, score in zip(measured, scores, strict=True)]),
         **({"defects": _sides([_defects(score) for score in scores if score])} if all(scores) else {}),
         "worst_slices": [
-            {"z": first_z + z, "dice": slice_dice[z], "differing_vox": differing[z]} for z in worst[:WORST_SLICES]
+            {"z": first_z + z, "dice": slice_dice[z], "differing_vox": differing[z]} for z in _worst(differing)
         ],
         "slices": {"dice": [round(value, 6) for value in slice_dice], "differing_vox": differing},
     }
+
+
+def _worst(differing: Sequence[int]) -> list[int]:
+    """Slices in which most voxels differ, the first of them first, at some distance from one another."""
+    found: list[int] = []
+    for z in sorted((z for z, voxels in enumerate(differing) if voxels), key=lambda z: (-differing[z], z)):
+        if len(found) < WORST_SLICES and all(abs(z - other) >= APART_SLICES for other in found):
+            found.append(z)
+    return found
 
 
 def _defects(score: Mapping[str, Any]) -> dict[str, int]:
@@ -245,13 +257,29 @@ def _side(run: Run) -> dict[str, Any]:
     }
 
 
-def _notes(runs: tuple[Run, Run], volumes: Mapping[str, Any], labels: Path | None) -> list[str]:
+def _labels(runs: tuple[Run, Run], given: Mapping[str, Volume]) -> dict[str, Any]:
+    """The labels that the scores are against, by volume, as a manifest names them; empty without scores."""
+    if given:
+        return {
+            name: {"path": one.path, "kind": one.kind, "fingerprint": one.fingerprint} for name, one in given.items()
+        }
+    return dict(runs[1].manifest["labels"]) if have_scores(*runs, None) else {}
+
+
+def _notes(
+    runs: tuple[Run, Run], volumes: Mapping[str, Any], labels: Path | None, given: Mapping[str, Volume]
+) -> list[str]:
     """What a reader of the numbers should know."""
     notes = []
-    if len(volumes) == 1:
-        notes.append("There is one volume only: the intervals are its differences, and say nothing of other volumes.")
-    if labels is None and all(run.scores for run in runs) and not have_scores(*runs, None):
+    if labels is not None:
+        now = [str(run.path) for run in runs if not run.scored_with(given)]
+        how = f"; scored with them now: {' and '.join(now)}" if now else ", as both runs were scored before"
+        notes.append(f"Scores of both runs are against the labels given, {labels}{how}.")
+    elif have_scores(*runs, None):
+        folders = sorted({str(Path(one["path"]).parent) for one in runs[1].manifest["labels"].values()})
+        notes.append(f"Scores are those that both runs have for the same labels, {' and '.join(folders)}.")
+    elif all(run.scores for run in runs):
         notes.append("The runs were scored with other labels, so scores are left out; --labels scores both alike.")
-    elif labels is None and any(run.scores for run in runs) and not have_scores(*runs, None):
+    elif any(run.scores for run in runs):
         notes.append("Only one of the runs was scored, so scores are left out; --labels scores both.")
-    return notes
+    return notes + few_volumes(len(volumes))

@@ -18,6 +18,7 @@ from rich.console import Console
 from nx47dask.baselines import freeze, record_score
 from nx47dask.campaign import RunMeasures, read_campaign, summarise
 from nx47dask.errors import BlockError, GateError, InputError, PlanMismatchError
+from nx47dask.io.atomic import sha256_file
 from nx47dask.measures import volume_measures
 from nx47dask.report.campaign import write_campaign
 from nx47dask.results import open_run
@@ -167,14 +168,32 @@ def test_a_folder_of_another_run_is_refused_before_anything_runs(here, monkeypat
     assert "--overwrite" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("out/new", "is itself a run folder, a campaign makes one for each run; choose another folder"),
+        ("scans", f"holds something else ({IDS[0]}.tif, {IDS[1]}.tif); choose another folder"),
+        ("campaign.yaml", "is a file; choose another folder"),
+    ],
+)
+def test_a_folder_that_is_no_campaign_is_refused(here, capsys, folder, message):
+    before = sorted(here.rglob("*"))
+    assert command("campaign", here / "campaign.yaml", "--out", here / folder, "--serial") == 2
+    assert f"--out {here / folder}: {message}" in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before
+
+
 def test_repeats_give_the_same_bytes_or_fail(here):
     path = write_campaign_file(here, baseline="new", runs={"new": {"workflow": "residual.yaml", "repeat": 2}})
     summary, _ = go(path)
     assert summary["runs"]["new"]["repeats"] == [[]]
     assert "| new | 2 | the same bytes every time |" in (here / "out" / "campaign.md").read_text()
-    manifest = here / "out" / "new@2" / "manifest.json"
+    manifest, mask = (here / "out" / "new@2" / name for name in ("manifest.json", f"masks/{IDS[1]}.tif"))
+    mask.write_bytes(mask.read_bytes() + b"\0")
+    with pytest.raises(GateError, match=rf"run new@2 of .*delete this folder .*\n  masks/{IDS[1]}.tif: changed"):
+        go(path)
     changed = json.loads(manifest.read_text())
-    changed["artefacts_sha256"][f"masks/{IDS[1]}.tif"] = "0" * 64
+    changed["artefacts_sha256"][f"masks/{IDS[1]}.tif"] = sha256_file(mask)
     manifest.write_text(json.dumps(changed))
     with pytest.raises(GateError, match=f"run new: the masks of {IDS[1]} differ between repeats"):
         go(path)
@@ -307,5 +326,6 @@ def test_scores_are_compared_where_there_are_labels(tmp_path):
     assert summary["spread"]["b"]["score"]["range"] == pytest.approx(0.3)
     write_campaign("x", summary, tmp_path)
     page = (tmp_path / "campaign.md").read_text()
-    assert "new has the highest score, 0.6000; that is +0.2500 against old" in page
+    assert "+0.2500 against old (95 % interval +0.2000 to +0.3000 over 2 volumes)" in page
+    assert "There are 2 volumes only" in page
     assert "new fails recall>=0.1." in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -73,10 +74,11 @@ def test_numbers_are_those_of_the_masks(runs, monkeypatch):
             "removed_vox": (a & ~b).sum(),
         }
         assert one["slices"]["differing_vox"] == differing
-        assert [(w["z"], w["differing_vox"]) for w in one["worst_slices"]] == sorted(
-            enumerate(differing), key=lambda pair: (-pair[1], pair[0])
-        )[:5]
-        z = one["worst_slices"][0]["z"]
+        worst = [w["z"] for w in one["worst_slices"]]
+        z = worst[0]
+        assert differing[z] == max(differing)
+        assert all(abs(a - b) >= 8 for a, b in itertools.combinations(worst, 2))
+        assert all(w["differing_vox"] == differing[w["z"]] for w in one["worst_slices"])
         assert one["worst_slices"][0]["dice"] == 2 * (a & b)[z].sum() / (a[z].sum() + b[z].sum())
         assert [one["measures"][side]["density"] for side in compare.SIDES] == [a.mean(), b.mean()]
     assert found["means"]["candidate"]["density"] == np.mean([mask("b", volume).mean() for volume in VOLUMES])
@@ -130,6 +132,7 @@ def test_files_say_what_the_json_says(runs):
         assert int(row["worst_slice_z"]) == one["worst_slices"][0]["z"]
         assert int(row["betti_1_candidate"]) == one["betti"]["candidate"][1]
         assert float(row["density_baseline"]) == one["measures"]["baseline"]["density"]
+        assert row["components_baseline"] == str(one["betti"]["baseline"][0])
     text, page = ((runs / "compare-a-b" / name).read_text() for name in ("compare.md", "compare.html"))
     for part in ("b against a", f"{found['masks']['dice']:.4f}", "postprocess.hysteresis.low", "0.387"):
         assert part in text
@@ -168,7 +171,12 @@ def test_scores_for_the_same_labels_are_compared(runs, capsys):
     assert (found["paired"]["score"]["low"], found["paired"]["score"]["high"]) == pytest.approx((0.05, 0.1))
     assert [found["means"][side]["clean_volumes"] for side in compare.SIDES] == [1, 1]
     assert found["volumes"][VOLUMES[1]]["defects"]["candidate"] == {"holes": 0, "bridges": 3}
-    assert "Score 0.4500 to 0.5250: +0.0750" in (runs / "compare-a-b" / "compare.md").read_text()
+    assert found["labels"] == json.loads((runs / "b" / "manifest.json").read_text())["labels"]
+    text, page = ((runs / "compare-a-b" / name).read_text() for name in ("compare.md", "compare.html"))
+    assert "Score 0.4500 to 0.5250: +0.0750 (95 % interval +0.0500 to +0.1000 over 2 volumes)." in text
+    assert "Scores are those that both runs have for the same labels, /labels." in text
+    assert "There are 2 volumes only" in text
+    assert '<strong class="bad">Failed</strong> The candidate fails 1 of 3 gates' in page
 
 
 @pytest.mark.parametrize("other", [None, "other"])
@@ -205,6 +213,27 @@ def test_labels_score_the_run_that_has_no_scores_for_them(runs):
         measures = found["volumes"][volume]["measures"]
         assert measures["baseline"]["score"] == 0.5
         assert measures["candidate"]["score"] == official_score(mask("b", volume), mask("a", volume))["score"] < 1
+    assert {name: one["fingerprint"] for name, one in found["labels"].items()} == {
+        label.id: label.fingerprint for label in discover([labels])
+    }
+    assert found["notes"][0] == f"Scores of both runs are against the labels given, {labels}; scored with them now: b."
+
+
+def test_labels_of_one_run_only_differ_value_by_value(runs):
+    scored(runs / "a", [score_record(0.5)] * 2, fingerprint="0123456789abcdef" * 4)
+    assert command("compare", "a", "b", "--serial") == 0
+    text = (runs / "compare-a-b" / "compare.md").read_text()
+    assert f"| {VOLUMES[0]}.path | /labels/{VOLUMES[0]}.tif | none |" in text
+    assert f"| {VOLUMES[0]}.fingerprint | 0123456789ab | none |" in text
+    assert "{" not in text
+
+
+def test_worst_slices_are_of_other_places():
+    differing = [0] * 40
+    differing[10:15] = [5, 9, 9, 8, 5]
+    differing[18:22] = [1, 7, 3, 1]
+    differing[39] = 2
+    assert compare._worst(differing) == [11, 19, 39]
 
 
 def test_labels_of_a_whole_volume_score_a_part(runs, tmp_path):

@@ -123,6 +123,7 @@ def run(tmp_path_factory):
         volume["score"] = {
             **dict.fromkeys(terms, value),
             "score": value,
+            "counts": [[1, 2, 1]] * 3,
             "agreement": {"0": shares, "2": shares},
             "defects": {"holes": places, "bridges": places},
         }
@@ -258,7 +259,10 @@ def test_recording_a_score_keeps_the_comparison(run, capsys):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"baseline": {"path": str(run.path), "gates": "score>=0.5"}}))
     assert command("record-score", run.path, "--public", "0.387") == 0
-    assert "the baseline out. 1 of 1 gate failed: score>=0.5." in (run.path / "report.md").read_text()
+    assert (
+        "the baseline out (95 % interval 0 to 0 over 2 volumes). 1 of 1 gate failed: score>=0.5."
+        in (run.path / "report.md").read_text()
+    )
     assert "| public score | 0.3870 | 0.3870 | 0 |" in (run.path / "report.md").read_text()
     assert command("report", run.path) == 4
     assert "score>=0.5 failed" in capsys.readouterr().err

@@ -134,7 +134,29 @@ def test_a_box_is_scored_against_its_part_of_the_labels(folders, scans):
     assert run(scans, folders / "box", "--labels", folders / "labels", "--bbox", "3:17,5:30,:") == 0
     mask = tifffile.imread(folders / "box" / "masks" / f"{IDS[0]}.tif")
     labels = make_pair(0)[1][3:17, 5:30]
-    assert nx47dask.open_run(folders / "box").scores[IDS[0]] == official_score(mask, labels)
+    expected = official_score(mask, labels)
+    assert nx47dask.open_run(folders / "box").scores[IDS[0]] == expected
+    assert score_volumes(folders / "box", folders / "labels", serial=True)["volumes"][IDS[0]] == expected
+
+
+def test_a_run_without_one_of_its_masks_is_not_scored(folders, scans, capsys):
+    assert run(scans, folders / "run") == 0
+    (folders / "run" / "masks" / f"{IDS[1]}.tif").unlink()
+    assert command("score", folders / "run", folders / "labels", "--serial") == 4
+    assert f"masks/{IDS[1]}.tif: missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [0, 3])
+def test_bad_labels_end_a_run_before_it_begins(folders, scans, value, capsys):
+    write_tiff(folders / "labels" / f"{IDS[1]}.tif", np.full(SHAPE, value, np.uint8))
+    assert run(scans, folders / "run", "--labels", folders / "labels") == 2
+    assert f"{IDS[1]}.tif" in capsys.readouterr().err
+    assert not (folders / "run").exists()
+
+
+def test_a_target_that_cannot_be_written_is_refused_first(folders, capsys):
+    assert command("score", folders / "masks", folders / "labels", "--json", folders) == 2
+    assert "--json" in capsys.readouterr().err
 
 
 def test_a_box_of_one_slice_is_scored_like_any_other(folders, scans):

@@ -34,7 +34,7 @@ def score_record(score, *, recall=0.9, holes=0, bridges=0):
         "voi": score,
         "voi_split": 0.5,
         "voi_merge": 0.5,
-        "counts": [[1, 2, 2], [3, 4, 4], [0, 0, 0]],
+        "counts": [[2, 2, 3], [3, 3, 4], [0, 0, 0]],
         "agreement": {"0": agreement, "2": agreement},
         "defects": {"holes": {"count": holes, "places": []}, "bridges": {"count": bridges, "places": []}},
     }

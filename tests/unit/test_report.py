@@ -310,21 +310,25 @@ def test_without_labels_the_places_are_jumps_of_density(plain):
 
 def test_verdict_against_a_baseline(pair):
     baseline, run = pair
-    (baseline.path / "external.json").write_text('{"public": 0.387}')
+    (baseline.path / "external.json").write_text('{"public": 0.387, "note": "first"}')
     (run.path / "external.json").write_text('{"public": 0.401, "note": "late entry"}')
     write_report(run, baseline=baseline, gates="score>=0,recall>=0.01,components<=0")
     page = read_page(run)
     markdown = (run.path / "report.md").read_text()
     verdict = (
-        "Mean score 0.4700, 0.0200 above the baseline before (95 % interval -0.0200 to +0.0600). "
+        "Mean score 0.4700, 0.0200 above the baseline before (95 % interval -0.0200 to +0.0600 over 2 volumes). "
         "1 of 3 gates failed: recall>=0.01."
     )
-    assert page.texts[2] == verdict
+    assert page.texts[2:4] == ["Failed", verdict]
+    assert [a["class"] for a in page.all("strong")] == ["bad"]
+    assert "There are 2 volumes only" in page.text
+    assert "cannot reach p \\< 0.05 with fewer than 6" in markdown
     assert f"**{verdict}**" in markdown
     assert page.after("score", 8) == ["0.4700", "0.4500", "+0.0200", "-0.0200 to +0.0600", "1", "1", "0", "1"]
     assert "| score | 0.4700 | 0.4500 | +0.0200 | -0.0200 to +0.0600 | 1 | 1 | 0 | 1 |" in markdown
     assert page.after("public score", 3) == ["0.4010", "0.3870", "+0.0140"]
-    assert "Recorded with the external scores: late entry." in page.texts
+    assert "Recorded with the external scores of this run: late entry." in page.texts
+    assert "Recorded with the external scores of the baseline before: first." in page.texts
     assert [a["class"] for a in page.all("li") if "class" in a] == ["passed", "failed", "passed"]
     assert "- recall>=0.01 failed: " in markdown
     assert markdown.count("<details>") == markdown.count("</details>") == 1
@@ -409,9 +413,9 @@ def test_filters_tell_the_classes_apart():
     np.testing.assert_allclose(shown("disagreement", "predicted"), [*html.ORANGE, 0.85])
     np.testing.assert_allclose(shown("disagreement", "labelled"), [*html.BLUE, 0.85])
     np.testing.assert_allclose(shown("disagreement", "both"), [*html.GREEN, 0.4], atol=1e-9)
-    np.testing.assert_allclose(shown("disagreement", "ignored"), [*html.GREY, 0.25], atol=1e-9)
+    np.testing.assert_allclose(shown("disagreement", "ignored"), [*html.GREY, 0.5], atol=1e-9)
     assert [shown("prediction", name)[3] for name in ("both", "predicted", "labelled", "ignored")] == [0.5, 0.5, 0, 0]
-    assert [shown("label", name)[3] for name in ("both", "predicted", "labelled", "ignored")] == [0.5, 0, 0.5, 0.25]
+    assert [shown("label", name)[3] for name in ("both", "predicted", "labelled", "ignored")] == [0.5, 0, 0.5, 0.5]
 
 
 def test_lost_labels_are_said(pair):
@@ -458,16 +462,18 @@ def test_without_stores_pictures_come_from_masks_and_inputs(pair, plain):
     assert "score" in page.texts
 
 
-def test_the_baseline_of_the_run_is_remembered(pair):
+def test_the_baseline_of_the_run_is_remembered(pair, plain):
     baseline, run = pair
+    shutil.copytree(plain.path / "masks", baseline.path / "masks")
     recorded = {"path": str(baseline.path), "gates": "score>=0.5"}
     edit(run.path / "manifest.json", lambda d: d.update(baseline=recorded))
     run = nx47dask.open_run(run.path)
     assert [result.passed for result in write_report(run)] == [False]
-    assert "0.0200 above the baseline before" in read_page(run).texts[2]
+    assert "0.0200 above the baseline before" in read_page(run).texts[3]
     assert [str(result.gate) for result in write_report(run, gates="recall>=0")] == ["recall>=0"]
+    assert read_page(run).texts[2] == "Passed"
     assert write_report(run, baseline=run) == [], "gates belong to the baseline that they were given with"
-    assert ", as the baseline now." in read_page(run).texts[2]
+    assert ", as the baseline now (95 % interval 0 to 0 over 2 volumes)." in read_page(run).texts[2]
     shutil.rmtree(baseline.path)
     assert write_report(run) == []
     page = read_page(run)
