@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from nx47dask.documents import read_json
 from nx47dask.engine.ledger import lock_run
 from nx47dask.errors import GateError, InputError, RunLockedError
 from nx47dask.io.atomic import replace_file, sha256_file, storage_error, write_text
@@ -189,7 +190,7 @@ def read_external(folder: Path) -> dict[str, Any]:
     path = folder / EXTERNAL_FILE
     if not path.is_file():
         return {}
-    found = _read_json(path)
+    found = read_json(path)
     unknown = found.keys() - {"public", "private", "note"}
     if unknown:
         raise InputError(f"{path}: unknown key {min(unknown)!r}; allowed: public, private, note")
@@ -314,7 +315,7 @@ def _checked_artefacts(run: Run) -> dict[str, str]:
 
 def _artefacts(run: Run) -> dict[str, str]:
     """SHA-256 of a run's artefacts by relative path, from its manifest."""
-    manifest = _read_json(run.path / "manifest.json")
+    manifest = read_json(run.path / "manifest.json")
     missing = {"artefacts_sha256", "inputs", "plan_sha256", "workflow"} - manifest.keys()
     if missing:
         raise InputError(f"{run.path / 'manifest.json'}: not the manifest of a run ({min(missing)} is missing)")
@@ -323,7 +324,7 @@ def _artefacts(run: Run) -> dict[str, str]:
 
 def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
     """What ``baseline.json`` lists, and what is wrong with the file itself and with ``external.json``."""
-    record = _read_json(folder / BASELINE_FILE)
+    record = read_json(folder / BASELINE_FILE)
     if record.get("schema") != SCHEMA:
         raise InputError(
             f"{folder / BASELINE_FILE}: schema {record.get('schema')!r}, known is {SCHEMA}; use the version of "
@@ -372,18 +373,6 @@ def _inside(source: Path, checksums: Any) -> dict[str, str]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise InputError(f"{source}: artefacts_sha256 names {name!r}, which is outside the folder")
     return checksums
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
 
 
 def _check_score(where: str, value: object) -> None:

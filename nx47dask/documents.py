@@ -1,8 +1,9 @@
-"""YAML files that people write: read with the line of every key, so that an error can name it."""
+"""YAML files that people write, read with the line of every key, so that an error can name it; JSON files of ours."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Document", "Key", "read_document", "unknown_key"]
+__all__ = ["Document", "Key", "read_document", "read_json", "unknown_key"]
 
 Key = tuple[str | int, ...]
 
@@ -72,6 +73,26 @@ def read_document(path: Path) -> Document:
         raise InputError(f"{path}: not a YAML file: {error}") from error
     _refuse_repeated_keys(path, root)
     return document
+
+
+def read_json(path: Path, hint: str = "") -> dict[str, Any]:
+    """Read a JSON object; ``hint`` says in an error what to do.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds something else.
+    """
+    more = f"; {hint}" if hint else ""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}){more}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}){more}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}{more}")
+    return found
 
 
 def unknown_key(key: object, allowed: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nx47dask.documents import read_json
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box, Index, parse_bbox
 from nx47dask.io import Volume, discover
@@ -212,7 +212,7 @@ class Run:
             The file is damaged or lacks a volume of the run.
         """
         path = self.path / "metrics" / "volumes.json"
-        found = _read_json(path).get("volumes")
+        found = read_json(path, AGAIN).get("volumes")
         if not isinstance(found, dict):
             raise InputError(f"{path}: has no 'volumes'; {AGAIN}")
         for volume in self.volumes:
@@ -268,7 +268,7 @@ class Run:
             The file is damaged.
         """
         path = self.path / "manifest.json"
-        found = _read_json(path)
+        found = read_json(path, AGAIN)
         if missing := MANIFEST_KEYS - found.keys():
             raise InputError(f"{path}: not the manifest of a run ({min(missing)} is missing); {AGAIN}")
         return found
@@ -301,18 +301,6 @@ def open_run(path: str | Path) -> Run:
 def _label_key(kind: str, path: str, fingerprint: str) -> str:
     # A Zarr's fingerprint is that of its metadata, which two volumes may share.
     return f"{fingerprint} {path}" if kind == "zarr" else fingerprint
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}; {AGAIN}")
-    return found
 
 
 def _read_slices(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nx47dask.baselines import find_run
-from nx47dask.errors import InputError
+from nx47dask.errors import GateError, InputError
 from nx47dask.gates import check_runs
 from nx47dask.io import write_text
 from nx47dask.report.content import gather
@@ -59,8 +59,8 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
     if recorded and baseline is None:
         try:
             baseline, gates = find_run(Path(recorded["path"])), gates or recorded["gates"]
-        except InputError:
-            warnings.append(f"The baseline is gone, so nothing is compared with it: {recorded['path']}.")
+        except (GateError, InputError) as error:
+            warnings.append(f"Nothing is compared with the baseline {recorded['path']}: {error}.")
     if gates and baseline is None:
         raise InputError(f"--gate {gates}: there is no baseline to limit a difference to; give --baseline NAME|DIR too")
     results = []
