@@ -13,5 +13,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function of arrays and numbers; it runs without the interpreter's lock."""
-    return cast("Function", njit(cache=True, nogil=True)(function))
+    """Compile a function of arrays and numbers; it runs without the interpreter's lock.
+
+    The result is cached beside the function, or where numba keeps a user's files. Where neither can be written, as in
+    some containers, every process compiles for itself.
+    """
+    try:
+        return cast("Function", njit(cache=True, nogil=True)(function))
+    except RuntimeError:
+        return cast("Function", njit(nogil=True)(function))
