@@ -6,4 +6,4 @@ cd "$project"
 ruff check .
 ruff format --check .
 mypy
-OMP_NUM_THREADS=1 python -m pytest -m "not slow" "$@"
+OMP_NUM_THREADS=1 python -m pytest -m "not slow" -n 2 "$@"
