@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nx47dask.geometry import Index
 from nx47dask.kernels.compiled import compiled
+from nx47dask.kernels.union_find import find_root
 
 __all__ = ["Loops", "loop_basis"]
 
@@ -61,17 +62,9 @@ def loop_basis(mask: NDArray[np.bool_]) -> Loops:
 
 
 @compiled
-def _find(parents: Ints, node: int) -> int:
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@compiled
 def _unite(parents: Ints, first: int, second: int) -> bool:
     """Unite the components of two nodes; returns whether they were apart."""
-    low, high = _find(parents, first), _find(parents, second)
+    low, high = find_root(parents, first), find_root(parents, second)
     parents[max(low, high)] = min(low, high)
     return low != high
 
@@ -95,7 +88,7 @@ def _cancel(values: Ints, count: int, parents: Ints) -> int:
     for i in range(count):
         if values[i] == 0:
             continue
-        root = _find(parents, values[i])
+        root = find_root(parents, values[i])
         twin = -1
         for k in range(left):
             if values[k] == root:
@@ -210,7 +203,7 @@ def _settle(parents: Ints, relations: Ints) -> None:
             if left and _relate(values, left, parents):
                 changed = True
     for number in range(len(parents)):
-        parents[number] = _find(parents, number)
+        parents[number] = find_root(parents, number)
 
 
 @compiled

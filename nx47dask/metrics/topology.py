@@ -13,23 +13,14 @@ from numpy.typing import NDArray
 from nx47dask.geometry import Index
 from nx47dask.kernels.compiled import compiled
 from nx47dask.kernels.components import Labelling, label
+from nx47dask.kernels.union_find import find_root
 from nx47dask.metrics.linking import matched_tunnels
 from nx47dask.metrics.loop_basis import loop_basis
 
-__all__ = ["betti_numbers", "count_features"]
+__all__ = ["count_features"]
 
 Mask = NDArray[np.bool_]
 FACES, ALL = Labelling(6), Labelling(26)
-
-
-def betti_numbers(mask: Mask) -> tuple[int, int, int]:
-    """Components, tunnels and cavities of a mask with 6-connected foreground.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (Z, Y, X)
-    """
-    return _betti_numbers(mask, *_labels(mask))
 
 
 def count_features(prediction: Mask, labels: Mask) -> NDArray[np.int64]:
@@ -91,14 +82,6 @@ def _both(mask: Mask, axis: int) -> Mask:
     return mask[tuple(low)] & mask[tuple(high)]
 
 
-@compiled
-def _find(parents: NDArray[np.int32], node: int) -> int:
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
 def _clusters(union: Mask, a: Mask, b: Mask) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Components of the union and single voxels of its background, as a union-find whose roots are first voxels.
 
@@ -149,7 +132,7 @@ def _matched_components(parents: NDArray[np.int32], holds: NDArray[np.uint8], sh
                         other = voxel + 1 if x + 1 < width else voxel
                     if parents[voxel] == parents[other]:
                         continue
-                    here, there = _find(parents, voxel), _find(parents, other)
+                    here, there = find_root(parents, voxel), find_root(parents, other)
                     if here == there:
                         continue
                     if holds[here] == 3 and holds[there] == 3:
