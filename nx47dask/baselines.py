@@ -267,7 +267,7 @@ def _fill(folder: Path, run: Run, name: str, artefacts: Mapping[str, str]) -> No
     for file in ("manifest.json", *copied):
         _copy(run.path / file, folder / file, copied.get(file))
     manifest = run.manifest
-    steps = {key: manifest["workflow"][key] for key in ("detect", "postprocess")}
+    steps = {key: value for key, value in manifest["workflow"].items() if key != "name"}
     workflow = {"description": f"{manifest['workflow']['name']}, every parameter as in baseline {name}", **steps}
     write_text(folder / "workflow.yaml", yaml.safe_dump(workflow, sort_keys=False, width=120))
     record = {

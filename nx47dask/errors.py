@@ -11,6 +11,7 @@ __all__ = [
     "ClusterError",
     "GateError",
     "InputError",
+    "ModelError",
     "Nx47Error",
     "PlanMismatchError",
     "RunLockedError",
@@ -34,6 +35,12 @@ class InputError(Nx47Error, ValueError):
 
 class WorkflowError(InputError):
     """A workflow file or an override is not valid."""
+
+
+class ModelError(Nx47Error, ValueError):
+    """A trained network cannot be used: a file, a class count, an output, or trust is missing or wrong."""
+
+    exit_code = 2
 
 
 class PlanMismatchError(InputError):

@@ -1,4 +1,4 @@
-"""Boxes, block grids and halos: integers only, no arrays.
+"""Boxes, block grids, halos and window lattices: integers only, no arrays.
 
 Every coordinate is in voxels and in the order Z, Y, X; every interval is half-open.
 """
@@ -8,14 +8,29 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 from nx47dask.errors import InputError
 
-__all__ = ["AXES", "Block", "BlockGrid", "Box", "Index", "add_radii", "parse_bbox", "storage_chunk"]
+__all__ = [
+    "AXES",
+    "Block",
+    "BlockGrid",
+    "Box",
+    "Index",
+    "Placement",
+    "WindowLattice",
+    "add_radii",
+    "parse_bbox",
+    "storage_chunk",
+]
 
 Index = tuple[int, int, int]
+Placement = Literal["flush", "even"]
 AXES = "zyx"
 
 _LARGEST_CHUNK = 128
@@ -86,6 +101,13 @@ class Box:
         """The same box in coordinates that start at ``origin``."""
         return self.shift(_triple(-o for o in origin))
 
+    def align(self, to: int) -> Box:
+        """The smallest box around this one whose faces lie at multiples of ``to``, without clipping."""
+        return Box(
+            _triple(a // to * to for a in self.start),
+            _triple(-(-b // to) * to for b in self.stop),
+        )
+
     def __str__(self) -> str:
         return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
 
@@ -153,6 +175,87 @@ class BlockGrid:
         return tuple((i > 0, i < n - 1) for i, n in zip(block.index, self.counts, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class WindowLattice:
+    """The overlapping windows of a volume, known from its shape alone: no block and no worker moves them.
+
+    Where the volume is smaller than the window along an axis there is one window, centred: it starts at
+    ``-((window - shape) // 2)``, where MONAI and nnU-Net pad. What lies outside is made by reflection that repeats
+    the edge voxel (numpy's ``symmetric``), which is defined for a volume of any size, one voxel too.
+
+    Parameters
+    ----------
+    shape, window : tuple of int
+        Shapes of the volume and of a window, in voxels.
+    step : tuple of int
+        From one window to the next, in voxels, at most the window; with ``even`` the largest step.
+    placement : {"flush", "even"}
+        ``flush``: starts at 0, step, 2 step, ...; the last window ends with the volume (MONAI's
+        ``dense_patch_slices``). ``even``: as few windows, equally spaced, starts rounded to whole voxels, halves to
+        even (nnU-Net's ``compute_steps_for_sliding_window``).
+
+    Raises
+    ------
+    InputError
+        A shape, window or step is not positive, or a step is larger than the window.
+    """
+
+    shape: Index
+    window: Index
+    step: Index
+    placement: Placement = "flush"
+
+    def __post_init__(self) -> None:
+        for axis, n, w, s in zip(AXES, self.shape, self.window, self.step, strict=True):
+            if n < 1 or not 1 <= s <= w:
+                raise InputError(
+                    f"windows along {axis}: a volume of {n}, a window of {w} and a step of {s} voxels; "
+                    "each must be at least 1 and the step at most the window, or voxels are left out"
+                )
+
+    @property
+    def starts(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """First voxels of the windows, per axis, ascending."""
+        sizes = zip(self.shape, self.window, self.step, strict=True)
+        z, y, x = (_window_starts(n, w, s, self.placement) for n, w, s in sizes)
+        return z, y, x
+
+    @property
+    def counts(self) -> Index:
+        """Number of windows per axis."""
+        return _triple(map(len, self.starts))
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def touching(self, box: Box) -> Iterator[Box]:
+        """The windows that share a voxel with a box, in raster order; they may reach outside a small volume."""
+        for start in itertools.product(*self._starts_touching(box)):
+            yield Box(_triple(iter(start)), _triple(a + w for a, w in zip(start, self.window, strict=True)))
+
+    def count_touching(self, box: Box) -> int:
+        """Number of windows that share a voxel with a box."""
+        return math.prod(map(len, self._starts_touching(box)))
+
+    def context(self, box: Box) -> Box:
+        """What the windows of a box inside the volume cover together, clipped to the volume: what must be read."""
+        starts = self._starts_touching(box)
+        stop = _triple(axis[-1] + w for axis, w in zip(starts, self.window, strict=True))
+        return Box(_triple(axis[0] for axis in starts), stop).clip(Box.of_shape(self.shape))
+
+    @property
+    def most_overlaps(self) -> int:
+        """The most windows that cover one voxel (27 for a step of half a window)."""
+        return math.prod(
+            max(last + 1 - bisect_right(axis, axis[last] - w) for last in range(len(axis)))
+            for axis, w in zip(self.starts, self.window, strict=True)
+        )
+
+    def _starts_touching(self, box: Box) -> list[tuple[int, ...]]:
+        spans = zip(self.starts, self.window, box.start, box.stop, strict=True)
+        return [axis[bisect_right(axis, a - w) : bisect_left(axis, b)] for axis, w, a, b in spans]
+
+
 def add_radii(*radii_zyx: Index) -> Index:
     """The radius of a chain of local operators: radii add."""
     return _triple(sum(axis) for axis in zip((0, 0, 0), *radii_zyx, strict=True))
@@ -199,6 +302,17 @@ def parse_bbox(text: str, shape: Index) -> Box:
         if not 0 <= a < b <= s:
             raise InputError(f"--bbox {text!r}: {axis} {a}:{b} is empty or outside the volume's 0:{s}")
     return Box(start, stop)
+
+
+@lru_cache(maxsize=256)
+def _window_starts(shape: int, window: int, step: int, placement: Placement) -> tuple[int, ...]:
+    last = shape - window
+    if last <= 0:
+        return (-(-last // 2),)
+    steps = -(-last // step)
+    if placement == "even":
+        return tuple(round(last / steps * n) for n in range(steps + 1))  # in floats as nnU-Net does, for equal halves
+    return tuple(min(n * step, last) for n in range(steps + 1))
 
 
 def _morton(index: Index) -> int:

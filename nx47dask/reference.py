@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from nx47dask.detectors import DETECTORS
 from nx47dask.steps import STEPS, ComponentStep, LocalStep, Step
+from nx47dask.workflow import Settings
 
 __all__ = ["reference_text"]
 
@@ -21,6 +22,7 @@ def reference_text() -> str:
     lines += ["## detect", "", "Every source but `residual_band` also takes `weight` (above 0, default 1).", ""]
     for name, kind in DETECTORS.items():
         lines += [*_entry(name, kind, "")]
+    lines += ["## beside detect and postprocess", "", *_table(Settings)]
     lines += ["## postprocess", ""]
     for name, step in STEPS.items():
         lines += [*_entry(name, step, f" ({_kind(step)})")]
@@ -30,6 +32,10 @@ def reference_text() -> str:
 def _entry(name: str, kind: type, note: str) -> Iterator[str]:
     summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     yield from (f"### {name}{note}", "", summary, "")
+    yield from _table(kind)
+
+
+def _table(kind: type) -> Iterator[str]:
     properties = TypeAdapter(kind).json_schema()["properties"]
     if properties:
         yield from ("| parameter | default | allowed |", "| --- | --- | --- |")

@@ -36,9 +36,9 @@ class RunVolume:
     ----------
     id : str
     image, probability, mask : dask.array.Array
-        The scan as it was given (uint8 or uint16), the surface probability (uint8: 255 is 1), the mask (uint8: 0 or
-        1), shape (Z, Y, X), read when computed. With ``--bbox``, all three cover the box. Where the store was deleted,
-        the mask is read from ``masks/`` and the scan from the input, and there is no probability.
+        The scan as it was given (uint8 or uint16), the surface probability (uint8: 255 is 1; uint16: 65535 is 1), the
+        mask (uint8: 0 or 1), shape (Z, Y, X), read when computed. With ``--bbox``, all three cover the box. Where the
+        store was deleted, the mask is read from ``masks/`` and the scan from the input, and there is no probability.
     labels : dask.array.Array or None
         The labels of the same box that the mask was scored against (0 background, 1 surface, 2 ignored).
     """

@@ -1,16 +1,17 @@
 """The workflow file: which detectors, which post-processing steps, with which parameters.
 
-A workflow is short YAML with two lists::
+A workflow is short YAML with two lists, and a few settings beside them::
 
     detect:
-      - residual: {weight: 0.3}
-      - sheetness: {weight: 0.7}
+      - learned: {model: surface, weight: 0.7}
+      - sheetness: {weight: 0.3}
+    combine: logit
     postprocess:
       - hysteresis: {low: 0.4, high: 0.6}
       - fill_holes
 
-The keys are those of :data:`nx47dask.detectors.DETECTORS` and :data:`nx47dask.steps.STEPS`; what a step takes and
-allows is read from its definition.
+The keys are those of :data:`nx47dask.detectors.DETECTORS`, :data:`nx47dask.steps.STEPS` and :class:`Settings`; what a
+step takes and allows is read from its definition.
 """
 
 from __future__ import annotations
@@ -20,32 +21,62 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from nx47dask.detectors import DETECTORS, Detector, Fusion, ResidualBand
+from nx47dask.detectors import DETECTORS, Combine, Detector, Fusion, Learned, ResidualBand
 from nx47dask.documents import Document, Key, read_document, unknown_key
 from nx47dask.errors import InputError, WorkflowError
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
 
-__all__ = ["DEFAULT_WORKFLOW", "Workflow", "load_workflow", "preset_names"]
+__all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_names"]
 
 DEFAULT_WORKFLOW = "v61.2"
 
 
+Weighted = tuple[tuple[float, Detector | Learned], ...]
+"""Sources of the surface probability with their weights."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keys of a workflow file beside its two lists.
+
+    Parameters
+    ----------
+    combine : {"probability", "logit"}
+        What the weighted mean of several sources is of.
+    probability : {"uint8", "uint16"}
+        How finely the probability is stored.
+    detect_block : int or null
+        Longest edge of a block of detection in voxels, in whole work blocks; by default what memory allows to learned
+        sources, and the work block to others. Never changes the result.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    combine: Combine = "probability"
+    probability: Literal["uint8", "uint16"] = "uint8"
+    detect_block: Annotated[int, Field(ge=1)] | None = None
+
+
+SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+
+
 @dataclass(frozen=True)
 class Workflow:
-    """A resolved workflow.
+    """A workflow as it is written, checked and complete.
 
     Attributes
     ----------
     name : str
         Name of the preset or file.
-    detector : Fusion or ResidualBand
-        Source of the surface probability.
+    sources : tuple of (float, Detector or Learned), or ResidualBand
+        Sources of the surface probability, with their weights; or the one that gives a mask.
+    settings : Settings
     steps : tuple of NamedStep
         Post-processing, in order.
     resolved : dict
@@ -53,9 +84,23 @@ class Workflow:
     """
 
     name: str
-    detector: Fusion | ResidualBand
+    sources: Weighted | ResidualBand
+    settings: Settings
     steps: tuple[NamedStep, ...]
     resolved: dict[str, Any]
+
+    def bind_detector(self) -> Fusion | ResidualBand:
+        """The source of the surface probability; a learned one with its model, and with what runs it here.
+
+        Raises
+        ------
+        ModelError
+            A model, or what should run it, is not there.
+        """
+        if isinstance(self.sources, ResidualBand):
+            return self.sources
+        bound = tuple((weight, one.bind() if isinstance(one, Learned) else one) for weight, one in self.sources)
+        return Fusion(bound, self.settings.combine)
 
 
 def preset_names() -> list[str]:
@@ -84,10 +129,15 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
         document = _Draft(read_document(path))
     except InputError as error:
         raise WorkflowError(str(error)) from error
-    document.check_keys((), document.data, ("description", "detect", "postprocess"))
+    document.check_keys((), document.data, ("description", "detect", "postprocess", *SETTINGS))
     for override in overrides:
         document.override(override)
+    settings: Settings = document.validate((), Settings, {k: v for k, v in document.data.items() if k in SETTINGS})
     sources = document.parse("detect", DETECTORS, extra=("weight",))
+    for number, (name, one, _) in enumerate(sources):
+        problem = one.problem() if isinstance(one, Learned) else None
+        if problem:
+            raise document.error(("detect", number, name), f"{name}: {problem}")
     steps = tuple(NamedStep(name, step) for name, step, _ in document.parse("postprocess", STEPS))
     for number, named in enumerate(steps):
         problem = named.step.problem()
@@ -97,15 +147,15 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
         compile_passes(steps)
     except WorkflowError as error:
         raise WorkflowError(f"{path}: {error}") from error
-    detector = _combine(document, sources)
     resolved = {
         "detect": [{name: dataclasses.asdict(one) | extra} for name, one, extra in sources],
+        **dataclasses.asdict(settings),
         "postprocess": [{named.name: dataclasses.asdict(named.step)} for named in steps],
     }
-    return Workflow(path.stem, detector, steps, resolved)
+    return Workflow(path.stem, _weighted(document, sources), settings, steps, resolved)
 
 
-def _combine(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) -> Fusion | ResidualBand:
+def _weighted(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) -> Weighted | ResidualBand:
     for number, (name, one, extra) in enumerate(sources):
         if isinstance(one, ResidualBand):
             if extra:
@@ -114,13 +164,13 @@ def _combine(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) -
             if len(sources) > 1:
                 raise document.error(("detect",), f"{name} gives a mask, not a probability: it stands alone")
             return one
-    weighted: list[tuple[float, Detector]] = []
+    weighted: list[tuple[float, Detector | Learned]] = []
     for number, (name, one, extra) in enumerate(sources):
         weight = extra.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise document.error(("detect", number, name, "weight"), f"weight {weight!r}: expected a number above 0")
         weighted.append((float(weight), one))
-    return Fusion(tuple(weighted))
+    return tuple(weighted)
 
 
 class _Draft:
@@ -166,18 +216,25 @@ class _Draft:
             found.append(
                 (
                     name,
-                    self._validate((*where, key), registry[key], own),
+                    self.validate((*where, key), registry[key], own),
                     {k: v for k, v in parameters.items() if k in extra},
                 )
             )
         return found
 
     def override(self, text: str) -> None:
-        """Set one value from ``section.item.key=value``."""
+        """Set one value from ``section.item.key=value``, or a setting from ``key=value``."""
         key, equals, value = text.partition("=")
         parts = key.split(".")
+        if equals and key in SETTINGS:
+            self.data[key] = _yaml_value(text, value)
+            self.overridden[(key,)] = text
+            return
         if not equals or len(parts) != 3 or parts[0] not in ("detect", "postprocess"):
-            raise WorkflowError(f"--set {text}: expected SECTION.ITEM.KEY=VALUE, e.g. postprocess.hysteresis.high=0.9")
+            raise WorkflowError(
+                f"--set {text}: expected SECTION.ITEM.KEY=VALUE, e.g. postprocess.hysteresis.high=0.9, "
+                f"or KEY=VALUE of {', '.join(SETTINGS)}"
+            )
         section, item, field = parts
         items = self.data.get(section)
         if not isinstance(items, list):
@@ -189,14 +246,12 @@ class _Draft:
         name, parameters = _entry(items[number])
         if not isinstance(parameters, Mapping):
             raise self.error((section, number), f"{item}: expected parameters, found {_show(parameters)}")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise WorkflowError(f"--set {text}: {value!r} is not a YAML value") from error
-        items[number] = {name: {**parameters, field: parsed}}
+        items[number] = {name: {**parameters, field: _yaml_value(text, value)}}
         self.overridden[section, number, str(name), field] = text
 
-    def _validate(self, where: Key, kind: type, parameters: Mapping[str, Any]) -> Any:
+    def validate(self, where: Key, kind: type, parameters: Mapping[str, Any]) -> Any:
+        """An instance of a dataclass with these parameters, strictly of their types and within their limits."""
+        within = f"{where[-1]}." if where else ""
         try:
             # Through JSON, strict is strict about types and still takes a list for a tuple and 1 for 1.0.
             return TypeAdapter(kind).validate_json(json.dumps(dict(parameters), default=str), strict=True)
@@ -207,8 +262,16 @@ class _Draft:
                 known = [f.name for f in dataclasses.fields(kind)]
                 raise self.error((*where, field), f"{where[-1]}: {unknown_key(field, known)}") from None
             raise self.error(
-                (*where, field), f"{where[-1]}.{field} = {_show(first['input'])}: {_lower(first['msg'])}"
+                (*where, field), f"{within}{field} = {_show(first['input'])}: {_lower(first['msg'])}"
             ) from None
+
+
+def _yaml_value(text: str, value: str) -> Any:
+    """The value of an override."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise WorkflowError(f"--set {text}: {value!r} is not a YAML value") from error
 
 
 def _entry(item: Any) -> tuple[str | None, Any]:

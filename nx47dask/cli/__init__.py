@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from nx47dask import __version__
-from nx47dask.cli import baselines, compare, kaggle, main_job, report, score, validate
+from nx47dask.cli import baselines, compare, kaggle, main_job, models, report, score, validate
 from nx47dask.errors import Nx47Error
 
 __all__ = ["app", "main"]
@@ -37,6 +37,7 @@ app.add_typer(report.commands)
 app.add_typer(baselines.commands)
 app.add_typer(validate.commands)
 app.add_typer(kaggle.commands)
+app.add_typer(models.commands)
 
 
 @app.callback(invoke_without_command=True)

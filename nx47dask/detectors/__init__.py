@@ -1,20 +1,25 @@
-"""Sources of surface probability, each exact under cropping with a declared radius.
+"""Sources of surface probability, each exact under cropping with a declared reach.
 
-A learned detector goes here as one file per model format, and into `DETECTORS` under its name.
-`ResidualBand`, the frozen V61.1, makes a mask in two phases and is the one entry that is not a `Detector`.
+`DETECTORS` has what a workflow may name. Two of its entries are not a `Detector` themselves: `Learned` becomes one when
+a run is planned, and `ResidualBand`, the frozen V61.1, makes a mask in two phases.
 """
 
 from __future__ import annotations
 
-from nx47dask.detectors.base import Detector, ScanStatistics, quantise
-from nx47dask.detectors.fusion import Fusion
+from nx47dask.detectors.base import Detector, RadiusDetector, ScanStatistics, quantise
+from nx47dask.detectors.fusion import Combine, Fusion
+from nx47dask.detectors.learned import Learned, LearnedDetector
 from nx47dask.detectors.residual import Residual, ResidualBand
 from nx47dask.detectors.sheetness import Sheetness
 
 __all__ = [
     "DETECTORS",
+    "Combine",
     "Detector",
     "Fusion",
+    "Learned",
+    "LearnedDetector",
+    "RadiusDetector",
     "Residual",
     "ResidualBand",
     "ScanStatistics",
@@ -22,4 +27,9 @@ __all__ = [
     "quantise",
 ]
 
-DETECTORS: dict[str, type] = {"residual": Residual, "residual_band": ResidualBand, "sheetness": Sheetness}
+DETECTORS: dict[str, type] = {
+    "learned": Learned,
+    "residual": Residual,
+    "residual_band": ResidualBand,
+    "sheetness": Sheetness,
+}

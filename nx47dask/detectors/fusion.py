@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.detectors.base import Detector, ScanStatistics
+from nx47dask.detectors.learned import LearnedDetector
 from nx47dask.errors import WorkflowError
-from nx47dask.geometry import Index
+from nx47dask.geometry import Box, Index
+from nx47dask.kernels.odds import from_log_odds, log_odds
 
-__all__ = ["Fusion"]
+__all__ = ["Combine", "Fusion"]
+
+Combine = Literal["probability", "logit"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """``sum(w p) / sum(w)`` over the sources, in their order.
+    """``sum(w p) / sum(w)`` over the sources, in their order; of log-odds instead of probabilities if wished.
 
     Every weight acts on every voxel, before thresholds. (V61.1 added its fusion weight to a whole slice ahead
     of that slice's percentiles, where no constant can change the mask.) A source of weight 0 is not computed.
@@ -26,6 +31,8 @@ class Fusion:
     ----------
     sources : tuple of (float, Detector)
         Weights, at least 0 and finite, one of them positive; and detectors.
+    combine : {"probability", "logit"}
+        What the mean is of. Log-odds, clipped to ±16, give a sure source more say than an unsure one.
 
     Raises
     ------
@@ -34,6 +41,7 @@ class Fusion:
     """
 
     sources: tuple[tuple[float, Detector], ...]
+    combine: Combine = "probability"
 
     def __post_init__(self) -> None:
         weights = [weight for weight, _ in self.sources]
@@ -42,19 +50,48 @@ class Fusion:
                 f"fusion: weights {weights}: each must be a finite number >= 0 and at least one of them > 0"
             )
 
+    @property
+    def active(self) -> tuple[tuple[float, Detector], ...]:
+        """The sources that count, with their weights."""
+        return tuple((weight, detector) for weight, detector in self.sources if weight > 0)
+
+    @property
+    def learned(self) -> list[LearnedDetector]:
+        """Those of them that are trained networks."""
+        return [detector for _, detector in self.active if isinstance(detector, LearnedDetector)]
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether one of the networks runs on a GPU."""
+        return any(one.engine.device == "cuda" for one in self.learned)
+
     def radius_zyx(self, scan: ScanStatistics) -> Index:
         """The largest radius of the sources that count, per axis."""
-        z, y, x = zip(*(detector.radius_zyx(scan) for _, detector in self._active()), strict=True)
+        z, y, x = zip(*(detector.radius_zyx(scan) for _, detector in self.active), strict=True)
         return max(z), max(y), max(x)
 
-    def probability(self, image: NDArray[np.generic], scan: ScanStatistics) -> NDArray[np.float32]:
-        """Surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1]."""
-        active = self._active()
-        total = math.fsum(weight for weight, _ in active)
-        result = np.zeros(image.shape, np.float32)
-        for weight, detector in active:
-            result += detector.probability(image, scan) * np.float32(weight / total)
-        return np.minimum(result, 1, out=result)
+    def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
+        """The smallest box that holds the contexts of the sources that count."""
+        contexts = [detector.context(box, volume, scan) for _, detector in self.active]
+        z0, y0, x0 = map(min, zip(*(one.start for one in contexts), strict=True))
+        z1, y1, x1 = map(max, zip(*(one.stop for one in contexts), strict=True))
+        return Box((z0, y0, x0), (z1, y1, x1))
 
-    def _active(self) -> list[tuple[float, Detector]]:
-        return [(weight, detector) for weight, detector in self.sources if weight > 0]
+    def probability(
+        self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
+    ) -> NDArray[np.float32]:
+        """Surface probability of ``core``, float32 (Z, Y, X) in [0, 1]; see :class:`Detector`."""
+        total = math.fsum(weight for weight, _ in self.active)
+        result = np.zeros(core.shape, np.float32)
+        for weight, detector in self.active:
+            own = detector.context(core, volume, scan)
+            part = np.ascontiguousarray(image[own.relative_to(outer.start).slices])
+            # Nothing of a source has a name here: it would stay in memory beside the sums of the next one.
+            result += self._term(detector.probability(part, own, core, volume, scan), weight / total)
+        return from_log_odds(result) if self.combine == "logit" else np.minimum(result, 1, out=result)
+
+    def _term(self, probability: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+        """What a source adds to the mean."""
+        values = log_odds(probability) if self.combine == "logit" else probability
+        values *= np.float32(share)
+        return values

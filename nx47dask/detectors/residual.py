@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from nx47dask.detectors.base import ScanStatistics
-from nx47dask.geometry import Index
+from nx47dask.detectors.base import RadiusDetector, ScanStatistics
+from nx47dask.geometry import Box, Index
 from nx47dask.kernels import residual as kernel
 
 __all__ = ["Residual", "ResidualBand"]
@@ -19,7 +19,7 @@ _Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 @dataclass(frozen=True, slots=True)
-class Residual:
+class Residual(RadiusDetector):
     """The residual of NX47, ``v - gaussian(v, sigma)`` averaged over z-1..z+1, as a probability.
 
     ``p = clip(0.5 + r / (gain * std), 0, 1)`` with v and std on the volume's own range [0, 1]: one monotone map for
@@ -46,7 +46,7 @@ class Residual:
         """Radius of the Gaussian, plus 1 in z for the mean of neighbouring slices."""
         return _radius_zyx(_sigma_vox(self, scan))
 
-    def probability(self, image: NDArray[np.generic], scan: ScanStatistics) -> NDArray[np.float32]:
+    def respond(self, image: NDArray[np.unsignedinteger], scan: ScanStatistics) -> NDArray[np.float32]:
         """Surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1]."""
         result = _projection(image, scan, _sigma_vox(self, scan))
         result /= np.float32(self.gain * (scan.std_normalised + 1e-6))
@@ -104,8 +104,12 @@ class ResidualBand:
         """Radius of `band`; its z part is the z-context that `slice_thresholds` wants."""
         return _radius_zyx(_sigma_vox(self, scan))
 
+    def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
+        """What `band` must see for the mask in a box."""
+        return box.expand(self.radius_zyx(scan)).clip(volume)
+
     def slice_thresholds(
-        self, image_slab: NDArray[np.generic], first_z_within_slab: int, n: int, scan: ScanStatistics
+        self, image_slab: NDArray[np.unsignedinteger], first_z_within_slab: int, n: int, scan: ScanStatistics
     ) -> NDArray[np.float32]:
         """Thresholds of whole slices; the same however slices are grouped into slabs.
 
@@ -132,7 +136,7 @@ class ResidualBand:
         return result
 
     def band(
-        self, image: NDArray[np.generic], scan: ScanStatistics, thresholds: NDArray[np.float32]
+        self, image: NDArray[np.unsignedinteger], scan: ScanStatistics, thresholds: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
         """The mask of a block, halo included.
 
@@ -160,5 +164,5 @@ def _radius_zyx(sigma_vox: float) -> Index:
     return radius + 1, radius, radius
 
 
-def _projection(image: NDArray[np.generic], scan: ScanStatistics, sigma_vox: float) -> NDArray[np.float32]:
+def _projection(image: NDArray[np.unsignedinteger], scan: ScanStatistics, sigma_vox: float) -> NDArray[np.float32]:
     return kernel.projection(kernel.residual(kernel.normalise(image, scan.minimum, scan.scale), sigma_vox))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from nx47dask.detectors.base import ScanStatistics
+from nx47dask.detectors.base import RadiusDetector, ScanStatistics
 from nx47dask.errors import InputError
 from nx47dask.geometry import Index
 from nx47dask.kernels import plates
@@ -20,7 +20,7 @@ __all__ = ["Sheetness"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sheetness:
+class Sheetness(RadiusDetector):
     """Multi-scale sheetness of the Hessian, kept on the inner face of the sheets if wished.
 
     Grey values are taken in standard deviations of the whole volume, so that settings carry over between scans.
@@ -67,7 +67,7 @@ class Sheetness:
             radius += 2 * plates.SIDE_DILATION + self.side_radius_vox
         return radius, radius, radius
 
-    def probability(self, image: NDArray[np.generic], scan: ScanStatistics) -> NDArray[np.float32]:
+    def respond(self, image: NDArray[np.unsignedinteger], scan: ScanStatistics) -> NDArray[np.float32]:
         """Surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1].
 
         Raises

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,7 @@ class DaskPool:
         self._tickets: dict[Any, int] = {}
         self._run = uuid.uuid4().hex[:8]
         self._threads = 0
+        self._resources: set[str] = set()
         self._counted = float("-inf")
 
     @property
@@ -167,9 +168,11 @@ class DaskPool:
         # Asking the scheduler takes a round trip; workers come and go more slowly than tasks.
         if time.monotonic() > self._counted + SECONDS_BETWEEN_COUNTS:
             try:
-                self._threads = sum(self._client.nthreads().values())
+                workers = self._client.scheduler_info()["workers"].values()
             except OSError as error:
                 raise RunStoppedError(SCHEDULER_GONE) from error
+            self._threads = sum(worker["nthreads"] for worker in workers)
+            self._resources = {name for worker in workers for name in worker["resources"]}
             self._counted = time.monotonic()
         return TASKS_PER_WORKER * max(self._threads, 1)
 
@@ -181,11 +184,15 @@ class DaskPool:
             place,
             key=f"{task.function.__name__}-{self._run}-{ticket}",
             pure=False,
-            resources=dict(task.resources) if task.resources else None,
+            resources=self._offered(task.resources),
             allow_other_workers=False,
         )
         self._tickets[future.key] = ticket
         self._completed.add(future)
+
+    def _offered(self, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
+        """Of what a task wants, what a worker has; Dask would let it wait for ever for the rest."""
+        return {name: amount for name, amount in (wanted or {}).items() if name in self._resources} or None
 
     def wait(self) -> Sequence[Outcome]:
         outcomes = []

@@ -43,7 +43,7 @@ class Task:
     voxels : int
         Voxels that it covers, for progress.
     resources : dict, optional
-        Worker resources that it needs, such as ``{"GPU": 1}``.
+        Worker resources that it needs, such as ``{"GPU": 1}``; one that no worker has is not asked for.
     key : str
         Identity of what the task reads beyond the plan of its run; a record of another key does not count.
     """

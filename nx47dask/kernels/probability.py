@@ -1,4 +1,4 @@
-"""Kernels on uint8 probability (0 is 0, 255 is 1): smoothing, levels, scan support, coherence between slices."""
+"""Kernels on stored probability (uint8: 255 is 1; uint16: 65535 is 1): smoothing, levels, support, coherence."""
 
 from __future__ import annotations
 
@@ -30,29 +30,31 @@ def gaussian_radius(sigma_zyx_vox: tuple[float, float, float]) -> Index:
     return z, y, x
 
 
-def smooth(probability: NDArray[np.uint8], sigma_zyx_vox: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """Gaussian smoothing of a probability, shape (Z, Y, X); reflected at the volume's border; rounded to uint8.
+def smooth(
+    probability: NDArray[np.unsignedinteger], sigma_zyx_vox: tuple[float, float, float]
+) -> NDArray[np.unsignedinteger]:
+    """Gaussian smoothing of a probability, shape (Z, Y, X); reflected at the volume's border; rounded to whole levels.
 
     ``scipy.ndimage.gaussian_filter`` sums every output voxel in float64 and in one order, so a crop with enough
     context gives the same bytes as the whole volume.
     """
     blurred = gaussian_filter(probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=TRUNCATE)
     rounded: NDArray[np.float32] = np.rint(blurred)
-    return rounded.astype(np.uint8)
+    return rounded.astype(probability.dtype)
 
 
-def level_of(value: float) -> int:
-    """Lowest uint8 probability that reaches a value in (0, 1]."""
-    return max(1, math.ceil(value * 255))
+def level_of(value: float, dtype: np.dtype[np.unsignedinteger]) -> int:
+    """Lowest stored probability that reaches a value in (0, 1]."""
+    return max(1, math.ceil(value * np.iinfo(dtype).max))
 
 
-def binarise(probability: NDArray[np.uint8], levels: NDArray[np.int64]) -> NDArray[np.uint8]:
+def binarise(probability: NDArray[np.unsignedinteger], levels: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Count how many levels every voxel reaches.
 
     Parameters
     ----------
-    probability : ndarray of uint8, shape (Z, Y, X)
-    levels : ndarray of int, shape (Z or 1, number of levels), values from 1 to 256
+    probability : ndarray of uint8 or uint16, shape (Z, Y, X)
+    levels : ndarray of int, shape (Z or 1, number of levels), values from 1 to 256 or 65536
         Rising levels, per slice or for all; a voxel reaches a level when its probability is at least that.
 
     Returns
@@ -63,13 +65,14 @@ def binarise(probability: NDArray[np.uint8], levels: NDArray[np.int64]) -> NDArr
     state = np.zeros(probability.shape, dtype=np.uint8)
     for level in levels.T:
         # "Above level - 1", since uint8 cannot hold the level 256 that nothing reaches.
-        state += probability > (level - 1).astype(np.uint8)[:, None, None]
+        state += probability > (level - 1).astype(probability.dtype)[:, None, None]
     return state
 
 
-def slice_histograms(probability: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Histogram of every slice, shape (Z, 256)."""
-    return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in probability])
+def slice_histograms(probability: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Histogram of every slice, shape (Z, 256 or 65536)."""
+    levels = np.iinfo(probability.dtype).max + 1
+    return np.stack([np.bincount(plane.ravel(), minlength=levels) for plane in probability])
 
 
 def supported(image: NDArray[np.unsignedinteger], level: int, radius_vox: int) -> NDArray[np.bool_]:

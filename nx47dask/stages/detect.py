@@ -1,4 +1,4 @@
-"""Detect: surface probability of every block, uint8 on one scale."""
+"""Detect: surface probability of every block, uint8 or uint16 on one scale."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def detect(
     job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics
 ) -> Generator[Batch, dict[int, Record], None]:
     """Fill the probability store."""
-    job.prepare(job.array("probability"), probability_per_level=1 / 255)
+    job.prepare(job.array("probability"), probability_per_level=1 / np.iinfo(job.probability_dtype).max)
     thresholds = None
     if isinstance(detector, ResidualBand):
         thresholds = yield from _slice_thresholds(job, detector, scan)
-    grid = job.grid
+    grid = job.detect_grid
+    resources = {"GPU": 1.0} if isinstance(detector, Fusion) and detector.uses_gpu else None
     tasks = (
         Task(
             block.number,
@@ -37,6 +38,7 @@ def detect(
             detect_block,
             (job, detector, scan, _rows(job, detector, scan, thresholds, block.box), block.number),
             block.box.size,
+            resources,
         )
         for block in grid
     )
@@ -50,19 +52,21 @@ def detect_block(
     thresholds: NDArray[np.float32] | None,
     number: int,
 ) -> dict[str, Any]:
-    """Detect in one block, from its voxels and a halo, and store the probability."""
-    box = job.grid.numbered(number).box
-    outer = job.image_context(box, detector.radius_zyx(scan))
-    image = job.read_image(outer)
+    """Detect in one block, from its voxels and their context, and store the probability shard by shard."""
+    box = job.detect_grid.numbered(number).box
+    core, volume = box.shift(job.work.start), Box.of_shape(job.volume.shape)
+    outer = detector.context(core, volume, scan)
+    image = job.image.read(outer)
     if isinstance(detector, ResidualBand):
         assert thresholds is not None
-        probability = detector.band(image, scan, thresholds) * np.uint8(255)
+        probability = detector.band(image, scan, thresholds)[core.relative_to(outer.start).slices].astype(np.float32)
     else:
-        probability = quantise(detector.probability(image, scan))
-    core = np.ascontiguousarray(probability[box.relative_to(outer.start).slices])
+        probability = detector.probability(image, outer, core, volume, scan)
+    levels = np.ascontiguousarray(quantise(probability, np.dtype(job.probability_dtype).type))
     store = job.array("probability")
-    store.write(box, core)
-    return {"crc32": zlib.crc32(core.data), "files": job.files(*store.files(box))}
+    for shard in job.grid_of(box.shape):
+        store.write(shard.box.shift(box.start), np.ascontiguousarray(levels[shard.box.slices]))
+    return {"crc32": zlib.crc32(levels.data), "files": job.files(*store.files(box))}
 
 
 def measure_slices(
@@ -113,5 +117,5 @@ def _rows(
     """The rows of the slice thresholds that one block needs."""
     if thresholds is None:
         return None
-    outer = job.image_context(box, detector.radius_zyx(scan)).shift(job.work.start)
+    outer = detector.context(box.shift(job.work.start), Box.of_shape(job.volume.shape), scan)
     return thresholds[outer.start[0] : outer.stop[0]]

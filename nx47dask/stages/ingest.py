@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Generator
 from pathlib import Path
@@ -19,6 +20,8 @@ from nx47dask.stages.job import VolumeJob
 __all__ = ["ingest"]
 
 STAGE = "ingest"
+SHOWN = ("minimum", "maximum", "mean", "std")
+"""Statistics for the report; the others are there for normalisations."""
 Facts = dict[str, Any]
 
 
@@ -32,8 +35,8 @@ def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStat
     records = (yield batch).values()
     merge = Task(0, "statistics", merge_statistics, (job, batch.count))
     known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
-    scan = ScanStatistics(known["minimum"], known["maximum"], known["mean"], known["std"])
-    greys = {key: known[key] for key in ("minimum", "maximum", "mean", "std", "histogram")}
+    scan = ScanStatistics(**known["scan"] | {"permille": tuple(known["scan"]["permille"])})
+    greys = {key: known["scan"][key] for key in SHOWN} | {"histogram": known["histogram"]}
     source = {
         "voxels_sha256_by_block": known["sha256"],
         "chunks": sum(record.get("chunks", 0) for record in records),
@@ -86,12 +89,8 @@ def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
         summary = read_summary(job.summary(STAGE, number))
         counts += summary["counts"]
         digest.update(summary["sha256"].tobytes())
-    scan = ScanStatistics.of_histogram(counts)
     return {
-        "minimum": scan.minimum,
-        "maximum": scan.maximum,
-        "mean": scan.mean,
-        "std": scan.std,
+        "scan": dataclasses.asdict(ScanStatistics.of_histogram(counts)),
         "histogram": counts.reshape(256, -1).sum(axis=1).tolist(),
         "sha256": digest.hexdigest(),
     }

@@ -34,6 +34,10 @@ class VolumeJob:
         Edge of a work block in voxels.
     zarr_format : {3, 2}
         Format of the image store: 3 is OME-Zarr 0.5, 2 is 0.4.
+    detect_blocks : tuple of int
+        Work blocks per axis that one task of detection fills; every one stays a shard of its own.
+    probability_dtype : {"uint8", "uint16"}
+        How finely the probability is stored.
     """
 
     volume: Volume
@@ -42,6 +46,8 @@ class VolumeJob:
     box: Box
     block: int
     zarr_format: Literal[2, 3] = 3
+    detect_blocks: Index = (1, 1, 1)
+    probability_dtype: Literal["uint8", "uint16"] = "uint8"
 
     @property
     def id(self) -> str:
@@ -51,6 +57,12 @@ class VolumeJob:
     def grid(self) -> BlockGrid:
         """The work blocks, in coordinates of ``work``."""
         return self.grid_of(self.work.shape)
+
+    @property
+    def detect_grid(self) -> BlockGrid:
+        """The blocks of detection, in coordinates of ``work``: whole work blocks, clipped to ``work``."""
+        z, y, x = (n * self.block for n in self.detect_blocks)
+        return BlockGrid(self.work.shape, (z, y, x))
 
     def grid_of(self, shape: Index) -> BlockGrid:
         """Any box cut into work blocks."""
@@ -69,9 +81,10 @@ class VolumeJob:
         )
 
     def array(self, name: str) -> ArrayStore:
-        """A uint8 result over ``work``: ``probability``, ``mask`` or an intermediate ``work/<n>``."""
+        """A result over ``work``: ``probability``, ``mask`` or an intermediate ``work/<probability or mask>.<n>``."""
         chunk = storage_chunk(self.block)
-        return ArrayStore(f"{self.store}/{name}", self.work.shape, (chunk,) * 3, (self.block,) * 3, "uint8")
+        dtype = self.probability_dtype if Path(name).stem == "probability" else "uint8"
+        return ArrayStore(f"{self.store}/{name}", self.work.shape, (chunk,) * 3, (self.block,) * 3, dtype)
 
     def prepare(self, store: ArrayStore, **attributes: float) -> None:
         """Make a store unless an earlier client of the run has made it."""
@@ -85,11 +98,6 @@ class VolumeJob:
     def context(self, box: Box, radius_zyx: Index) -> Box:
         """A box of ``work`` with its halo, clipped to ``work``."""
         return box.expand(radius_zyx).clip(Box.of_shape(self.work.shape))
-
-    def image_context(self, box: Box, radius_zyx: Index) -> Box:
-        """A box of ``work`` with its halo, clipped to the volume, in coordinates of ``work``."""
-        volume = Box.of_shape(self.volume.shape).relative_to(self.work.start)
-        return box.expand(radius_zyx).clip(volume)
 
     def files(self, *paths: Path) -> dict[str, int]:
         """Sizes in bytes of files that a task left, by their path in the run folder; for its record."""

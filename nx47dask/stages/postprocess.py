@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
-from nx47dask.geometry import Block, Box
+from nx47dask.geometry import Block, BlockGrid, Box
 from nx47dask.io import read_summary, replace_file, write_summary
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
@@ -33,7 +34,8 @@ def postprocess(job: VolumeJob, passes: tuple[Pass, ...]) -> Generator[Batch, di
     changes: Changes = {}
     for one in passes:
         stage = stage_name(one.number)
-        target = "mask" if one.number == len(passes) - 1 else f"work/{one.number}" if one.writes else source
+        intermediate = f"work/{one.gives}.{one.number}" if one.writes else source
+        target = "mask" if one.number == len(passes) - 1 else intermediate
         if target != source:
             job.prepare(job.array(target))
         records = yield _pass_batch(job, one, stage, source, target, levels)
@@ -110,18 +112,29 @@ def resolve_components(job: VolumeJob, scan: ComponentScan, stage: str, groups: 
 
 def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str) -> dict[str, Any]:
     """Levels at the quantiles of every slice, or of the volume."""
-    histograms = np.zeros((job.work.shape[0], 256), dtype=np.int64)
-    for block in job.grid:
-        histograms[block.box.slices[0]] += read_summary(job.summary(stage, block.number))["histograms"]
-    if scan.thresholds.by == "volume":
-        histograms = histograms.sum(axis=0, keepdims=True)
-    return {"levels": quantile_levels(histograms, scan.thresholds.thresholds).tolist()}
+    parts = _layers(job.grid) if scan.thresholds.by == "slice" else [job.grid]
+    levels = [quantile_levels(_sum_histograms(job, stage, part), scan.thresholds.thresholds) for part in parts]
+    return {"levels": np.concatenate(levels).tolist()}
+
+
+def _layers(grid: BlockGrid) -> Iterator[list[Block]]:
+    """The blocks that share their slices: the histograms of all slices may be more than memory holds."""
+    _, ny, nx = grid.counts
+    for first in range(0, len(grid), ny * nx):
+        yield [grid.numbered(number) for number in range(first, first + ny * nx)]
+
+
+def _sum_histograms(job: VolumeJob, stage: str, blocks: Iterable[Block]) -> NDArray[np.int64]:
+    """Histograms of the slices of blocks that lie beside one another, or of whole blocks."""
+    found = (read_summary(job.summary(stage, block.number))["histograms"] for block in blocks)
+    total: NDArray[np.int64] = functools.reduce(np.add, found)
+    return total
 
 
 def _apply(
     name: str,
     step: LocalStep,
-    data: NDArray[np.uint8],
+    data: NDArray[np.unsignedinteger],
     image: NDArray[np.unsignedinteger] | None,
     levels: NDArray[np.int64] | None,
     core: tuple[slice, slice, slice],
@@ -169,7 +182,9 @@ def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> l
         found = find_components(data, scan.labelling, scan.attributes, job.grid.inner_faces(block))
         save_components(found, path, verdict=scan.decide(found.attributes), shared=found.shared)
     elif isinstance(one.scan, QuantileScan):
-        write_summary(path, {"histograms": slice_histograms(data)})
+        histograms = slice_histograms(data)
+        whole = one.scan.thresholds.by == "volume"
+        write_summary(path, {"histograms": histograms.sum(axis=0, keepdims=True) if whole else histograms})
     return [path] if one.scan else []
 
 

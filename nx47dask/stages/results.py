@@ -163,6 +163,7 @@ def _manifest(
             "work": str(job.work),
             "block_vox": job.block,
             "blocks": len(job.grid),
+            "detect_block_vox": job.detect_grid.block_shape,
         }
         for job in planned.jobs
         if job.id in results
@@ -172,6 +173,7 @@ def _manifest(
         "nx47dask": __version__,
         "plan_sha256": planned.digest,
         "workflow": {"name": planned.workflow.name, **planned.workflow.resolved},
+        "models": [network.record() for network in planned.networks],
         "passes": planned.lines()[2 : 2 + len(planned.passes)],
         "approximations": planned.approximations,
         "foreground": planned.foreground,

@@ -185,7 +185,7 @@ def process(
     """One volume from end to end; returns what the manifest and the metrics say of it."""
     deleted = store_was_deleted(job)
     scan, greys, source = yield from ingest(job)
-    yield from detect(job, planned.workflow.detector, scan)
+    yield from detect(job, planned.detector, scan)
     changes = yield from postprocess(job, planned.passes)
     metrics = yield from measure(job)
     sha256 = yield from export(job, mask_path(planned.out, job), planned.foreground)

@@ -61,7 +61,9 @@ class LocalStep(Step, ABC):
         return (0, 0, 0)
 
     @abstractmethod
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
         """Run on a block with context; voxels nearer to an artificial edge than the radius may come out wrong."""
 
 
@@ -73,17 +75,15 @@ class Binarise(LocalStep):
     thresholds: tuple[float, ...] = (0.5,)
     by: ThresholdBasis = "value"
 
-    def fixed_levels(self) -> NDArray[np.int64]:
-        """Levels that need no look at the data, shape (1, thresholds)."""
-        return np.array([[level_of(value) for value in self.thresholds]], dtype=np.int64)
-
     def apply(
         self,
-        data: NDArray[np.uint8],
+        data: NDArray[np.unsignedinteger],
         image: NDArray[np.unsignedinteger] | None = None,
         levels: NDArray[np.int64] | None = None,
     ) -> NDArray[np.uint8]:
-        return binarise(data, self.fixed_levels() if levels is None else levels)
+        if levels is None:
+            levels = np.array([[level_of(value, data.dtype) for value in self.thresholds]], dtype=np.int64)
+        return binarise(data, levels)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ class ZCoherence(LocalStep):
         reach = self.reach_vox if self.rule == "support" else 0
         return self.window_vox, reach, reach
 
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
         mask = data != 0
         if self.rule == "vote":
             return slice_vote(mask, self.window_vox).view(np.uint8)

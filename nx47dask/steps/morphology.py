@@ -31,7 +31,9 @@ class _Morphology(LocalStep):
     def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The operation on a mask."""
 
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
         return self.operate(data != 0).view(np.uint8)
 
 

@@ -86,6 +86,11 @@ class Pass:
         return add_radii(*(step.radius_zyx() for _, step in self.local))
 
     @property
+    def gives(self) -> Kind:
+        """What it writes, if it writes."""
+        return self.local[-1][1].gives if self.local else "mask"
+
+    @property
     def reads_image(self) -> bool:
         return any(step.reads_image for _, step in self.local)
 

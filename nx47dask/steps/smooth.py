@@ -34,5 +34,7 @@ class Smooth(LocalStep):
     def radius_zyx(self) -> Index:
         return gaussian_radius(self.sigma_zyx_vox)
 
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
         return smooth(data, self.sigma_zyx_vox)

@@ -36,6 +36,8 @@ class Support(LocalStep):
     def radius_zyx(self) -> Index:
         return (2 * self.radius_vox,) * 3
 
-    def apply(self, data: NDArray[np.uint8], image: NDArray[np.unsignedinteger] | None) -> NDArray[np.uint8]:
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
         assert image is not None
         return data * supported(image, self.level, self.radius_vox)

@@ -17,10 +17,10 @@ SCAN = ScanStatistics.of_histogram(np.bincount(IMAGE.ravel()))
 
 def test_cropping_is_exact_on_a_gpu():
     detector = Sheetness(scales=(1,), side_radius_vox=5, device="cuda")
-    whole = detector.probability(IMAGE, SCAN)
-    assert detector.probability(IMAGE[:30], SCAN)[:12].tobytes() == whole[:12].tobytes()
+    whole = detector.respond(IMAGE, SCAN)
+    assert detector.respond(IMAGE[:30], SCAN)[:12].tobytes() == whole[:12].tobytes()
 
 
 def test_the_gpu_finds_what_the_cpu_finds():
-    on_gpu, on_cpu = (Sheetness(device=device).probability(IMAGE, SCAN) for device in ("cuda", "cpu"))
+    on_gpu, on_cpu = (Sheetness(device=device).respond(IMAGE, SCAN) for device in ("cuda", "cpu"))
     assert np.abs(on_gpu - on_cpu).max() < 1e-4

@@ -10,6 +10,7 @@ from scipy import ndimage
 from skimage.measure import euler_number
 
 from nx47dask.detectors import ResidualBand, ScanStatistics, quantise
+from nx47dask.geometry import Box
 
 FULL = {6: 1, 18: 2, 26: 3}
 
@@ -38,9 +39,9 @@ def opening(mask, radius, shape):
 
 
 def levels(probability, thresholds, by):
-    """Lowest uint8 value that counts, per slice and threshold."""
+    """Lowest stored value that counts, per slice and threshold."""
     if by == "value":
-        return [[np.ceil(t * 255) for t in thresholds]] * len(probability)
+        return [[np.ceil(t * np.iinfo(probability.dtype).max) for t in thresholds]] * len(probability)
     parts = probability if by == "slice" else [probability] * len(probability)
     return [[np.quantile(p, t, method="inverted_cdf") + 1 for t in thresholds] for p in parts]
 
@@ -100,11 +101,11 @@ def z_coherence(mask, window_vox, rule, least, reach_vox):
 
 def smooth(probability, sigma_zyx_vox):
     blurred = ndimage.gaussian_filter(probability, sigma_zyx_vox, output=np.float32, truncate=4.0)
-    return np.rint(blurred).astype(np.uint8)
+    return np.rint(blurred).astype(probability.dtype)
 
 
 def support(probability, image, level, radius_vox):
-    return np.where(closing(image > level, (radius_vox,) * 3, "box"), probability, 0).astype(np.uint8)
+    return np.where(closing(image > level, (radius_vox,) * 3, "box"), probability, 0).astype(probability.dtype)
 
 
 def detect(image, detector):
@@ -112,7 +113,8 @@ def detect(image, detector):
     if isinstance(detector, ResidualBand):
         thresholds = detector.slice_thresholds(image, 0, len(image), scan)
         return detector.band(image, scan, thresholds) * np.uint8(255)
-    return quantise(detector.probability(image, scan))
+    volume = Box.of_shape(image.shape)
+    return quantise(detector.probability(image, volume, volume, volume, scan))
 
 
 def postprocess(probability, image, steps):
@@ -136,7 +138,7 @@ def postprocess(probability, image, steps):
 def run(image, workflow):
     """Mask of a whole volume by a resolved workflow."""
     steps = [next(iter(item.items())) for item in workflow.resolved["postprocess"]]
-    return postprocess(detect(image, workflow.detector), image, steps)
+    return postprocess(detect(image, workflow.bind_detector()), image, steps)
 
 
 def slices_csv(volume, mask):

@@ -45,8 +45,8 @@ def test_statistics_equal_numpy():
 def test_probability_is_exact_under_cropping(box, sigma):
     detector = Residual(sigma_base=sigma)
     read, core = with_halo(box, detector.radius_zyx(SCAN))
-    block = detector.probability(np.ascontiguousarray(IMAGE[read.slices]), SCAN)[core]
-    assert block.tobytes() == detector.probability(IMAGE, SCAN)[box.slices].tobytes()
+    block = detector.respond(np.ascontiguousarray(IMAGE[read.slices]), SCAN)[core]
+    assert block.tobytes() == detector.respond(IMAGE, SCAN)[box.slices].tobytes()
 
 
 @given(box=boxes(IMAGE.shape))
@@ -87,19 +87,19 @@ def test_a_constant_volume_has_no_surface_and_even_probability():
     scan = statistics(image)
     thresholds = ResidualBand().slice_thresholds(image, 0, 5, scan)
     assert not ResidualBand().band(image, scan, thresholds).any()
-    assert (Residual().probability(image, scan) == 0.5).all()
+    assert (Residual().respond(image, scan) == 0.5).all()
 
 
 def test_uint16_gives_the_same_as_uint8_on_a_scaled_range():
     image = IMAGE.astype(np.uint16) * 256
     wide = ScanStatistics(SCAN.minimum * 256, SCAN.maximum * 256, SCAN.mean * 256, SCAN.std * 256)
-    np.testing.assert_allclose(Residual().probability(image, wide), Residual().probability(IMAGE, SCAN), atol=1e-5)
+    np.testing.assert_allclose(Residual().respond(image, wide), Residual().respond(IMAGE, SCAN), atol=1e-5)
 
 
 def test_probability_rises_with_the_residual():
     image = np.full((9, 9, 9), 100, np.uint8)
     image[4, 4, 4], image[0, 0, 0] = 200, 0
-    p = Residual().probability(image, statistics(image))
+    p = Residual().respond(image, statistics(image))
     assert p[4, 4, 4] == p.max() > 0.5 > p[0, 0, 0] == p.min() >= 0
 
 

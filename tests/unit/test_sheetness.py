@@ -20,7 +20,7 @@ DETECTORS = {
     "one scale": Sheetness(scales=(2,), side_radius_vox=0),
     "inner face": Sheetness(scales=(1,), side_radius_vox=5),
 }
-WHOLE = {name: detector.probability(IMAGE, SCAN) for name, detector in DETECTORS.items()}
+WHOLE = {name: detector.respond(IMAGE, SCAN) for name, detector in DETECTORS.items()}
 
 
 @st.composite
@@ -38,7 +38,7 @@ def test_exact_under_cropping(name, box, threads, slab):
     try:
         torch.set_num_threads(threads)
         plates._CACHED_VOXELS = slab
-        block = detector.probability(np.ascontiguousarray(IMAGE[read.slices]), SCAN)
+        block = detector.respond(np.ascontiguousarray(IMAGE[read.slices]), SCAN)
     finally:
         torch.set_num_threads(before[0])
         plates._CACHED_VOXELS = before[1]
@@ -97,15 +97,15 @@ def test_a_plate_stands_out_from_lines_and_blobs():
     image[:, 20:23, 10:13] = 200  # line along z
     image[20:23, 32:35, 20:23] = 200  # blob
     scan = ScanStatistics.of_histogram(np.bincount(image.ravel()))
-    p = Sheetness(scales=(1,), side_radius_vox=0).probability(image, scan)
+    p = Sheetness(scales=(1,), side_radius_vox=0).respond(image, scan)
     assert p[20, 9, 20] > 5 * max(p[20, 21, 11], p[21, 33, 21])
 
 
 def test_the_inner_face_is_the_brighter_rim():
     image = slab_image([150, 140, 130, 130, 130, 130, 130, 170, 190])  # verso at 15, recto at 23
     scan = ScanStatistics.of_histogram(np.bincount(image.ravel()))
-    both = Sheetness(scales=(1, 1), side_radius_vox=0).probability(image, scan)[20, :, 20]
-    inner = Sheetness(scales=(1, 1), side_radius_vox=12).probability(image, scan)[20, :, 20]
+    both = Sheetness(scales=(1, 1), side_radius_vox=0).respond(image, scan)[20, :, 20]
+    inner = Sheetness(scales=(1, 1), side_radius_vox=12).respond(image, scan)[20, :, 20]
     assert both[14:18].max() > 0.2
     assert inner[14:18].max() < 0.05
     assert inner[21:26].max() > 0.5
@@ -114,14 +114,14 @@ def test_the_inner_face_is_the_brighter_rim():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_gpu_is_said():
     with pytest.raises(InputError, match="no CUDA device"):
-        Sheetness(device="cuda").probability(IMAGE, SCAN)
-    assert Sheetness(device="auto", scales=(1,), side_radius_vox=0).probability(IMAGE, SCAN).any()
+        Sheetness(device="cuda").respond(IMAGE, SCAN)
+    assert Sheetness(device="auto", scales=(1,), side_radius_vox=0).respond(IMAGE, SCAN).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 30), (40, 2, 3)])
 def test_thin_and_constant_volumes(shape):
     image = np.full(shape, 9, np.uint8)
-    assert not Sheetness(side_radius_vox=8).probability(image, ScanStatistics(9, 9, 9.0, 0.0)).any()
+    assert not Sheetness(side_radius_vox=8).respond(image, ScanStatistics(9, 9, 9.0, 0.0)).any()
 
 
 @pytest.mark.parametrize("bad", [{"scales": []}, {"scales": [9]}, {"contrast": 0}, {"side": 3}, {"device": "tpu"}])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from nx47dask.errors import WorkflowError
-from nx47dask.workflow import load_workflow, preset_names
+from nx47dask.workflow import Settings, load_workflow, preset_names
 
 GOOD = """\
 detect:
@@ -51,6 +52,16 @@ def test_overrides_reach_their_key(write):
     assert resolved["detect"][0]["residual"]["weight"] == 2
 
 
+def test_settings_stand_beside_the_lists_and_can_be_overridden(write):
+    path = write(GOOD + "combine: logit\ndetect_block: 64\n")
+    workflow = load_workflow(path, ["detect_block=128", "probability=uint16"])
+    assert workflow.settings == Settings("logit", "uint16", 128)
+    written = yaml.safe_dump({name: workflow.resolved[name] for name in ("combine", "probability", "detect_block")})
+    assert load_workflow(write(GOOD + written)).settings == workflow.settings
+    with pytest.raises(WorkflowError, match=r"--set probability=int8: probability = 'int8'"):
+        load_workflow(path, ["probability=int8"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
@@ -65,6 +76,12 @@ def test_overrides_reach_their_key(write):
         ("weight: 0.5", "weight: -1", ["line 2", "weight -1", "above 0"]),
         ("postprocess:", "post:", ["line 4", "unknown key 'post'", "allowed: description, detect, postprocess"]),
         ("  - sheetness\n", "  - residual_band\n", ["line 1", "stands alone"]),
+        ("  - sheetness\n", "  - learned: {overlap: 2}\n", ["line 3", "learned.overlap = 2", "0.95"]),
+        ("  - sheetness\n", "  - learned: {device: tpu}\n", ["line 3", "learned.device = 'tpu'", "'cuda'"]),
+        ("  - sheetness\n", "  - learned: {mirrors: [z, z]}\n", ["line 3", "names an axis twice"]),
+        ("  - sheetness\n", "  - learned: {overlap: 0, step_zyx: [1, 1, 1]}\n", ["line 3", "leave one out"]),
+        ("detect:", "combine: median\ndetect:", ["line 1", "combine = 'median'", "'probability' or 'logit'"]),
+        ("detect:", "detect_block: 0\ndetect:", ["line 1", "detect_block = 0", "greater than or equal to 1"]),
         ("detect:", "detect: []\nx:", ["unknown key 'x'"]),
         ("[1, 1, 1]", "[1, 1]", ["line 8", "closing"]),
     ],

@@ -1,0 +1,246 @@
+"""A trained network over overlapping windows, blended to the same bytes however the work is cut."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+
+from nx47dask.detectors.base import ScanStatistics
+from nx47dask.errors import ModelError
+from nx47dask.geometry import AXES, Box, Index, Placement, WindowLattice
+from nx47dask.kernels.windows import CELL_VOX, blend_windows, occupied_cells, read_box, variants
+from nx47dask.models import ModelInfo, describe_model
+from nx47dask.models.backends import Engine, predictor_for, resolve_backend
+
+__all__ = ["Learned", "LearnedDetector"]
+
+_Edge = Annotated[int, Field(ge=1, le=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A trained network, run over overlapping windows that are blended with integer sums.
+
+    These are the settings of a workflow; :meth:`bind` finds the model and what runs it, once, when a run is planned.
+
+    Parameters
+    ----------
+    model : str
+        ``surface``, the model that comes with the package, or the path of a file or of an nnU-Net folder.
+    surface : int or str, optional
+        The class of the surface where the model does not say it.
+    overlap : float, optional
+        Share of a window that the next one covers again, 0 to 0.95; by default the model's step.
+    step_zyx : three ints, optional
+        Instead of the overlap: the step in voxels.
+    window_zyx : three ints, optional
+        Window in voxels; by default the model's.
+    placement : {"flush", "even"}, optional
+        The last window flush with the edge, or all equally spaced; by default the model's.
+    blend : {"gaussian", "constant"}
+        Weights of the voxels of a window.
+    values : {"probability", "logit"}, optional
+        What overlapping windows are averaged in; by default the model's.
+    mirrors : tuple of "z", "y", "x"
+        Axes to mirror for test-time augmentation; every combination of them is a variant.
+    rotations : bool
+        Quarter turns in the slice as further variants.
+    support_level : int or null
+        Grey level up to which a voxel is empty (0 in masked scans): a cell of 8 voxels without any other has
+        probability 0. Null: there are no empty cells.
+    skip : bool
+        Leave out the windows that matter to no cell with probability; the result is the same.
+    device : {"auto", "cpu", "cuda"}
+        Auto: cuda where there is one.
+    backend : {"auto", "openvino", "torch", "onnxruntime"}
+        Auto: on a CPU openvino where it is installed, else torch.
+    precision : {"float32", "bfloat16", "float16"}
+    batch : int
+        Windows that the network gets at once.
+    compile : bool
+        ``torch.compile`` the network.
+    threads : int
+        Threads of the network on a CPU. They decide bits; blocks run in parallel, so one is best.
+    trust : bool
+        Load pickles and import code that the model names: only for a model whose origin you know.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    model: str = "surface"
+    surface: int | str | None = None
+    overlap: Annotated[float, Field(ge=0, le=0.95)] | None = None
+    step_zyx: tuple[_Edge, _Edge, _Edge] | None = None
+    window_zyx: tuple[_Edge, _Edge, _Edge] | None = None
+    placement: Placement | None = None
+    blend: Literal["gaussian", "constant"] = "gaussian"
+    values: Literal["probability", "logit"] | None = None
+    mirrors: Annotated[tuple[Literal["z", "y", "x"], ...], Field(max_length=3)] = ()
+    rotations: bool = False
+    support_level: Annotated[int, Field(ge=0, le=65535)] | None = 0
+    skip: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    backend: Literal["auto", "openvino", "torch", "onnxruntime"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch: Annotated[int, Field(ge=1, le=64)] = 1
+    compile: bool = False
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    trust: bool = False
+
+    def problem(self) -> str | None:
+        """What is wrong with the combination of parameters, if anything."""
+        if self.overlap is not None and self.step_zyx is not None:
+            return f"overlap {self.overlap} and step_zyx {list(self.step_zyx)} say the same; leave one out"
+        if len(set(self.mirrors)) < len(self.mirrors):
+            return f"mirrors {list(self.mirrors)} names an axis twice"
+        return None
+
+    def bind(self) -> LearnedDetector:
+        """Find the model and decide what runs it here.
+
+        Raises
+        ------
+        ModelError
+            The model, the backend or the device is not there, or a setting does not fit the model.
+        """
+        info = self._described()
+        engine = resolve_backend(
+            info,
+            device=self.device,
+            backend=self.backend,
+            precision=self.precision,
+            batch=self.batch,
+            compile=self.compile,
+            threads=self.threads,
+            trust=self.trust,
+        )
+        return LearnedDetector(self, info, engine)
+
+    def _described(self) -> ModelInfo:
+        """What the model says of itself, with the settings that differ."""
+        info = describe_model(self.model, trust=self.trust, surface=self.surface)
+        window = self.window_zyx or info.window_zyx
+        own_step = info.step_zyx if window == info.window_zyx else _step(window, 0.5)
+        step = self.step_zyx or (own_step if self.overlap is None else _step(window, self.overlap))
+        for axis, edge, one in zip(AXES, window, step, strict=True):
+            if one > edge:
+                raise ModelError(
+                    f"{info.name}: a step of {one} voxels along {axis} leaves gaps between windows of {edge}; "
+                    "lower step_zyx"
+                )
+        if self.rotations and window[1] != window[2]:
+            raise ModelError(
+                f"{info.name}: rotations turn the slice of a window, which is {window[1]} x {window[2]} voxels, not "
+                "square; leave out rotations or choose another window_zyx"
+            )
+        if self.values == "logit" and info.activation == "none":
+            raise ModelError(f"{info.name}: values: logit, but its output is a probability; leave out values")
+        return replace(
+            info,
+            window_zyx=window,
+            step_zyx=step,
+            placement=self.placement or info.placement,
+            values=self.values or info.values,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedDetector:
+    """A trained network as a :class:`~nx47dask.detectors.Detector`: small and picklable, the weights stay on disk.
+
+    Attributes
+    ----------
+    settings : Learned
+    info : ModelInfo
+        The model, with the settings' window, step, placement and values.
+    engine : Engine
+        What runs it.
+    """
+
+    settings: Learned
+    info: ModelInfo
+    engine: Engine
+
+    def __str__(self) -> str:
+        info = self.info
+        window, step = ("x".join(map(str, edges)) for edges in (info.window_zyx, info.step_zyx))
+        times = f", each in {self.variants} variants" if self.variants > 1 else ""
+        return f"{info.name} {info.sha256[:12]}  windows of {window}, step {step}{times}  {self.engine}"
+
+    def lattice(self, volume: Box) -> WindowLattice:
+        """The windows of a volume."""
+        return WindowLattice(volume.shape, self.info.window_zyx, self.info.step_zyx, self.info.placement)
+
+    def radius_zyx(self, scan: ScanStatistics) -> Index:
+        """As far as a window reaches, out to whole cells; a box touches some of its windows only by chance."""
+        del scan
+        z, y, x = (edge - 1 + CELL_VOX - 1 for edge in self.info.window_zyx)
+        return z, y, x
+
+    def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
+        """The windows that touch a box, out to whole cells, clipped to the volume."""
+        del scan
+        return read_box(self.lattice(volume), box)
+
+    def probability(
+        self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
+    ) -> NDArray[np.float32]:
+        """Surface probability of ``core``, float32 (Z, Y, X) in [0, 1]; see :class:`~nx47dask.detectors.Detector`.
+
+        Raises
+        ------
+        ModelError
+            The model or what should run it is not here, or the network gives something else than it should.
+        """
+        settings, level = self.settings, self.settings.support_level
+        return blend_windows(
+            image,
+            outer,
+            core,
+            self.lattice(volume),
+            predictor_for(self.info, self.engine).run,
+            normalise=self.info.normalisation.resolve(scan).__call__,  # mypy takes no named tuple for a callable
+            blend=settings.blend,
+            values=self.info.values,
+            mirrors=self.mirrors,
+            rotations=self.rotations,
+            batch=self.engine.batch,
+            occupied=None if level is None else occupied_cells(image, outer, level),
+            skip=settings.skip,
+        )
+
+    @property
+    def mirrors(self) -> tuple[tuple[int, ...], ...]:
+        """Every combination of the axes to mirror."""
+        axes = sorted(AXES.index(axis) for axis in self.settings.mirrors)
+        return tuple(chosen for n in range(1, len(axes) + 1) for chosen in itertools.combinations(axes, n))
+
+    @property
+    def rotations(self) -> tuple[int, ...]:
+        """Quarter turns."""
+        return (1, 2, 3) if self.settings.rotations else ()
+
+    @property
+    def variants(self) -> int:
+        """How often the network sees a window."""
+        return len(variants(self.mirrors, self.rotations))
+
+    def record(self) -> dict[str, Any]:
+        """All that decides the probability, as plain data: for the identity of a plan and for the manifest.
+
+        Where the model lies does not: its weights are named by their hash.
+        """
+        model = {key: value for key, value in self.info.to_json().items() if key not in ("path", "mirrors", "notes")}
+        settings = {name: getattr(self.settings, name) for name in ("blend", "mirrors", "rotations", "support_level")}
+        return {**model, **settings, "engine": self.engine.to_json()}
+
+
+def _step(window_zyx: Index, overlap: float) -> Index:
+    """MONAI's step for an overlap."""
+    z, y, x = (max(1, int(edge * (1 - overlap))) for edge in window_zyx)
+    return z, y, x

@@ -1,0 +1,81 @@
+"""torch on a CPU. Imports torch."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nx47dask.errors import ModelError
+from nx47dask.models.backends.engine import Engine
+from nx47dask.models.backends.surface import as_network, failures_named
+from nx47dask.models.base import ModelInfo, OnnxNetwork
+
+__all__ = ["open_network", "threads"]
+
+Floats = NDArray[np.float32]
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
+_KEPT_BYTES = 256 << 20
+
+
+def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, engine: Engine) -> Any:
+    """The network as a function from batches to surfaces, under autocast for bfloat16.
+
+    Raises
+    ------
+    ModelError
+        This CPU has no bfloat16.
+    """
+    reduced = engine.precision == "bfloat16"
+    if reduced and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        # torch would compute all the same, 100 times slower than in float32.
+        raise ModelError(f"{engine}: this CPU has no bfloat16 (AVX-512 or AMX); set precision: float32")
+    _keep_large_blocks()
+    network: Any = as_network(networks, info)
+    if engine.compile:
+        network = torch.compile(network, dynamic=False)
+
+    def predict(batch: Floats) -> Floats:
+        with (
+            threads(engine.threads),
+            torch.inference_mode(),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced),
+            failures_named(info),
+        ):
+            surface: Floats = network(torch.from_numpy(batch)).numpy()
+        return surface
+
+    def run(batches: Iterable[Floats]) -> Iterator[Floats]:
+        return map(predict, batches)
+
+    return run
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many threads of torch within, as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _keep_large_blocks() -> None:
+    """Tell glibc to keep the memory of freed layers for the next ones, as the workers of a local cluster do.
+
+    By default it gives every large block back to the system at once, and the page faults that follow cost as much as
+    the layers. 256 MiB at the end of the heap stay with the process.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -1,0 +1,116 @@
+"""torch on a CUDA device: copies run beside the computation, one batch ahead. Imports torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nx47dask.errors import ModelError
+from nx47dask.models.backends.engine import Engine
+from nx47dask.models.backends.surface import as_network, failures_named
+from nx47dask.models.base import ModelInfo, OnnxNetwork
+
+__all__ = ["open_network"]
+
+Floats = NDArray[np.float32]
+
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, engine: Engine) -> Any:
+    """The network as a function from batches to surfaces, under autocast for bfloat16 and float16.
+
+    Raises
+    ------
+    ModelError
+        There is no CUDA device, or it has no bfloat16.
+    """
+    if not torch.cuda.is_available():
+        raise ModelError(f"{engine}: this worker finds no CUDA device; set device: cpu, or give the run GPU workers")
+    if engine.precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ModelError(f"{engine}: {torch.cuda.get_device_name()} has no bfloat16; set precision: float16")
+    network: Any = as_network(networks, info).to("cuda")
+    if engine.compile:
+        network = torch.compile(network, dynamic=False)
+    forward = _Forward(network, info, engine)
+
+    def run(batches: Iterable[Floats]) -> Iterator[Floats]:
+        return _pipelined(forward, batches)
+
+    return run
+
+
+class _Forward:
+    """One batch on the device, by deterministic kernels; float32 without TF32's shortened products."""
+
+    def __init__(self, network: Any, info: ModelInfo, engine: Engine) -> None:
+        self.network = network
+        self.info = info
+        self.engine = engine
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        dtype = _TYPES[self.engine.precision]
+        with (
+            torch.inference_mode(),
+            torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            failures_named(self.info),
+        ):
+            surface: torch.Tensor = self.network(batch)
+        return surface
+
+
+class _Slot:
+    """Buffers of one batch under way: pinned ones, which the device reads and writes by itself, and one over there."""
+
+    def __init__(self, batch: int, window_zyx: tuple[int, ...]) -> None:
+        self.sent = torch.empty((batch, 1, *window_zyx), pin_memory=True)
+        self.image = torch.empty((batch, 1, *window_zyx), device="cuda")
+        self.received = torch.empty((batch, *window_zyx), pin_memory=True)
+        self.done = torch.cuda.Event()
+
+    def start(self, values: Floats, forward: _Forward, upload: torch.cuda.Stream, download: torch.cuda.Stream) -> None:
+        """Queue the copy there, the network and the copy back; returns before they are done."""
+        compute = torch.cuda.current_stream()
+        self.sent.copy_(torch.from_numpy(values))
+        with torch.cuda.stream(upload):
+            self.image.copy_(self.sent, non_blocking=True)
+        compute.wait_stream(upload)
+        surface = forward(self.image)
+        download.wait_stream(compute)
+        with torch.cuda.stream(download):
+            self.received.copy_(surface, non_blocking=True)
+        surface.record_stream(download)
+        self.done.record(download)
+
+    def result(self) -> Floats:
+        """Wait for the batch; a copy, since the buffer is used again."""
+        self.done.synchronize()
+        return self.received.numpy().copy()
+
+
+def _pipelined(forward: _Forward, batches: Iterable[Floats]) -> Iterator[Floats]:
+    """Two slots in turn: while the caller prepares one batch and works on the result of another, the device has one.
+
+    A slot is filled again only after its result was taken, so nothing that is still read is overwritten.
+    """
+    upload, download = torch.cuda.Stream(), torch.cuda.Stream()
+    slots = [_Slot(forward.engine.batch, forward.info.window_zyx) for _ in range(2)]
+    upload.wait_stream(torch.cuda.current_stream())  # the memory of the slots may still be in use there
+    waiting: _Slot | None = None
+    try:
+        for values, slot in zip(batches, itertools.cycle(slots), strict=False):
+            slot.start(values, forward, upload, download)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = slot
+        if waiting is not None:
+            yield waiting.result()
+    finally:
+        torch.cuda.synchronize()  # a caller that stops early must not free buffers under a copy

@@ -1,0 +1,319 @@
+"""The folder of a trained nnU-Net v2: ``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``.
+
+Isensee et al. (2021), "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation". The
+folder says everything: architecture, window, normalisation, labels, mirrors. Building the network needs the package
+``dynamic-network-architectures`` (the extra ``nnunet``), not nnU-Net itself. Its inference is followed as well: windows
+equally spaced at half a window at most, logits averaged over windows, mirrored variants and folds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nx47dask.documents import read_json
+from nx47dask.errors import ModelError
+from nx47dask.geometry import Index
+from nx47dask.kernels.normalisation import Normalisation
+from nx47dask.models.base import ModelInfo, check_hash, fit_weights, half, hash_files, require_trust
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["describe", "load", "recognises"]
+
+CHECKPOINT = "checkpoint_final.pth"
+SURFACE_NAME = re.compile(r"surface|recto|papyrus", re.IGNORECASE)
+
+Json = Mapping[str, Any]
+
+
+def recognises(path: Path) -> bool:
+    """Whether the folder holds the plans of an nnU-Net."""
+    return (path / "plans.json").is_file()
+
+
+def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo:
+    """Read plans, labels and the first checkpoint of a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder ``<trainer>__<plans>__<configuration>``; its name does not matter.
+    trust : bool
+        Load checkpoints that are pickles.
+    surface : int or str, optional
+        Label of the surface, by channel or by name, where no label has "surface", "recto" or "papyrus" in its name and
+        there are several.
+
+    Raises
+    ------
+    ModelError
+        Something is missing, or the model needs what is not done here: several channels, 2-D or cascaded
+        configurations, resampling, an unknown normalisation.
+    """
+    plans, dataset = _read_plans(path), read_json(path / "dataset.json", _DATASET)
+    _require(dataset, ("labels",), f"{path / 'dataset.json'}")
+    _check_channels(path, dataset)
+    checkpoints = _checkpoints(path)
+    checkpoint = _read_checkpoint(checkpoints[0], trust=trust)
+    configuration = _configuration(path, plans, checkpoint)
+    _check_spacing(path, plans, configuration)
+    names, regions = _classes(dataset["labels"])
+    order = tuple(plans.get("transpose_forward", (0, 1, 2)))
+    mirrors = checkpoint.get("inference_allowed_mirroring_axes") or ()
+    window_zyx = _in_volume_order(configuration["patch_size"], order)
+    normalisation = _normalisation(path, plans, configuration)
+    return ModelInfo(
+        path=path,
+        format="nnunet",
+        sha256=_hash(path, checkpoints),
+        window_zyx=window_zyx,
+        step_zyx=half(window_zyx),
+        placement="even",
+        classes=len(names),
+        surface=_surface(path, names, surface, regions=regions),
+        activation="sigmoid" if regions else "softmax",
+        normalisation=normalisation,
+        values="logit",
+        mirrors=tuple(sorted(order[axis] for axis in mirrors)),
+        members=len(checkpoints),
+        notes=_notes(configuration, normalisation),
+    )
+
+
+def load(info: ModelInfo, *, trust: bool) -> list[nn.Module]:
+    """The networks of the folds, without deep supervision.
+
+    Raises
+    ------
+    ModelError
+        The files changed or are not trusted, the package ``dynamic-network-architectures`` is missing, or the weights
+        do not fit the network of the plans.
+    """
+    from nx47dask.models.wrappers import Transposed
+
+    plans, checkpoints = _read_plans(info.path), _checkpoints(info.path)
+    check_hash(info, _hash(info.path, checkpoints))
+    order = tuple(plans.get("transpose_forward", (0, 1, 2)))
+    networks: list[nn.Module] = []
+    for path in checkpoints:
+        checkpoint = _read_checkpoint(path, trust=trust)
+        architecture = _architecture(info.path, _configuration(info.path, plans, checkpoint))
+        network = _build(info, architecture, trust=trust)
+        fit_weights(network, checkpoint["network_weights"], path)
+        networks.append(network if order == (0, 1, 2) else Transposed(network, order).eval())
+    return networks
+
+
+_DATASET = "dataset.json lies beside plans.json in the folder of a trained nnU-Net; copy it there"
+_NEEDED = ("patch_size", "spacing", "normalization_schemes", "use_mask_for_norm")
+
+
+def _read_plans(path: Path) -> Json:
+    plans = read_json(path / "plans.json")
+    _require(plans, ("configurations",), f"{path / 'plans.json'}: not of nnU-Net v2")
+    return plans
+
+
+def _require(data: Json, keys: Sequence[str], where: str) -> None:
+    missing = [key for key in keys if data.get(key) is None]
+    if missing:
+        raise ModelError(f"{where}: it has no {', '.join(missing)}")
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    """Of the numbered folds, in their order, or of ``fold_all`` where there are none."""
+    found = [fold / CHECKPOINT for fold in path.glob("fold_*") if (fold / CHECKPOINT).is_file()]
+    numbered = [file for file in found if file.parent.name != "fold_all"]
+    if not found:
+        others = sorted(file.relative_to(path).as_posix() for file in path.glob("fold_*/*.pth"))
+        hint = f"; found {', '.join(others)}: training has not ended, or the file has another name" if others else ""
+        raise ModelError(f"{path}: no fold_*/{CHECKPOINT} in it{hint}")
+    return sorted(numbered or found, key=lambda file: (len(file.parent.name), file.parent.name))
+
+
+def _hash(path: Path, checkpoints: Sequence[Path]) -> str:
+    return hash_files((path / "plans.json", path / "dataset.json", *checkpoints), path)
+
+
+def _read_checkpoint(path: Path, *, trust: bool) -> Json:
+    """A checkpoint, its weights left on the disk until they are used."""
+    from pickle import UnpicklingError
+
+    import torch
+
+    try:
+        try:
+            checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except UnpicklingError:
+            require_trust(path, "a checkpoint with more than weights in it, so a pickle", trust=trust)
+            checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+    except (RuntimeError, EOFError, UnpicklingError, ImportError, AttributeError) as error:
+        raise ModelError(f"{path}: damaged, or not a checkpoint of nnU-Net v2 ({error})") from error
+    found = dict(checkpoint)
+    _require(found, ("network_weights", "init_args"), f"{path}: not a checkpoint of nnU-Net v2")
+    return found
+
+
+def _check_channels(path: Path, dataset: Json) -> None:
+    channels = dataset.get("channel_names", dataset.get("modality", {"0": "scan"}))
+    if len(channels) != 1:
+        names = ", ".join(map(str, channels.values()))
+        raise ModelError(f"{path}: trained on {len(channels)} channels ({names}); a scan has 1, and only that is fed")
+
+
+def _configuration(path: Path, plans: Json, checkpoint: Json) -> Json:
+    """The configuration that was trained, with what it inherits."""
+    name = checkpoint["init_args"]["configuration"]
+    known = plans["configurations"]
+    if name not in known:
+        raise ModelError(f"{path}: trained as {name!r}, which plans.json does not have ({', '.join(known)})")
+    found: dict[str, Any] = {}
+    at: str | None = name
+    while at is not None:
+        found = {**known[at], **found}
+        at = known[at].get("inherits_from")
+    _require(found, _NEEDED, f"{path / 'plans.json'}, configuration {name!r}")
+    if len(found["patch_size"]) != 3:
+        raise ModelError(f"{path}: configuration {name!r} works on 2-D slices; train 3d_fullres")
+    if found.get("previous_stage"):
+        raise ModelError(
+            f"{path}: configuration {name!r} needs the output of {found['previous_stage']!r} as a second input; "
+            "train 3d_fullres"
+        )
+    return found
+
+
+def _check_spacing(path: Path, plans: Json, configuration: Json) -> None:
+    """Refuse what nnU-Net would resample: scans have equal voxels, and their size in a file is not to be relied on."""
+    spacing = configuration["spacing"]
+    scan = plans.get("original_median_spacing_after_transp", spacing)
+    if max(spacing) > 1.001 * min(spacing):
+        raise ModelError(f"{path}: trained on voxels of {spacing}, but those of a scan are cubes; nothing is resampled")
+    if any(abs(a - b) > 1e-3 * b for a, b in zip(spacing, scan, strict=True)):
+        raise ModelError(
+            f"{path}: trained on volumes resampled from spacing {scan} to {spacing}, but nothing is resampled here; "
+            "train 3d_fullres"
+        )
+
+
+def _classes(labels: Json) -> tuple[list[str], bool]:
+    """Names of the output channels, and whether they are regions (which overlap) or labels (which exclude)."""
+    used = {name: value for name, value in labels.items() if name != "ignore"}
+    if any(isinstance(value, list) and len(value) > 1 for value in used.values()):
+        return [name for name, value in used.items() if value not in (0, [0])], True
+    number = {name: value[0] if isinstance(value, list) else int(value) for name, value in used.items()}
+    return sorted(number, key=number.__getitem__), False
+
+
+def _surface(path: Path, names: Sequence[str], given: int | str | None, *, regions: bool) -> int:
+    foreground = range(0 if regions else 1, len(names))
+    if given is not None:
+        if str(given) in names:
+            return names.index(str(given))
+        if str(given).isdigit() and int(given) in foreground:
+            return int(given)
+    named = [number for number in foreground if SURFACE_NAME.search(names[number])]
+    for candidates in (named, foreground):
+        if given is None and len(candidates) == 1:
+            return candidates[0]
+    asked = f"surface {given!r} is not one of its labels" if given is not None else "which label is the surface?"
+    known = ", ".join(f"{number} {names[number]!r}" for number in foreground)
+    raise ModelError(f"{path}: {asked}; its labels are {known}; say which with surface: NAME")
+
+
+def _normalisation(path: Path, plans: Json, configuration: Json) -> Normalisation:
+    scheme, masked = configuration["normalization_schemes"][0], bool(configuration["use_mask_for_norm"][0])
+    if scheme == "ZScoreNormalization":
+        return Normalisation("zscore", nonzero=masked)
+    if scheme == "CTNormalization":
+        grey = plans["foreground_intensity_properties_per_channel"]["0"]
+        return Normalisation(
+            "fixed",
+            low=grey["percentile_00_5"],
+            high=grey["percentile_99_5"],
+            mean=grey["mean"],
+            std=max(grey["std"], 1e-8),
+        )
+    if scheme == "RescaleTo01Normalization":
+        return Normalisation("minmax")
+    if scheme == "RGBTo01Normalization":
+        return Normalisation("fixed", mean=0.0, std=255.0)
+    if scheme == "NoNormalization":
+        return Normalisation("none")
+    raise ModelError(
+        f"{path}: normalisation {scheme!r} is not known; known are ZScoreNormalization, CTNormalization, "
+        "RescaleTo01Normalization, RGBTo01Normalization and NoNormalization"
+    )
+
+
+def _notes(configuration: Json, normalisation: Normalisation) -> tuple[str, ...]:
+    size = f"voxels are taken to have the size the model was trained with, spacing {configuration['spacing'][0]:g}"
+    if normalisation.scheme != "zscore" or normalisation.nonzero:
+        return (size,)
+    return size, "mean and standard deviation are of the whole volume; nnU-Net would first cut off an empty border"
+
+
+def _in_volume_order(sizes: Sequence[int], order: Sequence[int]) -> Index:
+    z, y, x = (int(sizes[order.index(axis)]) for axis in range(3))
+    return z, y, x
+
+
+def _architecture(path: Path, configuration: Json) -> Json:
+    """Class and arguments of the network; plans of before nnU-Net 2.4 spell them in other words."""
+    if "architecture" in configuration:
+        found: Json = configuration["architecture"]
+        return found
+    name = configuration.get("UNet_class_name")
+    if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
+        raise ModelError(f"{path}: plans.json names no network that is known here (UNet_class_name {name!r})")
+    blocks = "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage"
+    stages = len(configuration["n_conv_per_stage_encoder"])
+    width, widest = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
+        "arch_kwargs": {
+            "n_stages": stages,
+            "features_per_stage": [min(width * 2**stage, widest) for stage in range(stages)],
+            "conv_op": "torch.nn.Conv3d",
+            "kernel_sizes": configuration["conv_kernel_sizes"],
+            "strides": configuration["pool_op_kernel_sizes"],
+            blocks: configuration["n_conv_per_stage_encoder"],
+            "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
+            "conv_bias": True,
+            "norm_op": "torch.nn.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
+    }
+
+
+def _build(info: ModelInfo, architecture: Json, *, trust: bool) -> nn.Module:
+    name = architecture["network_class_name"]
+    if not name.startswith("dynamic_network_architectures."):
+        require_trust(info.path, f"its network is {name}", trust=trust)
+    arguments = dict(architecture["arch_kwargs"])
+    for key in architecture["_kw_requires_import"]:
+        if arguments[key] is not None:
+            arguments[key] = _locate(info.path, arguments[key])
+    network: nn.Module = _locate(info.path, name)(
+        input_channels=1, num_classes=info.classes, deep_supervision=False, **arguments
+    )
+    return network
+
+
+def _locate(path: Path, name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: its network needs {name}, which cannot be imported ({error}); pip install 'nx47dask[nnunet]', or "
+            "the package that the model was trained with"
+        ) from error
