@@ -34,7 +34,7 @@ from nx47dask.steps.passes import NamedStep, compile_passes
 
 __all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_names"]
 
-DEFAULT_WORKFLOW = "v61.2"
+DEFAULT_WORKFLOW = "surface"
 
 
 Weighted = tuple[tuple[float, Detector | Learned], ...]

@@ -22,7 +22,7 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-WorkflowName = Annotated[str, typer.Option("--workflow", help="A preset (v61.1, v61.2, fast) or a YAML file.")]
+WorkflowName = Annotated[str, typer.Option("--workflow", help="A preset (surface, v61.1, v61.2, fast) or a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. postprocess.hysteresis.high=0.9; repeatable."),
@@ -89,7 +89,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 def run(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.", show_default=False)],
-    workflow: WorkflowName = "v61.2",
+    workflow: WorkflowName = "surface",
     overrides: Overrides = None,
     cluster: Cluster = None,
     workers: Workers = None,
@@ -164,7 +164,7 @@ def _bounds(
 @commands.command()
 def plan(
     inputs: Inputs,
-    workflow: WorkflowName = "v61.2",
+    workflow: WorkflowName = "surface",
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder of the run to plan.")] = Path("run"),
     block: BlockEdge = None,

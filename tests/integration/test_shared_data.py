@@ -25,7 +25,7 @@ def test_v61_1_is_the_frozen_baseline_bit_for_bit(shared, tmp_path):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("preset", ["v61.2", "fast"])
+@pytest.mark.parametrize("preset", ["surface", "v61.2", "fast"])
 def test_presets_find_sheets_in_real_ct(shared, tmp_path, preset):
     """The mask is sparse, and no rarer around the segmented sheet than elsewhere."""
     folder = shared / "data" / "real" / "ct128"
@@ -38,7 +38,7 @@ def test_presets_find_sheets_in_real_ct(shared, tmp_path, preset):
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["v61.1", "v61.2", "fast"])
+@pytest.mark.parametrize("preset", ["surface", "v61.1", "v61.2", "fast"])
 def test_no_cut_changes_a_byte(shared, tmp_path, preset):
     inputs = [shared / "data" / "simscroll" / "train_images" / "910000101.tif", shared / "data" / "real" / "ct100"]
     artefacts = []
