@@ -305,7 +305,7 @@ def test_the_example_is_a_campaign(tmp_path):
         (tmp_path / "runs" / "sample" / folder).mkdir(parents=True)
     campaign = read_campaign(path)
     assert campaign.baseline == "v61.1"
-    assert {run.workflow for run in campaign.runs} == {"v61.1", "v61.2", "fast"}
+    assert {run.workflow for run in campaign.runs} == {"v61.1", "v61.2", "fast", "surface"}
 
 
 def test_scores_are_compared_where_there_are_labels(tmp_path):

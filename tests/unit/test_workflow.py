@@ -32,7 +32,7 @@ def write(tmp_path):
 
 
 def test_presets_load():
-    assert {"v61.1", "v61.2", "fast"} <= set(preset_names())
+    assert {"surface", "v61.1", "v61.2", "fast"} <= set(preset_names())
     for name in preset_names():
         workflow = load_workflow(name)
         assert workflow.name == name
