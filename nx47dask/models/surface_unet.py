@@ -58,19 +58,14 @@ class SurfaceUNet(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            _normalise(width),
-            nn.SiLU(),
-            nn.Conv3d(width, width, 3, padding=1),
-            _normalise(width),
-            nn.SiLU(),
-            nn.Conv3d(width, width, 3, padding=1),
-        )
-        nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
+        first, last = (nn.Conv3d(width, width, 3, padding=1) for _ in range(2))
+        self.body = nn.Sequential(_normalise(width), nn.SiLU(), first, _normalise(width), nn.SiLU(), last)
+        for parameter in last.parameters():  # a new block changes nothing yet
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.body(features)
+        result: Tensor = features + self.body(features)
+        return result
 
 
 def surface_unet() -> SurfaceUNet:
