@@ -138,8 +138,6 @@ class Learned:
                 f"{info.name}: rotations turn the slice of a window, which is {window[1]} x {window[2]} voxels, not "
                 "square; leave out rotations or choose another window_zyx"
             )
-        if self.values == "logit" and info.activation == "none":
-            raise ModelError(f"{info.name}: values: logit, but its output is a probability; leave out values")
         return replace(
             info,
             window_zyx=window,

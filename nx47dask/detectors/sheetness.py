@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -15,6 +13,7 @@ from nx47dask.detectors.base import RadiusDetector, ScanStatistics
 from nx47dask.errors import InputError
 from nx47dask.geometry import Index
 from nx47dask.kernels import plates
+from nx47dask.kernels.torch_threads import torch_threads
 
 __all__ = ["Sheetness"]
 
@@ -81,24 +80,11 @@ class Sheetness(RadiusDetector):
         standard -= np.float32(scan.mean)
         standard /= np.float32(max(scan.std, 1e-6))
         volume = torch.from_numpy(standard).to(_device(self.device))
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), torch_threads(1):
             result: NDArray[np.float32] = plates.plate_probability(
                 volume, self.scales, self.contrast, self.side_radius_vox, self.side_contrast
             ).numpy(force=True)
         return result
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Blocks run in parallel; on a busy machine, torch's own threads wait for one another, 10 times slower."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _device(name: str) -> str:

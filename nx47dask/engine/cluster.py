@@ -168,7 +168,7 @@ class DaskPool:
         # Asking the scheduler takes a round trip; workers come and go more slowly than tasks.
         if time.monotonic() > self._counted + SECONDS_BETWEEN_COUNTS:
             try:
-                workers = self._client.scheduler_info()["workers"].values()
+                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
             except OSError as error:
                 raise RunStoppedError(SCHEDULER_GONE) from error
             self._threads = sum(worker["nthreads"] for worker in workers)

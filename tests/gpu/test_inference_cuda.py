@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from nx47dask.models.backends import open_predictor, resolve_backend, torch_cuda
+from nx47dask.models.backends import resolve_backend, torch_cuda
 from nx47dask.models.check import check_model
+from tests.predictors import open_predictor
 from tests.unit.test_backends import WINDOW, network, torch_model, windows
 
 pytestmark = [

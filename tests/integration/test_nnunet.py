@@ -14,9 +14,9 @@ from nx47dask.errors import ModelError
 from nx47dask.geometry import Box, WindowLattice
 from nx47dask.kernels.windows import blend_windows
 from nx47dask.models import describe_model, load_networks
-from nx47dask.models.backends import open_predictor
 from tests.conftest import sheets
 from tests.integration.nnunet_folder import PATCH_ZYX, train_folder
+from tests.predictors import open_predictor
 
 pytest.importorskip("nnunetv2", reason="nnU-Net makes the folder and the reference: pip install nnunetv2")
 

@@ -19,9 +19,10 @@ from torch import nn
 from nx47dask.errors import ModelError
 from nx47dask.models import describe_model
 from nx47dask.models.backends import engine as engines
-from nx47dask.models.backends import engines_here, open_predictor, predictor_for, resolve_backend
+from nx47dask.models.backends import engines_here, predictor_for, resolve_backend
 from nx47dask.models.backends.onnx_output import surface_of
 from nx47dask.models.backends.surface import SurfaceNetwork
+from tests.predictors import open_predictor
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
@@ -185,10 +186,11 @@ SCRIPT = """
 import hashlib, sys
 import numpy as np
 from nx47dask.models import describe_model
-from nx47dask.models.backends import open_predictor
+from nx47dask.models.backends import predictor_for, resolve_backend
 for path, backend in zip(sys.argv[1::2], sys.argv[2::2]):
     batch = np.random.default_rng(0).standard_normal((1, 1, 16, 12, 20), dtype=np.float32)
-    (answer,) = open_predictor(describe_model(path), device="cpu", backend=backend).run([batch])
+    info = describe_model(path)
+    (answer,) = predictor_for(info, resolve_backend(info, device="cpu", backend=backend)).run([batch])
     print(hashlib.sha256(answer).hexdigest())
 assert "openvino_telemetry" not in sys.modules
 """

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from importlib import import_module
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,13 @@ from nx47dask.models.backends.engine import (
     Backend,
     Device,
     Engine,
-    Precision,
     engines_here,
     require_versions,
     resolve_backend,
 )
 from nx47dask.models.base import ModelInfo, load_networks
 
-__all__ = ["Engine", "Predictor", "engines_here", "open_predictor", "predictor_for", "resolve_backend"]
+__all__ = ["Engine", "Predictor", "engines_here", "predictor_for", "resolve_backend"]
 
 Floats = NDArray[np.float32]
 Run = Callable[[Iterable[Floats]], Iterator[Floats]]
@@ -116,31 +115,6 @@ class Predictor:
         if self.engine.precision != "float32":
             return "run it with precision: float32"
         return "check its weights, and that its normalisation fits the scan"
-
-
-def open_predictor(
-    info: ModelInfo,
-    *,
-    device: Device | Literal["auto"] = "auto",
-    backend: Backend | Literal["auto"] = "auto",
-    precision: Precision = "float32",
-    batch: int = 1,
-    threads: int = 1,
-    compile: bool = False,
-    trust: bool = False,
-) -> Predictor:
-    """Load a model, run by what `resolve_backend` decides; same parameters and errors, see also `predictor_for`."""
-    engine = resolve_backend(
-        info,
-        device=device,
-        backend=backend,
-        precision=precision,
-        batch=batch,
-        threads=threads,
-        compile=compile,
-        trust=trust,
-    )
-    return predictor_for(info, engine)
 
 
 def predictor_for(info: ModelInfo, engine: Engine) -> Predictor:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError
+from nx47dask.kernels.torch_threads import torch_threads
 from nx47dask.models.backends.engine import Engine
 from nx47dask.models.backends.onnx_output import require_input, surface_of
 from nx47dask.models.base import ModelInfo, OnnxNetwork
@@ -114,12 +115,11 @@ def _torch_model(openvino: Any, core: Any, networks: Sequence[Any], info: ModelI
     import torch
 
     from nx47dask.models.backends.surface import SurfaceNetwork, failures_named
-    from nx47dask.models.backends.torch_cpu import threads
 
     del core
     shape = (engine.batch, 1, *info.window_zyx)
     example = torch.zeros(shape)
-    with threads(engine.threads), torch.no_grad(), warnings.catch_warnings(), failures_named(info):
+    with torch_threads(engine.threads), torch.no_grad(), warnings.catch_warnings(), failures_named(info):
         warnings.simplefilter("ignore")  # that shapes are fixed, which is wanted
         traced = torch.jit.trace(SurfaceNetwork(networks, info), example, check_trace=False)
         frozen = torch.jit.freeze(traced, optimize_numerics=False)  # OpenVINO knows no attributes of TorchScript files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nx47dask.errors import ModelError
+from nx47dask.kernels.torch_threads import torch_threads
 from nx47dask.models.backends.engine import Engine
 from nx47dask.models.backends.surface import as_network, failures_named
 from nx47dask.models.base import ModelInfo, OnnxNetwork
 
-__all__ = ["open_network", "threads"]
+__all__ = ["open_network"]
 
 Floats = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
 
     def predict(batch: Floats) -> Floats:
         with (
-            threads(engine.threads),
+            torch_threads(engine.threads),
             torch.inference_mode(),
             torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced),
             failures_named(info),
@@ -56,17 +56,6 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
         return map(predict, batches)
 
     return run
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """So many threads of torch within, as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _keep_large_blocks() -> None:
