@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BlockError",
     "ClusterError",
+    "DeviceMemoryError",
     "GateError",
     "InputError",
     "ModelError",
@@ -73,6 +74,13 @@ class BlockError(Nx47Error, RuntimeError):
     """One block of one volume failed; the message names the stage, the block and its box."""
 
     exit_code = 3
+
+
+class DeviceMemoryError(BlockError):
+    """A GPU ran out of memory in one block."""
+
+    worker: str = ""
+    """Address of the worker, to start it anew."""
 
 
 class RunStoppedError(Nx47Error, RuntimeError):

@@ -241,11 +241,16 @@ class Run:
 
     @property
     def unfinished(self) -> list[str]:
-        """Volumes that a time limit left undone; they are not among ``volumes``."""
+        """Volumes that a time limit or a failure left undone; they are not among ``volumes``."""
         return list(self.manifest.get("submission", {}).get("unfinished", []))
 
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """Tasks that failed in every try: volume, stage, number, place, attempt, message, traceback."""
+        return list(self.manifest.get("failures", []))
+
     def require_finished(self, then: str) -> None:
-        """Refuse a run that a time limit ended early.
+        """Refuse a run that ended early.
 
         Raises
         ------

@@ -1,9 +1,11 @@
 """Runs tasks on a cluster, or without one: the scheduling window, the ledger, events.
 
-Only this folder imports ``dask.distributed``, and of it only :mod:`nx47dask.engine.cluster`.
+Only this folder imports ``dask.distributed``.
 """
 
 from nx47dask.engine.ledger import Ledger, Record, lock_run
-from nx47dask.engine.window import Batch, Pipeline, Pool, SerialPool, Task, execute
+from nx47dask.engine.pools import Pool, SerialPool
+from nx47dask.engine.tasks import Batch, Failure, Pipeline, Task
+from nx47dask.engine.window import execute
 
-__all__ = ["Batch", "Ledger", "Pipeline", "Pool", "Record", "SerialPool", "Task", "execute", "lock_run"]
+__all__ = ["Batch", "Failure", "Ledger", "Pipeline", "Pool", "Record", "SerialPool", "Task", "execute", "lock_run"]

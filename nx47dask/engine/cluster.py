@@ -1,7 +1,4 @@
-"""Dask clusters: a local one, or a connection to one that runs; other kinds take their place here.
-
-The only module that imports ``dask.distributed``.
-"""
+"""Dask clusters: a local one, or a connection to one that runs; other kinds take their place here."""
 
 from __future__ import annotations
 
@@ -9,29 +6,21 @@ import json
 import logging
 import os
 import socket
-import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, as_completed, performance_report
+from distributed import Client, LocalCluster, performance_report
 
 from nx47dask.engine.spec import ClusterSpec
-from nx47dask.engine.window import Outcome, Task
-from nx47dask.engine.worker import run_task
-from nx47dask.errors import ClusterError, RunStoppedError
+from nx47dask.errors import ClusterError
 
-__all__ = ["DaskPool", "open_client", "reporting"]
+__all__ = ["open_client", "reporting"]
 
-TASKS_PER_WORKER = 8
-SECONDS_BETWEEN_COUNTS = 2.0
 TASKS_IN_REPORT = 500
 """The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
 CONNECT_TIMEOUT_S = 20.0
-SCHEDULER_GONE = "the scheduler is gone; start it again, then go on with --resume"
 
 # One thread a task, and an allocator that keeps large blocks: returning them to the system after every task costs
 # page faults worth 2-4 times the run time of numpy and torch kernels.
@@ -56,6 +45,8 @@ def open_client(spec: ClusterSpec) -> Iterator[Client]:
     """
     settings = {
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        # A task whose worker died twice is the window's to judge: see nx47dask.engine.window.
+        "distributed.scheduler.allowed-failures": 1,
         "distributed.scheduler.dashboard.tasks.task-stream-length": TASKS_IN_REPORT,
         **spec.dask,
     }
@@ -144,64 +135,3 @@ def _dashboard_address() -> str:
         except OSError:
             return "127.0.0.1:0"
     return "127.0.0.1:8787"
-
-
-class DaskPool:
-    """Run tasks on the workers of a Dask client.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._completed = as_completed(with_results=True, raise_errors=False)
-        self._tickets: dict[Any, int] = {}
-        self._run = uuid.uuid4().hex[:8]
-        self._threads = 0
-        self._resources: set[str] = set()
-        self._counted = float("-inf")
-
-    @property
-    def window(self) -> int:
-        # Asking the scheduler takes a round trip; workers come and go more slowly than tasks.
-        if time.monotonic() > self._counted + SECONDS_BETWEEN_COUNTS:
-            try:
-                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            except OSError as error:
-                raise RunStoppedError(SCHEDULER_GONE) from error
-            self._threads = sum(worker["nthreads"] for worker in workers)
-            self._resources = {name for worker in workers for name in worker["resources"]}
-            self._counted = time.monotonic()
-        return TASKS_PER_WORKER * max(self._threads, 1)
-
-    def submit(self, ticket: int, task: Task, place: str) -> None:
-        future = self._client.submit(
-            run_task,
-            task.function,
-            task.arguments,
-            place,
-            key=f"{task.function.__name__}-{self._run}-{ticket}",
-            pure=False,
-            resources=self._offered(task.resources),
-            allow_other_workers=False,
-        )
-        self._tickets[future.key] = ticket
-        self._completed.add(future)
-
-    def _offered(self, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
-        """Of what a task wants, what a worker has; Dask would let it wait for ever for the rest."""
-        return {name: amount for name, amount in (wanted or {}).items() if name in self._resources} or None
-
-    def wait(self) -> Sequence[Outcome]:
-        outcomes = []
-        for future, result in self._completed.next_batch(block=True):
-            ticket = self._tickets.pop(future.key)
-            if future.status == "finished":
-                outcomes.append(Outcome(ticket, result))
-            elif future.status == "error":
-                outcomes.append(Outcome(ticket, error=result[1]))
-            else:
-                raise RunStoppedError(SCHEDULER_GONE)
-        return outcomes

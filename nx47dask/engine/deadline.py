@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from nx47dask.engine.ledger import Record
+from nx47dask.engine.tasks import Batch, Failure
 from nx47dask.errors import InputError
 
 __all__ = ["Deadline", "parse_duration"]
@@ -64,7 +65,10 @@ class Deadline:
         """Whether a task that starts now could end too late."""
         return self._clock() + self._longest_s >= self._end_s
 
-    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
+    def stage_started(self, volume: str, batch: Batch) -> None:
+        """Nothing to learn."""
+
+    def task_started(self, volume: str, stage: str, number: int) -> None:
         """Nothing to learn."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
@@ -73,5 +77,5 @@ class Deadline:
     def stage_finished(self, volume: str, stage: str) -> None:
         """Nothing to learn."""
 
-    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
+    def task_failed(self, volume: str, failure: Failure) -> None:
         """Nothing to learn."""

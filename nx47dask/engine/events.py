@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from nx47dask.engine.ledger import Record, cut_torn_line
+from nx47dask.engine.tasks import Batch, Failure
 
 __all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
 
@@ -17,17 +18,20 @@ __all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
 class Observer(Protocol):
     """Hears of stages and tasks, in the client."""
 
-    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
-        """A volume enters a stage of so many tasks over so many voxels."""
+    def stage_started(self, volume: str, batch: Batch) -> None:
+        """A volume enters a stage. The tasks of the batch are the window's to read."""
+
+    def task_started(self, volume: str, stage: str, number: int) -> None:
+        """A task, or one more try of it, went to a worker or into its queue."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
-        """A task is recorded; ``resumed``: an earlier client had recorded it."""
+        """A task is recorded; ``resumed``: an earlier client had recorded it. ``record["skipped"]``: it never ran."""
 
     def stage_finished(self, volume: str, stage: str) -> None:
         """All tasks of a stage are recorded."""
 
-    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
-        """A task failed; unless ``final`` it is tried again."""
+    def task_failed(self, volume: str, failure: Failure) -> None:
+        """A task failed; unless that is final it is tried again."""
 
 
 class EventFile:
@@ -45,8 +49,11 @@ class EventFile:
     def close(self) -> None:
         self._stream.close()
 
-    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
-        self.write("stage-started", volume=volume, stage=stage, tasks=tasks, voxels=voxels)
+    def stage_started(self, volume: str, batch: Batch) -> None:
+        self.write("stage-started", volume=volume, stage=batch.stage, tasks=batch.count, voxels=batch.voxels)
+
+    def task_started(self, volume: str, stage: str, number: int) -> None:
+        """Not written: it would double the file."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         if not resumed:
@@ -56,8 +63,8 @@ class EventFile:
     def stage_finished(self, volume: str, stage: str) -> None:
         self.write("stage-finished", volume=volume, stage=stage)
 
-    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
-        self.write("task-failed", volume=volume, stage=stage, number=number, message=message, final=final)
+    def task_failed(self, volume: str, failure: Failure) -> None:
+        self.write("task-failed", volume=volume, **asdict(failure))
 
 
 @dataclass
@@ -66,8 +73,9 @@ class StageUsage:
 
     Attributes
     ----------
-    tasks, resumed, retried : int
-        Tasks that ran; that an earlier client had done; that were tried again.
+    tasks, resumed, skipped, retried, quarantined : int
+        Tasks that ran; that an earlier client had done; that did not have to run; that were tried again; that failed
+        in every try.
     voxels : int
         Voxels of the tasks that ran.
     task_s : float
@@ -80,7 +88,9 @@ class StageUsage:
 
     tasks: int = 0
     resumed: int = 0
+    skipped: int = 0
     retried: int = 0
+    quarantined: int = 0
     voxels: int = 0
     task_s: float = 0.0
     wall_s: float = 0.0
@@ -89,19 +99,25 @@ class StageUsage:
 
 
 class StageStatistics:
-    """Sums per stage for the manifest."""
+    """Sums per stage for the manifest, and what failed for good."""
 
     def __init__(self) -> None:
         self.stages: dict[str, StageUsage] = defaultdict(StageUsage)
+        self.failures: list[dict[str, Any]] = []
 
-    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
-        usage = self.stages[stage]
+    def stage_started(self, volume: str, batch: Batch) -> None:
+        usage = self.stages[batch.stage]
         usage.started = usage.started or time.perf_counter()
+
+    def task_started(self, volume: str, stage: str, number: int) -> None:
+        """Counted when it has ended."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         usage = self.stages[record["stage"]]
         if resumed:
             usage.resumed += 1
+        elif record.get("skipped"):
+            usage.skipped += 1
         else:
             usage.tasks += 1
             usage.voxels += voxels
@@ -112,8 +128,12 @@ class StageStatistics:
         usage = self.stages[stage]
         usage.wall_s = time.perf_counter() - usage.started
 
-    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
-        self.stages[stage].retried += not final
+    def task_failed(self, volume: str, failure: Failure) -> None:
+        usage = self.stages[failure.stage]
+        usage.retried += not failure.final
+        usage.quarantined += failure.final
+        if failure.final:
+            self.failures.append({"volume": volume, **asdict(failure)})
 
     def records(self) -> dict[str, dict[str, float]]:
         """As plain values, rounded to milliseconds."""

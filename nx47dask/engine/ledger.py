@@ -87,6 +87,9 @@ class Ledger:
         except OSError as error:
             raise StorageError(f"{self._path(volume)}: cannot record a finished task: {error.strerror}") from error
 
+    def flush(self) -> None:
+        """Make what was appended last; a local file is after every line."""
+
     def close(self) -> None:
         """Flush everything to the disk; every file is closed, also when the disk takes no more."""
         opened, self._open = self._open, {}

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from nx47dask.engine.ledger import Record
+from nx47dask.engine.tasks import Batch, Failure
 
 __all__ = ["PlainProgress", "RichProgress", "progress_for"]
 
@@ -26,6 +27,10 @@ def progress_for(console: Console, volumes: int) -> RichProgress | PlainProgress
 def _print(console: Console, line: str, style: str | None = None) -> None:
     """A line as it is: boxes and paths are no markup, and a log's lines are not cut."""
     console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _words(failure: Failure) -> str:
+    return f"{'failed' if failure.final else 'again'}: {failure.message}"
 
 
 def human_rate(voxels_per_s: float) -> str:
@@ -69,7 +74,8 @@ class RichProgress:
     ) -> None:
         self._progress.stop()
 
-    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
+    def stage_started(self, volume: str, batch: Batch) -> None:
+        stage, voxels = batch.stage, batch.voxels
         if voxels == 0:  # a merge: over before anybody has read its line
             return
         if stage not in self._lines:
@@ -80,6 +86,9 @@ class RichProgress:
         expected = self._total[stage] * self.volumes // self._entered[stage]
         self._progress.update(self._lines[stage], total=expected, entered=self._entered[stage])
 
+    def task_started(self, volume: str, stage: str, number: int) -> None:
+        """Shown when it has ended."""
+
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         if record["stage"] in self._lines:
             self._progress.advance(self._lines[record["stage"]], voxels)
@@ -87,8 +96,8 @@ class RichProgress:
     def stage_finished(self, volume: str, stage: str) -> None:
         """Nothing to show: the line is full."""
 
-    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
-        _print(self._progress.console, f"{'failed' if final else 'again'}: {message}", "red" if final else "yellow")
+    def task_failed(self, volume: str, failure: Failure) -> None:
+        _print(self._progress.console, _words(failure), "red" if failure.final else "yellow")
 
 
 class PlainProgress:
@@ -108,15 +117,18 @@ class PlainProgress:
     ) -> None:
         """Nothing to take down."""
 
-    def stage_started(self, volume: str, stage: str, tasks: int, voxels: int) -> None:
-        self._started[volume, stage] = time.monotonic()
-        self._voxels[volume, stage] = [0, voxels, 0]
+    def stage_started(self, volume: str, batch: Batch) -> None:
+        self._started[volume, batch.stage] = time.monotonic()
+        self._voxels[volume, batch.stage] = [0, batch.voxels, 0]
+
+    def task_started(self, volume: str, stage: str, number: int) -> None:
+        """Shown when it has ended."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         key = (volume, record["stage"])
         done = self._voxels[key]
         done[0] += voxels
-        done[2] += 0 if resumed else voxels
+        done[2] += 0 if resumed or record.get("skipped") else voxels
         if done[1] and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
             self._line(key)
 
@@ -124,8 +136,8 @@ class PlainProgress:
         if self._voxels[volume, stage][1]:  # a merge covers no voxels and is over at once
             self._line((volume, stage))
 
-    def task_failed(self, volume: str, stage: str, number: int, message: str, final: bool) -> None:
-        self._write(f"{'failed' if final else 'again'}: {message}")
+    def task_failed(self, volume: str, failure: Failure) -> None:
+        self._write(_words(failure))
 
     def _line(self, key: tuple[str, str]) -> None:
         self._last = time.monotonic()

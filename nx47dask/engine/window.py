@@ -7,113 +7,30 @@ another volume. Nothing of a task stays in memory but its record.
 
 from __future__ import annotations
 
+import heapq
 import logging
+import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from nx47dask.engine.events import Observer
 from nx47dask.engine.ledger import Ledger, Record
-from nx47dask.engine.worker import run_task
-from nx47dask.errors import BlockError, Nx47Error, StorageError
+from nx47dask.engine.pools import Pool
+from nx47dask.engine.tasks import Batch, Failure, Outcome, Pipeline, Task
+from nx47dask.errors import BlockError, DeviceMemoryError, Nx47Error, StorageError
 
-__all__ = ["Batch", "Outcome", "Pipeline", "Pool", "SerialPool", "Task", "execute"]
+__all__ = ["TRIES", "execute"]
 
 logger = logging.getLogger(__name__)
 
 TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One self-contained piece of work: it reads from stores, writes to stores and returns a small record.
-
-    Attributes
-    ----------
-    number : int
-        Identity within its stage (a block's number).
-    place : str
-        What it works on, for messages: a block and its box.
-    function : callable
-        Module-level function; takes ``arguments`` and returns a dict of JSON values.
-    arguments : tuple
-        Small picklable values.
-    voxels : int
-        Voxels that it covers, for progress.
-    resources : dict, optional
-        Worker resources that it needs, such as ``{"GPU": 1}``; one that no worker has is not asked for.
-    key : str
-        Identity of what the task reads beyond the plan of its run; a record of another key does not count.
-    """
-
-    number: int
-    place: str
-    function: Callable[..., dict[str, Any]]
-    arguments: tuple[Any, ...]
-    voxels: int = 0
-    resources: Mapping[str, float] | None = None
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The tasks of one stage of one volume. ``tasks`` is read lazily."""
-
-    stage: str
-    tasks: Iterable[Task]
-    count: int
-    voxels: int
-
-
-Pipeline = Generator[Batch, dict[int, Record], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one try of a task ended: its result, or the error it raised."""
-
-    ticket: int
-    result: dict[str, Any] | None = None
-    error: BaseException | None = None
-
-
-class Pool(Protocol):
-    """Where tasks run."""
-
-    @property
-    def window(self) -> int:
-        """Tasks to have under way."""
-
-    def submit(self, ticket: int, task: Task, place: str) -> None:
-        """Start a task; its outcome carries the ticket."""
-
-    def wait(self) -> Sequence[Outcome]:
-        """Outcomes since the last call; waits for one at least."""
-
-
-class SerialPool:
-    """Run tasks one by one in this process, without a cluster."""
-
-    window = 1
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nx47dask")
-        self._running: dict[int, Future[dict[str, Any]]] = {}
-
-    def submit(self, ticket: int, task: Task, place: str) -> None:
-        self._running[ticket] = self._thread.submit(run_task, task.function, task.arguments, place)
-
-    def wait(self) -> Sequence[Outcome]:
-        ticket = next(iter(self._running))
-        future = self._running.pop(ticket)
-        error = future.exception()
-        return [Outcome(ticket, error=error) if error else Outcome(ticket, future.result())]
-
-    def close(self) -> None:
-        """Wait for the task under way."""
-        self._thread.shutdown(cancel_futures=True)
+RETRY_AFTER_S = (0.5, 4.0)
+"""Before the second and the third try: a store that is busy gets time to recover."""
+MOST_QUARANTINED = 20
+"""Blocks of a stage of a volume; what fails in more of them is no fault of a block, and its volume stops."""
 
 
 @dataclass
@@ -126,10 +43,27 @@ class _Volume:
     batch: Batch = field(init=False)
     waiting: Iterator[Task] = field(init=False)
     records: dict[int, Record] = field(init=False)
+    quarantined: list[tuple[str, BaseException]] = field(default_factory=list)
     result: Any = None
     error: Nx47Error | None = None
     running: int = 0
     done: bool = False
+
+
+@dataclass(order=True)
+class _Try:
+    """A try of a task; ordered by the time before which it must not start."""
+
+    not_before_s: float
+    number: int
+    volume: _Volume = field(compare=False)
+    task: Task = field(compare=False)
+    attempt: int = field(compare=False, default=1)
+    suspected: bool = field(compare=False, default=False)
+
+    @property
+    def place(self) -> str:
+        return f"{self.volume.name}, {self.volume.batch.stage}, {self.task.place}"
 
 
 def execute(
@@ -143,8 +77,10 @@ def execute(
 ) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
     """Run the pipelines of several volumes to their ends.
 
-    Tasks with a record in the ledger are not run again. A task that fails is tried three times unless its error is
-    one of ours (trying again would not help); then its volume stops, and the others go on.
+    Tasks with a record in the ledger are not run again. A task that fails is tried three times; then its block is
+    *quarantined*: the other tasks of its stage still run, so that a resumed run has this one left, and then its volume
+    stops; other volumes go on. An input or a model that cannot be used stops its volume at once. A task whose worker
+    died is suspected, and judged only after it was the only one to run: what else the worker had may be innocent.
 
     Parameters
     ----------
@@ -189,26 +125,41 @@ class _Window:
         self.finished: list[_Volume] = []
         self.pool = pool
         self.ledger = ledger
-        self.observers = observers
+        self.observers = [*observers, *pool.observers]
         self.most_volumes = most_volumes
         self.over = over
         self.stopped = False
-        self.tickets: dict[int, tuple[_Volume, Task, int]] = {}
-        self.next_ticket = 0
+        self.running: dict[int, _Try] = {}
+        self.delayed: list[_Try] = []
+        self.suspects: deque[_Try] = deque()
+        self.tries = 0
 
     def run(self) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
         while True:
             self._fill()
-            if self.stopped or not self.tickets:
+            if self.stopped or not (self.running or self.delayed):
                 break
-            for outcome in self.pool.wait():
-                self._settle(outcome)
+            left_s = max(0.0, self.delayed[0].not_before_s - time.monotonic()) if self.delayed else None
+            if self.running:
+                for outcome in self.pool.wait(left_s):
+                    self._settle(self.running.pop(outcome.ticket), outcome)
+            elif left_s:
+                time.sleep(left_s)
+            if self.ledger:
+                self.ledger.flush()
         results = {v.name: v.result for v in self.finished if v.done}
         return results, {v.name: v.error for v in self.finished if v.error is not None}
 
     def _fill(self) -> None:
         """Submit tasks, those of the first volumes first, until the window is full or nothing is ready."""
-        while len(self.tickets) < self.pool.window:
+        if self.suspects or any(one.suspected for one in self.running.values()):
+            if not self.running:
+                self._submit(self.suspects.popleft())
+            return
+        while len(self.running) < self.pool.window:
+            if self.delayed and self.delayed[0].not_before_s <= time.monotonic():
+                self._submit(heapq.heappop(self.delayed))
+                continue
             volume = next((v for v in list(self.volumes) if self._take(v)), None)
             if volume is None:
                 if not self.queued or len(self.volumes) >= self.most_volumes:
@@ -224,32 +175,46 @@ class _Window:
             return False
         for task in volume.waiting:
             record = volume.recorded.get((volume.batch.stage, task.number))
-            if record is None or record.get("key", "") != task.key:
-                self.stopped = self.stopped or self.over()
-                if self.stopped:
-                    self._retire(volume)
-                    return False
-                volume.running += 1
-                self._submit(volume, task, 1)
-                return True
-            self._count(volume, task, record, resumed=True)
+            if record is not None and record.get("key", "") == task.key:
+                self._count(volume, task, record, resumed=True)
+                continue
+            if task.known is not None:
+                nothing = {"seconds": 0.0, "worker": "", "peak_rss_bytes": 0, "skipped": True}
+                self._record(volume, task, {**task.known, **nothing})
+                continue
+            self.stopped = self.stopped or self.over()
+            if self.stopped:
+                self._retire(volume)
+                return False
+            volume.running += 1
+            self._submit(self._try(volume, task))
+            return True
         if volume.running == 0 and not volume.done:
             self._advance(volume)
             return self._take(volume)
         return False
 
-    def _submit(self, volume: _Volume, task: Task, attempt: int) -> None:
-        self.next_ticket += 1
-        self.tickets[self.next_ticket] = (volume, task, attempt)
-        self.pool.submit(self.next_ticket, task, f"{volume.name}, {volume.batch.stage}, {task.place}")
+    def _try(self, volume: _Volume, task: Task, attempt: int = 1, after_s: float = 0.0) -> _Try:
+        self.tries += 1
+        return _Try(time.monotonic() + after_s, self.tries, volume, task, attempt)
 
-    def _settle(self, outcome: Outcome) -> None:
-        volume, task, attempt = self.tickets.pop(outcome.ticket)
+    def _submit(self, one: _Try) -> None:
+        name = (one.volume.name, one.volume.batch.stage, one.task.number)
+        self.running[one.number] = one
+        self.pool.submit(one.number, one.task, name, one.place)
+        for observer in self.observers:
+            observer.task_started(*name)
+
+    def _settle(self, one: _Try, outcome: Outcome) -> None:
         if outcome.result is None:
-            self._fail(volume, task, attempt, outcome.error)
+            assert outcome.error is not None
+            self._fail(one, outcome.error, outcome.worker_died)
             return
-        volume.running -= 1
-        record = {"stage": volume.batch.stage, "number": task.number, **outcome.result}
+        one.volume.running -= 1
+        self._record(one.volume, one.task, outcome.result)
+
+    def _record(self, volume: _Volume, task: Task, result: Record) -> None:
+        record = {"stage": volume.batch.stage, "number": task.number, **result}
         if task.key:
             record["key"] = task.key
         if self.ledger:
@@ -261,26 +226,52 @@ class _Window:
         for observer in self.observers:
             observer.task_finished(volume.name, record, task.voxels, resumed)
 
-    def _fail(self, volume: _Volume, task: Task, attempt: int, error: BaseException | None) -> None:
-        final = isinstance(error, Nx47Error) or attempt == TRIES
-        for observer in self.observers:
-            observer.task_failed(volume.name, volume.batch.stage, task.number, str(error), final)
-        if not final and volume.error is None:
-            logger.warning("%s; trying again (%d of %d)", error, attempt + 1, TRIES)
-            self._submit(volume, task, attempt + 1)
-            return
+    def _fail(self, one: _Try, error: BaseException, worker_died: bool) -> None:
+        """Try again, quarantine the block, or stop its volume, or all, as the error asks for."""
+        volume, task = one.volume, one.task
+        hopeless = isinstance(error, Nx47Error) and not isinstance(error, BlockError)
+        final = hopeless or (one.suspected if worker_died else one.attempt >= TRIES)
+        message = _message(one, error, worker_died)
+        if volume.error is None:
+            trace = "".join(getattr(error, "__notes__", None) or traceback.format_exception(error))
+            failure = Failure(volume.batch.stage, task.number, task.place, one.attempt, message, trace, final)
+            for observer in self.observers:
+                observer.task_failed(volume.name, failure)
         if isinstance(error, StorageError):
             raise error
+        if not final and volume.error is None:
+            self._again(one, error, worker_died)
+            return
         volume.running -= 1
-        if volume.error is None:
-            place = f"{volume.name}, {volume.batch.stage}, {task.place}"
-            volume.error = (
-                error if isinstance(error, Nx47Error) else BlockError(f"{place}: {type(error).__name__}: {error}")
-            )
-            volume.error.__cause__ = error if volume.error is not error else error.__cause__
+        if volume.error is not None:
+            return
+        if hopeless and isinstance(error, Nx47Error):
+            volume.error = error
             self._retire(volume)
+            return
+        volume.quarantined.append((message, error))
+        if len(volume.quarantined) > MOST_QUARANTINED:
+            self._stop(volume, f"{message}; {len(volume.quarantined)} blocks failed, so it may not be their fault")
+
+    def _again(self, one: _Try, error: BaseException, worker_died: bool) -> None:
+        task = one.task
+        if isinstance(error, DeviceMemoryError):
+            if error.worker:
+                self.pool.restart(error.worker)
+            task = task.smaller or task
+        after_s = 0.0 if worker_died else RETRY_AFTER_S[one.attempt - 1]
+        following = self._try(one.volume, task, one.attempt + 1, after_s)
+        if worker_died:
+            following.suspected = True
+            self.suspects.append(following)
+        else:
+            heapq.heappush(self.delayed, following)
 
     def _advance(self, volume: _Volume) -> None:
+        if volume.quarantined:
+            more = f"; so did {len(volume.quarantined) - 1} more" if volume.quarantined[1:] else ""
+            self._stop(volume, f"{volume.quarantined[0][0]}{more}; every other task of {volume.batch.stage} is done")
+            return
         for observer in self.observers:
             observer.stage_finished(volume.name, volume.batch.stage)
         self._enter(volume, volume.records)
@@ -295,8 +286,26 @@ class _Window:
             return
         volume.waiting, volume.records = iter(volume.batch.tasks), {}
         for observer in self.observers:
-            observer.stage_started(volume.name, volume.batch.stage, volume.batch.count, volume.batch.voxels)
+            observer.stage_started(volume.name, volume.batch)
+
+    def _stop(self, volume: _Volume, message: str) -> None:
+        volume.error = BlockError(message)
+        volume.error.__cause__ = volume.quarantined[0][1]
+        self._retire(volume)
 
     def _retire(self, volume: _Volume) -> None:
         self.volumes.remove(volume)
         self.finished.append(volume)
+
+
+def _message(one: _Try, error: BaseException, worker_died: bool) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, Nx47Error):
+        return str(error)
+    if worker_died:
+        alone = ", the last time with no other task beside it" if one.suspected else ""
+        return (
+            f"{one.place}: workers ended while they ran it{alone}; most often a worker without memory: "
+            "compare its memory limit with the plan's"
+        )
+    return f"{one.place}: {type(error).__name__}: {error}"

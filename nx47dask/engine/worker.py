@@ -1,4 +1,4 @@
-"""What wraps a task on a worker: time, peak memory, and errors that name their place."""
+"""What wraps a task on a worker: time, peak memory, errors that name their place, releases that agree."""
 
 from __future__ import annotations
 
@@ -8,13 +8,26 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nx47dask.errors import Nx47Error
+from nx47dask import __version__
+from nx47dask.errors import ClusterError, DeviceMemoryError, Nx47Error
 
-__all__ = ["dask_setup", "peak_rss_bytes", "run_task"]
+__all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "run_task"]
+
+NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
+"""Libraries whose release may decide a bit."""
+
+
+@lru_cache(maxsize=1)
+def library_versions() -> str:
+    """Releases of all that decides the bits of a result, in one line."""
+    return ", ".join([f"nx47dask {__version__}", *(f"{name} {metadata.version(name)}" for name in NUMERIC_PACKAGES)])
 
 
 def peak_rss_bytes() -> int:
@@ -35,22 +48,51 @@ def dask_setup(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run_task(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str) -> dict[str, Any]:
+def run_task(
+    function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str, versions: str | None = None
+) -> dict[str, Any]:
     """Run a task; its record gains the time, the worker and its peak memory.
 
     Raises
     ------
     Nx47Error
-        The task's own error, with its place in front of the message.
+        The task's own error, with its place in front of the message and its traceback as a note.
+    ClusterError
+        The worker has other releases than the client, ``versions``.
     """
+    if versions not in (None, library_versions()):
+        raise ClusterError(
+            f"{place}: worker {_worker()} has {library_versions()}; the client has {versions}; install the same"
+        )
     start = time.perf_counter()
     try:
         result = function(*arguments)
     except Nx47Error as error:
-        raise type(error)(f"{place}: {error}") from error
+        placed = type(error)(f"{place}: {error}")
+        placed.add_note(traceback.format_exc())
+        if isinstance(placed, DeviceMemoryError):
+            placed.worker = _address()
+        raise placed from error
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # causes do not travel, notes do
+        raise
     return {
         **result,
         "seconds": round(time.perf_counter() - start, 4),
-        "worker": f"{socket.gethostname()}-{os.getpid()}",
+        "worker": _worker(),
         "peak_rss_bytes": peak_rss_bytes(),
     }
+
+
+def _worker() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _address() -> str:
+    """Where the cluster finds this worker; empty in a process that is none."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""

@@ -186,7 +186,7 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings
     return Facts(
         run=run,
         baseline=baseline,
-        verdict=" ".join([verdict or _outcome(run), *_gate_verdict(gates)]),
+        verdict=" ".join([*_failed(run), verdict or _outcome(run), *_gate_verdict(gates)]),
         about=about,
         gates=list(gates),
         warnings=[*warnings, *_warnings(run), *(_comparison_warnings(run, baseline, compared) if baseline else ())],
@@ -245,9 +245,16 @@ def _gate_verdict(gates: Sequence[GateResult]) -> Iterator[str]:
         yield f"{'The gate' if len(gates) == 1 else f'All {len(gates)} gates'} passed."
 
 
+def _failed(run: Run) -> Iterator[str]:
+    if run.failures:
+        yield f"Not complete: {plural(len(run.failures), 'block')} quarantined."
+
+
 def _outcome(run: Run) -> str:
     masks = [run.volume_metrics[volume]["mask"] for volume in run.volumes]
     stages = run.manifest["stages"].values()
+    if not masks:
+        return f"No volume is finished after {duration(run.manifest['wall_s'])}."
     density = sum(mask["density"] for mask in masks) / len(masks)
     retried, resumed = (sum(stage[key] for stage in stages) for key in ("retried", "resumed"))
     return (
@@ -271,7 +278,8 @@ def _warnings(run: Run) -> Iterator[str]:
         elif not low <= mask["density"] <= high:
             unusual.append(f"{volume} ({percent(mask['density'])})")
     if run.unfinished:
-        yield f"Not finished, so not in this report, and an empty mask in submission.zip: {_listed(run.unfinished)}."
+        zipped = ", and an empty mask in submission.zip" if "submission.zip" in run.manifest["artefacts_sha256"] else ""
+        yield f"Not finished, so not in this report{zipped}: {_listed(run.unfinished)}."
     yield from (f"Approximate: {note}." for note in run.manifest["approximations"])
     for volume, source in run.manifest["inputs"].items():
         if source["absent_chunks"]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from nx47dask.report.failures import failures_html
 from nx47dask.report.figures import whisker
 from nx47dask.report.markup import Html, bar, document, header, joined, listing, table, text
 from nx47dask.report.pictures import Allowance
@@ -31,6 +32,8 @@ __all__ = ["html_report"]
 
 PAGE_BYTES = 5_700_000
 """Size that pictures may fill the page up to."""
+COUNTS = ("tasks", "resumed", "skipped", "retried", "quarantined")
+"""What the manifest counts of the tasks of a stage."""
 ORANGE, BLUE, GREEN, GREY = (1.0, 0.55, 0.0), (0.2, 0.68, 1.0), (0.1, 0.8, 0.55), (0.75, 0.75, 0.75)
 """Predicted, labelled, both, ignored: apart for every kind of colour vision, and on grey."""
 
@@ -39,12 +42,8 @@ def html_report(facts: Facts) -> str:
     """The page. Pictures are drawn last, into what the rest leaves of 5.7 MB."""
     shown = illustrated(facts)
     curves = [volume_curves(facts, volume) for volume in shown]
-    before = joined(
-        [
-            *(_header(facts), "<main>", _measures(facts), "<h2>Volumes</h2>", volume_table(facts, shown)),
-            *(_filters(), _tools(facts, shown)),
-        ]
-    )
+    volumes = ("<h2>Volumes</h2>", volume_table(facts, shown), _filters(), _tools(facts, shown)) if shown else ()
+    before = joined([_header(facts), "<main>", failures_html(facts.run), _measures(facts), *volumes])
     after = joined([_processing(facts.run), _provenance(facts.run), "</main>"])
     rest = sum(len(part.encode()) for part in (before, *curves, after)) + len(document("", "", script=True))
     sections = [
@@ -190,9 +189,9 @@ def _stages(run: Run) -> Html:
     return table(
         "Over all volumes. Stages of different volumes overlap, so wall times do not add up; peak memory is that of a "
         "worker so far.",
-        ("stage", "task time", "", "wall", "peak memory", "", "Mvox/s a worker", "tasks", "resumed", "retried"),
+        ("stage", "task time", "", "wall", "peak memory", "", "Mvox/s a worker", *COUNTS),
         rows,
-        "tntnntnnnn",
+        "tntnntn" + "n" * len(COUNTS),
     )
 
 
@@ -205,7 +204,7 @@ def _stage_cells(stage: Mapping[str, Any], longest_s: float, most_bytes: float) 
         mebibytes(stage["peak_rss_bytes"]) if stage["tasks"] else "",
         bar(stage["peak_rss_bytes"] / most_bytes) if stage["tasks"] else "",
         "" if rate is None else f"{rate:.1f}",
-        *(number(stage[key]) for key in ("tasks", "resumed", "retried")),
+        *(number(stage[key]) for key in COUNTS),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from nx47dask.report.failures import failures_markdown
 from nx47dask.report.pages import Table, markdown_escaped, markdown_table
 from nx47dask.report.words import PAIRED_HEAD, paired_cells
 
@@ -25,7 +26,7 @@ def markdown_report(facts: Facts) -> str:
     parts = [f"## {markdown_escaped(facts.run.name)}", f"**{markdown_escaped(facts.verdict)}**"]
     parts += map(markdown_escaped, facts.about)
     parts += [_listed("Gates", [str(result) for result in facts.gates]), _listed("Warnings", facts.warnings)]
-    parts += [_measures(facts), _workflow(facts)]
+    parts += [failures_markdown(facts.run), _measures(facts), _workflow(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -42,7 +42,7 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
     Raises
     ------
     InputError
-        There are no finished volumes, gates without a baseline or that cannot be checked, or external scores that
+        There are neither finished volumes nor failures, gates without a baseline or that cannot be checked, or external scores that
         were recorded are damaged.
     StorageError
         A report cannot be written.
@@ -52,7 +52,7 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
     The page needs no network and no other file and stays under 6 MB: pictures fill what the rest leaves of 5.7 MB.
     The same folders give the same bytes.
     """
-    if not run.volumes:
+    if not run.volumes and not run.failures:
         raise InputError(f"{run.path}: no volume is finished, so there is nothing to report; go on with --resume")
     warnings = []
     recorded = run.manifest.get("baseline")

@@ -77,10 +77,12 @@ def write_results(
     wall_s: float,
     submission: Path | None,
     yardstick: Yardstick,
+    zipped: bool = True,
 ) -> None:
     """Write the results of a run from what each volume's pipeline returned, with a copy of the zip if wanted.
 
-    A volume without a result is not finished: the zip has an empty mask of it, the rest nothing.
+    A volume without a result is not finished: the zip has an empty mask of it, the rest nothing. Not ``zipped``: there
+    is no zip, since it would not be what the run is for.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def write_results(
     write_text(folder / "metrics" / "volumes.json", json.dumps(metrics, indent=1) + "\n")
     artefacts = {f"masks/{job.id}.tif": results[job.id]["sha256"] for job in finished}
     warnings: list[str] = []
-    if all(job.box == Box.of_shape(job.volume.shape) for job in planned.jobs):
+    if zipped and all(job.box == Box.of_shape(job.volume.shape) for job in planned.jobs):
         artefacts["submission.zip"] = _write_zip(planned, results)
         warnings = _validate_zip(planned)
         if submission:
@@ -117,7 +119,7 @@ def write_results(
             for name, labels in yardstick.labels.items()
         }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    if finished:
+    if finished or statistics.failures:
         require_passed(write_report(Run(folder)))
 
 
@@ -182,6 +184,7 @@ def _manifest(
         "artefacts_sha256": artefacts,
         "submission": {"unfinished": [job.id for job in planned.jobs if job.id not in results]},
         "stages": statistics.records(),
+        "failures": statistics.failures,
         "wall_s": round(wall_s, 3),
         "memory": {
             "projected_worker_bytes": planned.peak_bytes_per_worker(),

@@ -276,8 +276,8 @@ def _execute(
                 most_volumes=planned.most_volumes,
                 over=deadline.over,
             )
-        if deadline.limited or not errors:
-            write_results(planned, results, statistics, time.perf_counter() - start, submission, yardstick)
+        zipped = deadline.limited or not errors
+        write_results(planned, results, statistics, time.perf_counter() - start, submission, yardstick, zipped)
     _raise(errors, len(planned.jobs), folder)
     _raise_unfinished(planned, results)
 

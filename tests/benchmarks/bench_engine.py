@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from nx47dask.engine import Batch, Ledger, Task, execute
-from nx47dask.engine.cluster import DaskPool, open_client
+from nx47dask.engine.cluster import open_client
+from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.engine.events import EventFile, StageStatistics
 from nx47dask.engine.spec import ClusterSpec
 from nx47dask.geometry import Box

@@ -24,7 +24,8 @@ from skimage.morphology import remove_small_objects
 
 from nx47dask.detectors import Residual, ScanStatistics, quantise
 from nx47dask.engine import Ledger, execute
-from nx47dask.engine.cluster import DaskPool, open_client
+from nx47dask.engine.cluster import open_client
+from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.engine.spec import ClusterSpec
 from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, Volume

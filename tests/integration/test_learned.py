@@ -17,7 +17,7 @@ from rich.console import Console
 import nx47dask
 from nx47dask.detectors import Fusion, Learned, ScanStatistics, Sheetness, quantise
 from nx47dask.engine import Task
-from nx47dask.engine.cluster import DaskPool
+from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.errors import ModelError, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.stages.plan import RunPlan

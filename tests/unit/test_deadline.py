@@ -115,9 +115,9 @@ def test_volumes_under_way_are_bounded(ledger, most):
     class Watched(StubbornPool):
         most_begun = 0
 
-        def wait(self):
+        def wait(self, timeout_s):
             self.most_begun = max(self.most_begun, len(begun) - len(ended))
-            return super().wait()
+            return super().wait(timeout_s)
 
     pool = Watched(20)
     results, _ = execute({name: pipeline(name) for name in "abcdef"}, pool, ledger, most_volumes=most)

@@ -53,5 +53,6 @@ def test_modules_and_functions_stay_small(path):
     assert text.count("\n") <= 420
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            docstring = (ast.get_docstring(node) or "").count("\n")
-            assert node.end_lineno - node.lineno - docstring < 50, f"{path}:{node.lineno} {node.name}"
+            docstring = (ast.get_docstring(node, clean=False) or "").count("\n")
+            body = node.end_lineno - node.body[0].lineno - docstring  # a signature is documentation, as its docstring
+            assert body < 50, f"{path}:{node.lineno} {node.name}"

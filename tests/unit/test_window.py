@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from nx47dask.engine import Batch, Ledger, SerialPool, Task, execute
-from nx47dask.engine.window import TRIES, Outcome
+from nx47dask.engine import window, worker
+from nx47dask.engine.tasks import Outcome
+from nx47dask.engine.window import TRIES
 from nx47dask.engine.worker import run_task
-from nx47dask.errors import BlockError, InputError, StorageError
+from nx47dask.errors import BlockError, DeviceMemoryError, InputError, ModelError, StorageError
 
 
 class Heard:
@@ -16,10 +20,14 @@ class Heard:
     def __init__(self):
         self.finished = []
         self.failed = []
+        self.started = []
         self.stages = []
 
-    def stage_started(self, volume, stage, tasks, voxels):
-        self.stages.append(("start", volume, stage))
+    def stage_started(self, volume, batch):
+        self.stages.append(("start", volume, batch.stage))
+
+    def task_started(self, volume, stage, number):
+        self.started.append((volume, stage, number))
 
     def stage_finished(self, volume, stage):
         self.stages.append(("end", volume, stage))
@@ -27,12 +35,14 @@ class Heard:
     def task_finished(self, volume, record, voxels, resumed):
         self.finished.append((volume, record["stage"], record["number"], resumed))
 
-    def task_failed(self, volume, stage, number, message, final):
-        self.failed.append((volume, stage, number, final))
+    def task_failed(self, volume, failure):
+        self.failed.append((volume, failure.stage, failure.number, failure.final))
 
 
 class StubbornPool:
     """Runs tasks in the order of submission, but keeps back those it is told to until nothing else is left."""
+
+    observers = ()
 
     def __init__(self, window, keep_back=()):
         self.window = window
@@ -41,11 +51,11 @@ class StubbornPool:
         self.most = 0
         self.done = []
 
-    def submit(self, ticket, task, place):
+    def submit(self, ticket, task, name, place):
         self.running[ticket] = (task, place)
         self.most = max(self.most, len(self.running))
 
-    def wait(self):
+    def wait(self, timeout_s):
         ready = [
             t for t, (task, place) in self.running.items() if (place.split(",")[0], task.number) not in self.keep_back
         ]
@@ -90,6 +100,11 @@ def ledger(tmp_path):
     ledger = Ledger(tmp_path / "ledger")
     yield ledger
     ledger.close()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(window, "RETRY_AFTER_S", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -145,9 +160,9 @@ def test_tasks_are_read_lazily(ledger):
         yield Batch("first", tasks(), 50, 0)
 
     class Checked(StubbornPool):
-        def wait(self):
+        def wait(self, timeout_s):
             assert len(made) <= len(self.done) + self.window
-            return super().wait()
+            return super().wait(timeout_s)
 
     execute({"a": pipeline()}, Checked(4), ledger)
     assert len(made) == 50
@@ -166,23 +181,122 @@ def test_recorded_tasks_do_not_run_again(ledger, pool):
     assert len(again.finished) == 6
 
 
-def test_unexpected_error_is_tried_three_times_and_stops_its_volume_only(ledger, pool):
+@pytest.mark.parametrize(("kind", "words"), [(KeyError, "KeyError: 'broken'"), (BlockError, "broken")])
+def test_a_block_that_always_fails_is_quarantined(ledger, pool, kind, words):
+    """The rest of its stage is done, its volume stops there, other volumes go on; a resumed run has it left alone."""
     calls = []
 
-    def broken():
-        yield batch("first", task(0), task(1, fail, KeyError, calls), task(2))
-        raise AssertionError("the stage is not complete")
+    def broken(function, *arguments):
+        records = yield batch("first", task(0), task(1, function, *arguments), task(2))
+        return [records[n]["value"] for n in range(3)]
 
     heard = Heard()
-    results, errors = execute({"a": broken(), "b": two_stages(2)}, pool, ledger, [heard])
+    pipelines = {"a": broken(fail, kind, calls), "b": two_stages(2)}
+    results, errors = execute(pipelines, pool, ledger, [heard])
     assert len(calls) == TRIES == 3
     assert heard.failed == [("a", "first", 1, False), ("a", "first", 1, False), ("a", "first", 1, True)]
     assert results == {"b": [0, 4]}
     assert isinstance(errors["a"], BlockError)
-    assert str(errors["a"]) == "a, first, block 1: KeyError: 'broken'"
-    assert isinstance(errors["a"].__cause__, KeyError)
-    assert ("first", 0) in ledger.load("a")
-    assert ("first", 1) not in ledger.load("a")
+    assert str(errors["a"]) == f"a, first, block 1: {words}; every other task of first is done"
+    assert isinstance(errors["a"].__cause__, kind)
+    assert sorted(ledger.load("a")) == [("first", 0), ("first", 2)]
+
+    again = Heard()
+    assert execute({"a": broken(double, 5)}, pool, ledger, [again]) == ({"a": [0, 10, 4]}, {})
+    assert again.started == [("a", "first", 1)]
+
+
+def test_a_fault_of_every_block_stops_the_volume(ledger, monkeypatch):
+    monkeypatch.setattr(window, "MOST_QUARANTINED", 4)
+    calls = []
+
+    def broken():
+        yield batch("first", *(task(n, fail, KeyError, calls) for n in range(100)))
+
+    _, errors = execute({"a": broken()}, StubbornPool(1), ledger)
+    assert "block 4" in str(errors["a"])
+    assert len(calls) == 5 * TRIES
+
+
+def test_failures_carry_the_traceback_of_the_worker(ledger, pool):
+    class Kept(Heard):
+        def task_failed(self, volume, failure):
+            self.failed.append(failure)
+
+    def broken():
+        yield batch("first", task(7, fail, ZeroDivisionError))
+
+    heard = Kept()
+    execute({"a": broken()}, pool, ledger, [heard])
+    last = heard.failed[-1]
+    assert (last.stage, last.number, last.place, last.attempt, last.final) == ("first", 7, "block 7", 3, True)
+    assert last.message == "a, first, block 7: ZeroDivisionError: broken"
+    assert "in fail" in last.traceback
+    assert "ZeroDivisionError: broken" in last.traceback
+
+
+class DeadlyPool(StubbornPool):
+    """Workers die while they have certain blocks, and take whatever is under way with them."""
+
+    def __init__(self, size, deadly):
+        super().__init__(size)
+        self.deadly = deadly
+        self.alone = []
+
+    def wait(self, timeout_s):
+        if any(task.number in self.deadly for task, _ in self.running.values()):
+            lost, self.running = self.running, {}
+            if len(lost) == 1:
+                self.alone += [task.number for task, _ in lost.values()]
+            return [Outcome(ticket, error=RuntimeError("killed"), worker_died=True) for ticket in lost]
+        return super().wait(timeout_s)
+
+
+def test_only_the_block_that_ends_workers_is_quarantined(ledger):
+    def pipeline():
+        yield batch("first", *(task(n) for n in range(12)))
+
+    pool = DeadlyPool(4, {5})
+    heard = Heard()
+    _, errors = execute({"a": pipeline()}, pool, ledger, [heard])
+    assert pool.alone == [5], "a suspect is the only task under way"
+    assert [key for *key, final in heard.failed if final] == [["a", "first", 5]]
+    assert "a, first, block 5: workers ended while they ran it, the last time with no other task" in str(errors["a"])
+    assert len(ledger.load("a")) == 11
+
+
+def test_known_results_are_recorded_and_not_run(ledger):
+    def pipeline():
+        known = Task(1, "block 1", fail, (AssertionError,), known={"value": 5, "files": {}})
+        records = yield batch("first", task(0), known)
+        return [records[n]["value"] for n in range(2)]
+
+    heard, pool = Heard(), StubbornPool(2)
+    assert execute({"a": pipeline()}, pool, ledger, [heard])[0] == {"a": [0, 5]}
+    assert pool.done == ["a, first, block 0"]
+    assert ledger.load("a")["first", 1]["skipped"]
+    assert heard.started == [("a", "first", 0)]
+
+
+def test_a_gpu_without_memory_gets_the_block_in_smaller_pieces(ledger, monkeypatch):
+    class Restarting(StubbornPool):
+        restarted = ()
+
+        def restart(self, worker):
+            self.restarted = (*self.restarted, worker)
+
+    def exhausted():
+        raise DeviceMemoryError("out of memory")
+
+    def pipeline():
+        smaller = task(0, double, 21)
+        records = yield batch("first", dataclasses.replace(task(0, exhausted), arguments=(), smaller=smaller))
+        return records[0]["value"]
+
+    pool = Restarting(1)
+    monkeypatch.setattr(worker, "_address", lambda: "tcp://there")
+    assert execute({"a": pipeline()}, pool, ledger) == ({"a": 42}, {})
+    assert pool.restarted == ("tcp://there",)
 
 
 def test_a_try_that_succeeds_leaves_no_error(ledger, pool):
@@ -196,18 +310,19 @@ def test_a_try_that_succeeds_leaves_no_error(ledger, pool):
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("kind", [InputError, BlockError])
-def test_our_own_errors_are_not_tried_again(ledger, pool, kind):
+@pytest.mark.parametrize("kind", [InputError, ModelError])
+def test_what_no_block_is_to_blame_for_stops_the_volume_at_once(ledger, pool, kind):
     calls = []
 
     def broken():
-        yield batch("first", task(0, fail, kind, calls))
+        yield batch("first", task(0, fail, kind, calls), task(1))
 
     results, errors = execute({"a": broken(), "b": two_stages(1)}, pool, ledger)
     assert len(calls) == 1
     assert type(errors["a"]) is kind
     assert str(errors["a"]) == "a, first, block 0: broken"
     assert results == {"b": [0]}
+    assert ledger.load("a") == {}
 
 
 def test_storage_error_stops_all(ledger, pool):
@@ -227,11 +342,11 @@ def test_storage_error_stops_all(ledger, pool):
 
 def test_tasks_under_way_are_recorded_when_their_volume_stops(ledger):
     def broken():
-        yield batch("first", task(0, fail, BlockError), task(1), task(2), task(3))
+        yield batch("first", task(0, fail, InputError), task(1), task(2), task(3))
 
     pool = StubbornPool(3)
     _, errors = execute({"a": broken()}, pool, ledger)
-    assert isinstance(errors["a"], BlockError)
+    assert isinstance(errors["a"], InputError)
     assert sorted(ledger.load("a")) == [("first", 1), ("first", 2)], "no new task of a stopped volume"
 
 
@@ -239,7 +354,7 @@ def test_a_stopped_volume_tries_nothing_again(ledger):
     calls = []
 
     def broken():
-        yield batch("first", task(0, fail, BlockError), task(1, fail, KeyError, calls))
+        yield batch("first", task(0, fail, InputError), task(1, fail, KeyError, calls))
 
     execute({"a": broken()}, StubbornPool(2), ledger)
     assert len(calls) == 1

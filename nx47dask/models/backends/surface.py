@@ -79,12 +79,8 @@ def failures_named(info: ModelInfo) -> Iterator[None]:
     """
     try:
         yield
-    except ModelError:
+    except (ModelError, torch.cuda.OutOfMemoryError):
         raise
-    except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(
-            f"{info.path}: a batch does not fit in the memory of the device ({error}); lower batch"
-        ) from error
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         raise ModelError(
             f"{info.path}: the network fails on windows of {info.window_zyx} voxels ({type(error).__name__}: {error}); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nx47dask.errors import ModelError
+from nx47dask.errors import DeviceMemoryError, ModelError
 from nx47dask.models.backends.engine import Engine
 from nx47dask.models.backends.surface import as_network, failures_named
 from nx47dask.models.base import ModelInfo, OnnxNetwork
@@ -35,15 +36,29 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
         raise ModelError(f"{engine}: this worker finds no CUDA device; set device: cpu, or give the run GPU workers")
     if engine.precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ModelError(f"{engine}: {torch.cuda.get_device_name()} has no bfloat16; set precision: float16")
-    network: Any = as_network(networks, info).to("cuda")
+    with _memory_named(info, engine):
+        network: Any = as_network(networks, info).to("cuda")
     if engine.compile:
         network = torch.compile(network, dynamic=False)
     forward = _Forward(network, info, engine)
 
     def run(batches: Iterable[Floats]) -> Iterator[Floats]:
-        return _pipelined(forward, batches)
+        with _memory_named(info, engine):
+            yield from _pipelined(forward, batches)
 
     return run
+
+
+@contextmanager
+def _memory_named(info: ModelInfo, engine: Engine) -> Iterator[None]:
+    """A device without memory as an error that says whose it is and what to change."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"{info.path}: {engine.batch} windows of {info.window_zyx} voxels do not fit in the memory of the device "
+            f"({error}); lower batch, or end what else runs on it"
+        ) from error
 
 
 class _Forward:
