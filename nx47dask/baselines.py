@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 
 from nx47dask.documents import read_json
-from nx47dask.engine.ledger import lock_run
+from nx47dask.engine.lock import lock_run
 from nx47dask.errors import GateError, InputError, RunLockedError
 from nx47dask.io.atomic import replace_file, sha256_file, storage_error, write_text
+from nx47dask.places import file_sizes, locate
 from nx47dask.results import Run, open_run
 
 __all__ = [
@@ -58,7 +59,7 @@ def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
     names = _names(baselines)
     if str(name_or_path) in names:
         return baselines / name_or_path
-    folder = Path(name_or_path)
+    folder = locate(name_or_path)
     if any((folder / file).is_file() for file in (BASELINE_FILE, "manifest.json")):
         return folder
     if folder.is_dir():
@@ -287,7 +288,8 @@ def _fill(folder: Path, run: Run, name: str, artefacts: Mapping[str, str]) -> No
 
 def _copy(source: Path, target: Path, sha256: str | None) -> None:
     with replace_file(target, needed_bytes=source.stat().st_size) as temporary:
-        shutil.copyfile(source, temporary)
+        with source.open("rb") as original, temporary.open("wb") as copy:
+            shutil.copyfileobj(original, copy, 1 << 20)
         if sha256 not in (None, sha256_file(temporary)):
             raise InputError(f"{source}: changed while it was copied; wait until the run has ended, then freeze again")
 
@@ -361,8 +363,7 @@ def _differences(folder: Path, expected: Mapping[str, str], where: str) -> list[
 
 def _files(folder: Path) -> list[str]:
     """Files below a folder, sorted; hidden ones are nobody's results."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    return sorted(name for name in file_sizes(folder) if not any(part.startswith(".") for part in name.split("/")))
 
 
 def _inside(source: Path, checksums: Any) -> dict[str, str]:

@@ -25,6 +25,7 @@ __all__ = [
     "Placement",
     "WindowLattice",
     "add_radii",
+    "copy_layout",
     "parse_bbox",
     "storage_chunk",
 ]
@@ -35,6 +36,8 @@ AXES = "zyx"
 
 _LARGEST_CHUNK = 128
 _SMALLEST_CHUNK = 32
+_COPIED_EDGE = 256
+_COPIED_VOXELS = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,12 @@ class BlockGrid:
         indices = map(_triple, map(iter, itertools.product(*map(range, self.counts))))
         return (self.block(index) for index in sorted(indices, key=_morton))
 
+    def touching(self, box: Box) -> Iterator[Block]:
+        """The blocks that share a voxel with a box inside the grid, in raster order."""
+        ends = zip(box.start, box.stop, self.block_shape, strict=True)
+        ranges = [range(a // edge, -(-b // edge)) for a, b, edge in ends]
+        return (self.block(_triple(iter(index))) for index in itertools.product(*ranges))
+
     def neighbour(self, block: Block, offset: Index) -> Block | None:
         """The block at an offset of grid steps, or None outside the grid."""
         index = _triple(i + o for i, o in zip(block.index, offset, strict=True))
@@ -283,6 +292,35 @@ def storage_chunk(block: int) -> int:
     )
 
 
+def copy_layout(edges: Index, shape: Index, block: int) -> tuple[Index, Index]:
+    """How a copy is stored whose every shard is made of whole chunks of its source, so that each of those is read once.
+
+    Parameters
+    ----------
+    edges : tuple of int
+        Shape of the source's chunks.
+    shape : tuple of int
+        Shape of the volume.
+    block : int
+        Edge of a work block in voxels.
+
+    Returns
+    -------
+    shard, chunk : tuple of int
+        Shards are multiples of the source's chunks near 256 voxels, or the block where that is smaller, and of at most
+        512³ voxels unless the chunks of the source are larger. Chunks divide them, up to 128 voxels where possible.
+    """
+    target = min(block, _COPIED_EDGE)
+    sizes = [min(edge, n) for edge, n in zip(edges, shape, strict=True)]
+    times = [max(1, min(round(target / size), -(-n // size))) for size, n in zip(sizes, shape, strict=True)]
+    while math.prod(sizes) * math.prod(times) > _COPIED_VOXELS and max(times) > 1:
+        most = times.index(max(times))
+        times[most] = -(-times[most] // 2)
+    shard = [size * n for size, n in zip(sizes, times, strict=True)]
+    chunk = (_dividing_chunk(edge, size) for edge, size in zip(shard, sizes, strict=True))
+    return _triple(iter(shard)), _triple(chunk)
+
+
 def parse_bbox(text: str, shape: Index) -> Box:
     """Read ``z0:z1,y0:y1,x0:x1`` (half-open, global voxels, open ends allowed).
 
@@ -302,6 +340,12 @@ def parse_bbox(text: str, shape: Index) -> Box:
         if not 0 <= a < b <= s:
             raise InputError(f"--bbox {text!r}: {axis} {a}:{b} is empty or outside the volume's 0:{s}")
     return Box(start, stop)
+
+
+def _dividing_chunk(shard: int, source: int) -> int:
+    """The largest divisor of a shard's edge up to 128 voxels, or the source's chunk where that would be tiny."""
+    divisor = next(edge for edge in range(min(shard, _LARGEST_CHUNK), 0, -1) if shard % edge == 0)
+    return divisor if divisor >= min(_SMALLEST_CHUNK, shard) else source
 
 
 @lru_cache(maxsize=256)

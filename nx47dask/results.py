@@ -14,7 +14,9 @@ from nx47dask.documents import read_json
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box, Index, parse_bbox
 from nx47dask.io import Volume, discover
+from nx47dask.io.zarr_stores import zarr_store
 from nx47dask.metrics.shape import SLICE_COLUMNS
+from nx47dask.places import locate
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -49,9 +51,11 @@ class RunVolume:
     @property
     def image(self) -> da.Array:
         source, stored = self._source, self._store / "image" / "0"
-        if source["kind"] == "zarr":
-            return _cut(self._array(Path(source["path"]) / source["component"]), self.box)
-        return _cut(_from_zarr(stored) if stored.is_dir() else self._reopened(source), self.box)
+        if stored.is_dir():
+            return _cut(_from_zarr(stored), self.box)
+        in_place = source["kind"] == "zarr"
+        read = self._array(locate(source["path"]) / source["component"]) if in_place else self._reopened(source)
+        return _cut(read, self.box)
 
     @property
     def probability(self) -> da.Array:
@@ -102,7 +106,7 @@ class RunVolume:
         return _cut(self._array(self._store / name / "0"), self.box.relative_to(origin))
 
     def _array(self, path: Path) -> da.Array:
-        if not path.is_dir():
+        if not path.is_dir() and not str(path).startswith("http"):
             raise InputError(f"{path}: not there; the store of volume {self.id} was moved or deleted")
         return _from_zarr(path)
 
@@ -120,7 +124,7 @@ def _lazy(volume: Volume) -> da.Array:
     from dask.delayed import delayed
 
     if volume.kind == "zarr":
-        return _from_zarr(Path(volume.path) / volume.component)
+        return _from_zarr(locate(volume.path) / volume.component)
     depth, height, width = volume.shape
     step = max(1, SLAB_VOXELS // (height * width))
     boxes = [Box((z, 0, 0), (min(z + step, depth), height, width)) for z in range(0, depth, step)]
@@ -138,7 +142,7 @@ def _from_zarr(path: Path) -> da.Array:
     """A Zarr array without its leading axes of length 1."""
     import dask.array as da
 
-    array: da.Array = da.from_zarr(str(path))
+    array: da.Array = da.from_zarr(zarr_store(path, read_only=True))
     volume: da.Array = array[(0,) * (array.ndim - 3)]
     return volume
 
@@ -292,7 +296,7 @@ def open_run(path: str | Path) -> Run:
     InputError
         There is no finished run.
     """
-    run = Run(Path(path))
+    run = Run(locate(path))
     if not run.path.exists():
         raise InputError(f"{path}: no such run folder")
     if not (run.path / "manifest.json").is_file():

@@ -29,6 +29,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from nx47dask.detectors import DETECTORS, Combine, Detector, Fusion, Learned, ResidualBand
 from nx47dask.documents import Document, Key, read_document, unknown_key
 from nx47dask.errors import InputError, WorkflowError
+from nx47dask.models.backends import Device
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
 
@@ -89,8 +90,13 @@ class Workflow:
     steps: tuple[NamedStep, ...]
     resolved: dict[str, Any]
 
-    def bind_detector(self) -> Fusion | ResidualBand:
-        """The source of the surface probability; a learned one with its model, and with what runs it here.
+    def bind_detector(self, device: Device | None = None) -> Fusion | ResidualBand:
+        """The source of the surface probability; a learned one with its model, and with what runs it.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}, optional
+            What ``device: auto`` of a network means; by default what this machine has.
 
         Raises
         ------
@@ -99,7 +105,7 @@ class Workflow:
         """
         if isinstance(self.sources, ResidualBand):
             return self.sources
-        bound = tuple((weight, one.bind() if isinstance(one, Learned) else one) for weight, one in self.sources)
+        bound = tuple((weight, one.bind(device) if isinstance(one, Learned) else one) for weight, one in self.sources)
         return Fusion(bound, self.settings.combine)
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from nx47dask import __version__
-from nx47dask.cli import baselines, compare, kaggle, main_job, models, report, score, validate
+from nx47dask.cli import baselines, cluster, compare, kaggle, main_job, models, report, score, status, validate
 from nx47dask.errors import Nx47Error
 
 __all__ = ["app", "main"]
@@ -38,6 +38,8 @@ app.add_typer(baselines.commands)
 app.add_typer(validate.commands)
 app.add_typer(kaggle.commands)
 app.add_typer(models.commands)
+app.add_typer(cluster.commands)
+app.add_typer(status.commands)
 
 
 @app.callback(invoke_without_command=True)

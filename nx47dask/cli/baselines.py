@@ -74,7 +74,7 @@ def campaign(
     ] = None,
     baselines: Baselines = Path("baselines"),
     cluster: Annotated[str | None, typer.Option("--cluster", metavar="FILE|ADDRESS", help="As for run.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes to start.")] = None,
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
 ) -> None:
     """Run several workflows on the same volumes and compare all with a baseline; goes on where it stopped."""

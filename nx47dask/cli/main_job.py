@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 from nx47dask.errors import InputError
 
 __all__ = ["commands"]
@@ -15,10 +16,11 @@ __all__ = ["commands"]
 commands = typer.Typer()
 
 Inputs = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="Multipage TIFFs, folders of them, folders of single-slice TIFFs, Zarr arrays, OME-Zarr groups.",
+        help="Multipage TIFFs, folders of them, folders of single-slice TIFFs, Zarr arrays, OME-Zarr groups; "
+        "paths, s3:// or http(s):// URLs.",
         show_default=False,
     ),
 ]
@@ -38,16 +40,24 @@ DeleteStores = Annotated[
         "--delete-stores/--keep-stores", help="Delete a volume's store when its mask is written.", show_default=False
     ),
 ]
+CopyInput = Annotated[
+    bool | None,
+    typer.Option(
+        "--copy-input/--read-in-place",
+        help="Copy Zarr inputs to the run's store, so that each chunk is read once. Default: only remote ones.",
+        show_default=False,
+    ),
+]
 Level = Annotated[int, typer.Option("--level", min=0, help="Resolution level of OME-Zarr inputs.")]
 Cluster = Annotated[
     str | None,
     typer.Option(
         "--cluster",
         metavar="FILE|ADDRESS",
-        help="YAML file, tcp://HOST:PORT or scheduler file. Default: cluster.yaml here, else a local cluster.",
+        help="YAML file, tcp://HOST:PORT or scheduler file. Default: NX47DASK_CLUSTER, cluster.yaml here, else local.",
     ),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes to start.")]
 Submission = Annotated[
     Path | None, typer.Option("--submission", metavar="FILE", help="Where a copy of submission.zip goes.")
 ]
@@ -69,7 +79,7 @@ ProfileName = Annotated[
 ]
 
 LabelsFolder = Annotated[
-    Path | None, typer.Option("--labels", metavar="DIR", help="Labels of the volumes, to score the masks against.")
+    str | None, typer.Option("--labels", metavar="DIR", help="Labels of the volumes, to score the masks against.")
 ]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="NAME|DIR", help="What the report compares the run with.")
@@ -88,7 +98,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 @commands.command()
 def run(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder.", show_default=False)],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Run folder, or s3:// URL.", show_default=False)],
     workflow: WorkflowName = "surface",
     overrides: Overrides = None,
     cluster: Cluster = None,
@@ -102,6 +112,7 @@ def run(
     gates: Gates = None,
     submission: Submission = None,
     delete_stores: DeleteStores = None,
+    copy_input: CopyInput = None,
     time_limit: TimeLimit = None,
     profile: ProfileName = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -112,7 +123,7 @@ def run(
     """Turn volumes into binary surface masks, a submission zip, metrics and a report."""
     bounds = _bounds(profile, submission, delete_stores, time_limit)
     if dry_run:
-        plan(inputs, workflow, overrides, out, block, bbox, level, foreground, bounds["delete_stores"])
+        plan(inputs, workflow, overrides, out, block, bbox, level, foreground, bounds["delete_stores"], copy_input)
         return
     from nx47dask.stages.run import run as run_job
 
@@ -133,6 +144,7 @@ def run(
         gates=gates,
         resume=resume,
         overwrite=overwrite,
+        copy_input=copy_input,
         **bounds,
     )
     _name_results(done.path)
@@ -166,14 +178,21 @@ def plan(
     inputs: Inputs,
     workflow: WorkflowName = "surface",
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder of the run to plan.")] = Path("run"),
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Run folder of the run to plan.")] = "run",
     block: BlockEdge = None,
     bbox: BBox = None,
     level: Level = 0,
     foreground: Foreground = 255,
     delete_stores: DeleteStores = None,
+    copy_input: CopyInput = None,
+    workers: Workers = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Run a small piece of the first volume to estimate the time.")
+    ] = False,
+    json_file: JsonFile = None,
 ) -> None:
-    """Show what a run would do: passes, blocks, halo redundancy, memory, disk. Nothing is computed or written."""
+    """Show what a run would do and take: blocks, halos, tasks, memory, disk, time. Nothing is written."""
+    from nx47dask.stages.plan_text import plan_json
     from nx47dask.stages.run import plan as make_plan
 
     planned = make_plan(
@@ -186,9 +205,18 @@ def plan(
         level=level,
         foreground=foreground,
         delete_stores=bool(delete_stores),
+        copy_input=copy_input,
     )
-    for line in planned.lines():
-        typer.echo(line)
+    estimate = None
+    if calibrate:
+        from nx47dask.stages.calibrate import estimate_time, measure_rates
+
+        estimate = estimate_time(planned, measure_rates(planned), workers)
+    if json_file != STANDARD_OUTPUT:
+        for line in planned.lines(estimate):
+            typer.echo(line)
+    if json_file:
+        write_json(plan_json(planned, estimate), json_file)
 
 
 @commands.command()
@@ -196,7 +224,7 @@ def ingest(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for <id>.zarr.", show_default=False)],
     cluster: Annotated[str | None, typer.Option("--cluster", metavar="FILE|ADDRESS", help="As for run.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Workers of a local cluster.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes to start.")] = None,
     block: BlockEdge = None,
     level: Level = 0,
     ome_version: Annotated[

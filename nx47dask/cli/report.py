@@ -17,7 +17,7 @@ commands = typer.Typer()
 
 @commands.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)],
     baseline: Annotated[
         str | None,
         typer.Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,10 +20,10 @@ commands = typer.Typer()
 @commands.command()
 def score(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PRED", help="A mask, a folder of masks, or a run folder.", show_default=False)
+        str, typer.Argument(metavar="PRED", help="A mask, a folder of masks, or a run folder.", show_default=False)
     ],
     labels: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="LABELS", help="Labels of the same ids: 0 background, 1 surface, 2 left out.", show_default=False
         ),

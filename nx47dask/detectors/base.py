@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -123,6 +124,10 @@ class Detector(Protocol):
         """
         ...
 
+    def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
+        """What must be empty (all voxels 0) for a stored probability of 0 all over ``core``; None: it never is."""
+        ...
+
 
 class RadiusDetector(ABC):
     """A detector whose result at a voxel depends on the voxels within a radius, and on nothing else."""
@@ -150,6 +155,20 @@ class RadiusDetector(ABC):
         """The response to ``image``, cropped to ``core``."""
         del volume
         return self.respond(image, scan)[core.relative_to(outer.start).slices]
+
+    def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
+        """The context, where the response to zeros is stored as 0."""
+        return self.context(core, volume, scan) if _answers_zero(self, scan) else None
+
+
+@lru_cache(maxsize=64)
+def _answers_zero(detector: RadiusDetector, scan: ScanStatistics) -> bool:
+    """Whether the response to zeros is stored as 0, on the finer scale too: tried on a volume of a few zeros.
+
+    A detector that is exact under cropping answers the same wherever all that it sees is zeros.
+    """
+    levels = quantise(detector.respond(np.zeros((4, 4, 4), np.uint8), scan), np.uint16)
+    return not levels.any()
 
 
 def quantise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,10 +73,16 @@ class Fusion:
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
         """The smallest box that holds the contexts of the sources that count."""
-        contexts = [detector.context(box, volume, scan) for _, detector in self.active]
-        z0, y0, x0 = map(min, zip(*(one.start for one in contexts), strict=True))
-        z1, y1, x1 = map(max, zip(*(one.stop for one in contexts), strict=True))
-        return Box((z0, y0, x0), (z1, y1, x1))
+        return _hull([detector.context(box, volume, scan) for _, detector in self.active])
+
+    def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
+        """The smallest box that holds those of the sources that count, if all have one.
+
+        The mean of zeros is stored as 0: log-odds of -16 are a probability of 1e-7.
+        """
+        boxes = [detector.empty_box(core, volume, scan) for _, detector in self.active]
+        found = [box for box in boxes if box is not None]
+        return _hull(found) if len(found) == len(boxes) else None
 
     def probability(
         self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
@@ -95,3 +102,10 @@ class Fusion:
         values = log_odds(probability) if self.combine == "logit" else probability
         values *= np.float32(share)
         return values
+
+
+def _hull(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of these."""
+    z0, y0, x0 = map(min, zip(*(box.start for box in boxes), strict=True))
+    z1, y1, x1 = map(max, zip(*(box.stop for box in boxes), strict=True))
+    return Box((z0, y0, x0), (z1, y1, x1))

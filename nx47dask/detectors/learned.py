@@ -15,7 +15,7 @@ from nx47dask.errors import ModelError
 from nx47dask.geometry import AXES, Box, Index, Placement, WindowLattice
 from nx47dask.kernels.windows import CELL_VOX, blend_windows, occupied_cells, read_box, variants
 from nx47dask.models import ModelInfo, describe_model
-from nx47dask.models.backends import Engine, predictor_for, resolve_backend
+from nx47dask.models.backends import Device, Engine, predictor_for, resolve_backend
 
 __all__ = ["Learned", "LearnedDetector"]
 
@@ -100,8 +100,8 @@ class Learned:
             return f"mirrors {list(self.mirrors)} names an axis twice"
         return None
 
-    def bind(self) -> LearnedDetector:
-        """Find the model and decide what runs it here.
+    def bind(self, device: Device | None = None) -> LearnedDetector:
+        """Find the model and decide what runs it; with ``device: auto`` on the given device, else on what is here.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class Learned:
         info = self._described()
         engine = resolve_backend(
             info,
-            device=self.device,
+            device=device if device is not None and self.device == "auto" else self.device,
             backend=self.backend,
             precision=self.precision,
             batch=self.batch,
@@ -211,6 +211,11 @@ class LearnedDetector:
             occupied=None if level is None else occupied_cells(image, outer, level),
             skip=settings.skip,
         )
+
+    def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
+        """The cells of ``core``, if there are empty ones: they have no probability, whatever lies around them."""
+        del scan
+        return None if self.settings.support_level is None else core.align(CELL_VOX).clip(volume)
 
     @property
     def mirrors(self) -> tuple[tuple[int, ...], ...]:

@@ -108,6 +108,11 @@ class ResidualBand:
         """What `band` must see for the mask in a box."""
         return box.expand(self.radius_zyx(scan)).clip(volume)
 
+    def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
+        """None: where a slice is mostly empty, its thresholds lie at the residual of empty space."""
+        del core, volume, scan
+        return None
+
     def slice_thresholds(
         self, image_slab: NDArray[np.unsignedinteger], first_z_within_slab: int, n: int, scan: ScanStatistics
     ) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from nx47dask.detectors.base import RadiusDetector, ScanStatistics
 from nx47dask.errors import InputError
-from nx47dask.geometry import Index
+from nx47dask.geometry import Box, Index
 from nx47dask.kernels import plates
 from nx47dask.kernels.torch_threads import torch_threads
 
@@ -85,6 +85,10 @@ class Sheetness(RadiusDetector):
                 volume, self.scales, self.contrast, self.side_radius_vox, self.side_contrast
             ).numpy(force=True)
         return result
+
+    def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
+        """As of any detector with a radius; tried on the CPU, since a client may have no GPU."""
+        return RadiusDetector.empty_box(replace(self, device="cpu"), core, volume, scan)
 
 
 def _device(name: str) -> str:

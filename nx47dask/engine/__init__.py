@@ -3,7 +3,8 @@
 Only this folder imports ``dask.distributed``.
 """
 
-from nx47dask.engine.ledger import Ledger, Record, lock_run
+from nx47dask.engine.ledger import Ledger, Record
+from nx47dask.engine.lock import lock_run
 from nx47dask.engine.pools import Pool, SerialPool
 from nx47dask.engine.tasks import Batch, Failure, Pipeline, Task
 from nx47dask.engine.window import execute

@@ -1,79 +1,153 @@
-"""Dask clusters: a local one, or a connection to one that runs; other kinds take their place here."""
+"""Dask clusters: started here, asked of a batch system or of Kubernetes, or there already."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, performance_report
+from distributed import Client, performance_report
 
+from nx47dask.engine.settings import dask_settings, environment_of, process_environment
 from nx47dask.engine.spec import ClusterSpec
-from nx47dask.errors import ClusterError
+from nx47dask.errors import ClusterError, InputError
 
-__all__ = ["open_client", "reporting"]
+__all__ = ["await_workers", "open_client", "reporting"]
 
-TASKS_IN_REPORT = 500
-"""The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
-CONNECT_TIMEOUT_S = 20.0
+logger = logging.getLogger(__name__)
 
-# One thread a task, and an allocator that keeps large blocks: returning them to the system after every task costs
-# page faults worth 2-4 times the run time of numpy and torch kernels.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-    "MALLOC_ARENA_MAX": "2",
+_STARTS = {  # kind: module, function, extra that it needs
+    "local": ("local", "start", ""),
+    "cuda": ("local", "start_cuda", ""),
+    "slurm": ("jobqueue", "start", "slurm"),
+    "pbs": ("jobqueue", "start", "pbs"),
+    "lsf": ("jobqueue", "start", "lsf"),
+    "kubernetes": ("kubernetes", "start", "kubernetes"),
+    "connect": ("connect", "connect", ""),
 }
+SECONDS_BETWEEN_LOOKS = 0.2
+QUIET_WAIT_S = 5.0
 
 
 @contextmanager
-def open_client(spec: ClusterSpec) -> Iterator[Client]:
+def open_client(spec: ClusterSpec, worker_bytes: int | None = None) -> Iterator[Client]:
     """Start or reach the cluster; it ends with the context if it was started here.
+
+    The context begins when there is a worker of each of its pools.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+    worker_bytes : int, optional
+        Memory that a worker of the run needs: a local cluster whose spec names no number of workers starts no more
+        than fit into this machine.
 
     Raises
     ------
     ClusterError
-        The cluster cannot be started or reached.
+        The cluster cannot be started or reached, or no worker came in time.
     """
-    settings = {
-        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-        # A task whose worker died twice is the window's to judge: see nx47dask.engine.window.
-        "distributed.scheduler.allowed-failures": 1,
-        "distributed.scheduler.dashboard.tasks.task-stream-length": TASKS_IN_REPORT,
-        **spec.dask,
-    }
-    with dask.config.set(settings), _quiet():
+    start = _starter(spec.kind)  # before the configuration is set: dask-jobqueue has defaults of its own to add
+    settings = dask_settings(spec.dask)
+    with dask.config.set(settings), process_environment(environment_of(settings)), _quiet():
         if spec.kind == "connect":
-            with _connect(spec) as client:
+            with start(spec) as client:
                 yield client
             return
-        with _start(spec) as cluster, Client(cluster) as client:
+        # A client is never the default one of the process: that would take over the user's own computations.
+        with _started(start, spec, worker_bytes) as cluster, Client(cluster, set_as_default=False) as client:
+            await_workers(client, spec)
             yield client
 
 
-def _start(spec: ClusterSpec) -> LocalCluster:
-    workers = spec.workers or os.cpu_count() or 1
+def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: float | None = None) -> None:
+    """Wait for workers, and for one of each pool.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    spec : ClusterSpec
+    count : int
+    timeout_s : float, optional
+        By default the spec's ``no_worker_timeout_s``.
+
+    Raises
+    ------
+    ClusterError
+        They did not come in time.
+    """
+    timeout_s = spec.no_worker_timeout_s if timeout_s is None else timeout_s
+    start, told = time.monotonic(), False
+    while True:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        missing = set(spec.pools) - {name for worker in workers for name in worker["resources"]}
+        if len(workers) >= count and not missing:
+            return
+        waited_s = time.monotonic() - start
+        pools = f", none for {' nor '.join(sorted(missing))} tasks" if missing and workers else ""
+        what = f"kind {spec.kind}: {len(workers)} workers of {max(count, len(spec.pools))}{pools}"
+        if timeout_s is not None and waited_s > timeout_s:
+            raise ClusterError(f"{what} came within {timeout_s:g} s; {_where_to_look(spec.kind)}")
+        if waited_s > QUIET_WAIT_S and not told:
+            limit = "" if timeout_s is None else f" at most {timeout_s:g} s"
+            logger.warning("%s so far; waiting%s for the others; %s", what, limit, _where_to_look(spec.kind))
+            told = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+@contextmanager
+def reporting(client: Client, path: Path) -> Iterator[None]:
+    """Dask's own report of what runs meanwhile, an HTML file.
+
+    None when the scheduler, which writes it, is gone, or when the run was refused before it began.
+    """
+    with client.as_current(), ExitStack() as report:
+        report.enter_context(performance_report(filename=str(path)))
+        try:
+            yield
+        except InputError:
+            report.pop_all()
+            raise
+        finally:
+            if client.status != "running":
+                report.pop_all()
+
+
+def _starter(kind: str) -> Any:
+    """What starts a kind of cluster; its module imports what that needs."""
+    module, function, extra = _STARTS[kind]
     try:
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=spec.memory_limit,
-            dashboard_address=_dashboard_address(),
-            silence_logs=logging.CRITICAL,
-            preload="nx47dask.engine.worker",
-        )
+        return getattr(import_module(f"nx47dask.engine.kinds.{module}"), function)
+    except ModuleNotFoundError as error:
+        if not extra:
+            raise
+        raise ClusterError(f'kind {kind}: {error.name} is not installed: pip install "nx47dask[{extra}]"') from error
+
+
+def _started(start: Any, spec: ClusterSpec, worker_bytes: int | None) -> Any:
+    try:
+        return start(spec, worker_bytes)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, ClusterError):
+            raise
         raise ClusterError(
-            f"a local cluster of {workers} workers did not start ({error}); see memory_limit and dask in cluster.yaml"
+            f"kind {spec.kind}: the cluster did not start ({error}); {_where_to_look(spec.kind)}"
         ) from error
+
+
+def _where_to_look(kind: str) -> str:
+    return {
+        "slurm": "see `squeue --me`",
+        "pbs": "see `qstat -u $USER`",
+        "lsf": "see `bjobs`",
+        "kubernetes": "see `kubectl get pods`",
+        "connect": "see its dashboard",
+    }.get(kind, "see memory_limit and dask in cluster.yaml")
 
 
 @contextmanager
@@ -82,56 +156,10 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
     before = [logger.level for logger in loggers]
     if not logging.getLogger("nx47dask").isEnabledFor(logging.INFO):
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-def _connect(spec: ClusterSpec) -> Client:
-    place = spec.address or _scheduler_address(spec.scheduler_file)
-    try:
-        client = Client(address=place, timeout=CONNECT_TIMEOUT_S)
-        client.wait_for_workers(1, timeout=60)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ClusterError(
-            f"{place}: no scheduler with workers answers ({error}); start one with `dask scheduler` and `dask worker`"
-        ) from error
-    return client
-
-
-def _scheduler_address(path: str | None) -> str:
-    if path is None:
-        raise ClusterError("the cluster is of kind 'connect': give the address or the scheduler_file of its scheduler")
-    try:
-        return str(json.loads(Path(path).read_text(encoding="utf-8"))["address"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ClusterError(
-            f"{path}: not a scheduler file ({type(error).__name__}: {error}); "
-            "`dask scheduler --scheduler-file FILE` writes one"
-        ) from error
-
-
-@contextmanager
-def reporting(client: Client, path: Path) -> Iterator[None]:
-    """Dask's own report of what runs meanwhile, an HTML file; none when the scheduler, which writes it, is gone."""
-    with ExitStack() as report:
-        report.enter_context(performance_report(filename=str(path)))
-        try:
-            yield
-        finally:
-            if client.status != "running":
-                report.pop_all()
-
-
-def _dashboard_address() -> str:
-    """Dask's usual port on this machine when it is free, else any."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", 8787))
-        except OSError:
-            return "127.0.0.1:0"
-    return "127.0.0.1:8787"
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distributed import Client, KilledWorker, as_completed
@@ -36,10 +36,16 @@ class DaskPool:
         Stop when there has been no worker for so long; by default wait for ever, as in the queue of a batch system.
     observers : sequence of Observer
         Who else wants to hear what happens.
+    resources : iterable of str
+        What workers to come will offer, such as ``GPU``.
     """
 
     def __init__(
-        self, client: Client, no_worker_timeout_s: float | None = None, observers: Sequence[Observer] = ()
+        self,
+        client: Client,
+        no_worker_timeout_s: float | None = None,
+        observers: Sequence[Observer] = (),
+        resources: Iterable[str] = (),
     ) -> None:
         self.observers = observers
         self._client = client
@@ -48,7 +54,7 @@ class DaskPool:
         self._tickets: dict[Any, int] = {}
         self._run = uuid.uuid4().hex[:8]
         self._workers: Mapping[str, Any] = {}
-        self._resources: set[str] = set()
+        self._resources = set(resources)
         self._counted = float("-inf")
         self._last_worker = time.monotonic()
         self._warned = False
@@ -123,7 +129,8 @@ class DaskPool:
             self._workers = self._client.scheduler_info(n_workers=-1)["workers"]
         except OSError as error:
             raise RunStoppedError(SCHEDULER_GONE) from error
-        self._resources = {name for worker in self._workers.values() for name in worker["resources"]}
+        # What was offered once will be again: a task for a GPU waits while the worker with the GPU starts anew.
+        self._resources |= {name for worker in self._workers.values() for name in worker["resources"]}
         self._counted = time.monotonic()
         if self._workers:
             self._last_worker, self._warned = self._counted, False

@@ -9,10 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nx47dask.engine.ledger import Record, cut_torn_line
+from nx47dask.engine.ledger import Record
+from nx47dask.engine.lines import LineLog
 from nx47dask.engine.tasks import Batch, Failure
 
 __all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
+
+
+FLUSHED_S = 2.0
 
 
 class Observer(Protocol):
@@ -35,19 +39,24 @@ class Observer(Protocol):
 
 
 class EventFile:
-    """Append every event to ``events.jsonl`` as one JSON object per line, with the Unix time in seconds."""
+    """Append every event to ``events.jsonl`` as one JSON object per line, with the Unix time in seconds.
+
+    In an object store the last seconds of a client that is killed are lost, which nothing depends on.
+    """
 
     def __init__(self, path: Path) -> None:
-        cut_torn_line(path)
-        self._stream = path.open("a", encoding="utf-8")
+        self._lines = LineLog(path)
+        self._flushed_s = time.monotonic()
 
     def write(self, event: str, **values: Any) -> None:
         """Write an event of its own."""
-        self._stream.write(json.dumps({"time_s": round(time.time(), 3), "event": event, **values}) + "\n")
-        self._stream.flush()
+        self._lines.append(json.dumps({"time_s": round(time.time(), 3), "event": event, **values}))
+        if time.monotonic() - self._flushed_s > FLUSHED_S:
+            self._lines.flush()
+            self._flushed_s = time.monotonic()
 
     def close(self) -> None:
-        self._stream.close()
+        self._lines.close()
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         self.write("stage-started", volume=volume, stage=batch.stage, tasks=batch.count, voxels=batch.voxels)
@@ -84,6 +93,8 @@ class StageUsage:
         From the first start to the last finish; stages of different volumes overlap.
     peak_rss_bytes : int
         Largest peak memory of a worker so far, at the end of any of the stage's tasks.
+    stored_bytes : int
+        Files that the stage's tasks have left, those of an earlier client included.
     """
 
     tasks: int = 0
@@ -95,15 +106,17 @@ class StageUsage:
     task_s: float = 0.0
     wall_s: float = 0.0
     peak_rss_bytes: int = 0
+    stored_bytes: int = 0
     started: float = field(default=0.0, repr=False)
 
 
 class StageStatistics:
-    """Sums per stage for the manifest, and what failed for good."""
+    """Sums per stage and per volume for the manifest, and what failed for good."""
 
     def __init__(self) -> None:
         self.stages: dict[str, StageUsage] = defaultdict(StageUsage)
         self.failures: list[dict[str, Any]] = []
+        self.stored_bytes: dict[str, int] = defaultdict(int)
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         usage = self.stages[batch.stage]
@@ -123,6 +136,9 @@ class StageStatistics:
             usage.voxels += voxels
             usage.task_s += record["seconds"]
         usage.peak_rss_bytes = max(usage.peak_rss_bytes, record["peak_rss_bytes"])
+        stored_bytes = sum(record.get("files", {}).values())
+        usage.stored_bytes += stored_bytes
+        self.stored_bytes[volume] += stored_bytes
 
     def stage_finished(self, volume: str, stage: str) -> None:
         usage = self.stages[stage]

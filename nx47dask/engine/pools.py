@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 
 from nx47dask.engine.events import Observer
+from nx47dask.engine.jobs import JobTitle
 from nx47dask.engine.spec import ClusterSpec
 from nx47dask.engine.tasks import Outcome, Task
 from nx47dask.engine.worker import run_task
@@ -73,7 +74,13 @@ class SerialPool:
 
 
 @contextmanager
-def open_pool(cluster: ClusterSpec | None, console: Console, report: Path | None = None) -> Iterator[Pool]:
+def open_pool(
+    cluster: ClusterSpec | None,
+    console: Console,
+    report: Path | None = None,
+    title: JobTitle | None = None,
+    worker_bytes: int | None = None,
+) -> Iterator[Pool]:
     """Open a pool for a run.
 
     Parameters
@@ -84,6 +91,10 @@ def open_pool(cluster: ClusterSpec | None, console: Console, report: Path | None
         Its first line says where to watch.
     report : Path, optional
         Where Dask's own report goes.
+    title : JobTitle, optional
+        Have a page of the running job on the cluster's dashboard, under this title.
+    worker_bytes : int, optional
+        Memory that a worker of the run needs: how many a local cluster gets when nobody said.
 
     Raises
     ------
@@ -97,11 +108,13 @@ def open_pool(cluster: ClusterSpec | None, console: Console, report: Path | None
         return
     from nx47dask.engine.cluster import open_client, reporting
     from nx47dask.engine.dask_pool import DaskPool
+    from nx47dask.engine.feed import watched
 
-    with open_client(cluster) as client:
-        console.print(f"dashboard {client.dashboard_link}", highlight=False, soft_wrap=True)
-        if report is None:
-            yield DaskPool(client)
-            return
-        with reporting(client, report):
-            yield DaskPool(client)
+    with ExitStack() as stack:
+        client = stack.enter_context(open_client(cluster, worker_bytes))
+        observers, link = stack.enter_context(watched(client, title)) if title else ([], "")
+        job = f"  job {link}" if link else ""
+        console.print(f"dashboard {client.dashboard_link}{job}", highlight=False, soft_wrap=True)
+        if report is not None:
+            stack.enter_context(reporting(client, report))
+        yield DaskPool(client, cluster.no_worker_timeout_s, observers, cluster.pools)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nx47dask import __version__
-from nx47dask.errors import ClusterError, DeviceMemoryError, Nx47Error
+from nx47dask.errors import BlockError, ClusterError, DeviceMemoryError, Nx47Error
 
 __all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "run_task"]
 
@@ -27,7 +27,9 @@ NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
 @lru_cache(maxsize=1)
 def library_versions() -> str:
     """Releases of all that decides the bits of a result, in one line."""
-    return ", ".join([f"nx47dask {__version__}", *(f"{name} {metadata.version(name)}" for name in NUMERIC_PACKAGES)])
+    # torch 2.13.0+cpu and +cu130 are one release: what runs a network, and on what device, is part of the plan.
+    releases = {name: metadata.version(name).partition("+")[0] for name in NUMERIC_PACKAGES}
+    return ", ".join(f"{name} {release}" for name, release in {"nx47dask": __version__, **releases}.items())
 
 
 def peak_rss_bytes() -> int:
@@ -56,7 +58,8 @@ def run_task(
     Raises
     ------
     Nx47Error
-        The task's own error, with its place in front of the message and its traceback as a note.
+        The task's own error, or a BlockError that says what it was, with its place in front of the message and its
+        traceback as a note: an exception of any other library, or a deep traceback, may not survive the way back.
     ClusterError
         The worker has other releases than the client, ``versions``.
     """
@@ -67,15 +70,14 @@ def run_task(
     start = time.perf_counter()
     try:
         result = function(*arguments)
-    except Nx47Error as error:
-        placed = type(error)(f"{place}: {error}")
+    except Exception as error:
+        kind = type(error) if isinstance(error, Nx47Error) else BlockError
+        words = str(error) if isinstance(error, Nx47Error) else f"{type(error).__name__}: {error}"
+        placed = kind(f"{place}: {words}")
         placed.add_note(traceback.format_exc())
         if isinstance(placed, DeviceMemoryError):
             placed.worker = _address()
         raise placed from error
-    except Exception as error:
-        error.add_note(traceback.format_exc())  # causes do not travel, notes do
-        raise
     return {
         **result,
         "seconds": round(time.perf_counter() - start, 4),

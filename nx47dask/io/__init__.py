@@ -5,7 +5,7 @@ from nx47dask.io.atomic import replace_file, sha256_file, write_text
 from nx47dask.io.submission import copy_submission, write_submission
 from nx47dask.io.summaries import pack_arrays, read_summary, unpack_arrays, write_summary
 from nx47dask.io.tiff import write_mask_tiff
-from nx47dask.io.volumes import Volume, count_chunks, discover
+from nx47dask.io.volumes import Volume, count_chunks, discover, read_edges
 
 __all__ = [
     "ArrayStore",
@@ -14,6 +14,7 @@ __all__ = [
     "count_chunks",
     "discover",
     "pack_arrays",
+    "read_edges",
     "read_summary",
     "replace_file",
     "sha256_file",

@@ -19,7 +19,6 @@ import itertools
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,9 +30,12 @@ from nx47dask.errors import BlockError, InputError, StorageError
 from nx47dask.geometry import AXES, Box, Index
 from nx47dask.io.atomic import storage_error
 from nx47dask.io.ome import multiscales_attributes
+from nx47dask.io.zarr_stores import zarr_store
+from nx47dask.places import locate, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -51,7 +53,7 @@ class ArrayStore:
     Parameters
     ----------
     path : str
-        Folder of the OME-Zarr group.
+        Folder of the OME-Zarr group, or its URL.
     shape : tuple of int
         Shape of the array in voxels.
     chunk : tuple of int
@@ -73,10 +75,18 @@ class ArrayStore:
     zarr_format: Literal[2, 3] = 3
 
     def exists(self) -> bool:
-        """Whether the group and the array have their metadata (a lost power can leave an empty file)."""
+        """Whether the group and the array have their metadata (a lost power can leave an empty file).
+
+        Raises
+        ------
+        StorageError
+            The store cannot be reached.
+        """
         names = ("zarr.json", "0/zarr.json") if self.zarr_format == 3 else (".zgroup", "0/.zarray")
-        paths = [Path(self.path) / name for name in names]
-        return all(path.is_file() and path.stat().st_size for path in paths)
+        try:
+            return all(size_of(locate(self.path) / name) for name in names)
+        except OSError as error:
+            raise storage_error(locate(self.path), error) from error
 
     def create(
         self,
@@ -110,12 +120,13 @@ class ArrayStore:
         version: Literal["0.4", "0.5"] = "0.5" if self.zarr_format == 3 else "0.4"
         metadata = {**(attributes or {}), **multiscales_attributes(name, voxel_um, version)}
         try:
-            group = zarr.create_group(self.path, zarr_format=self.zarr_format, overwrite=overwrite, attributes=metadata)
+            store = zarr_store(locate(self.path))
+            group = zarr.create_group(store, zarr_format=self.zarr_format, overwrite=overwrite, attributes=metadata)
             group.create_array("0", shape=self.shape, dtype=self.dtype, fill_value=0, **self._layout())
         except (zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as error:
             raise StorageError(f"{self.path}: a Zarr store is there already; resume, or overwrite it") from error
         except OSError as error:
-            raise storage_error(Path(self.path), error) from error
+            raise storage_error(locate(self.path), error) from error
 
     def read(self, box: Box) -> NDArray[Any]:
         """Voxels of any box inside the array; zeros where no shard was written.
@@ -156,12 +167,12 @@ class ArrayStore:
                 for shard in itertools.islice(self.files(box), 1, None):
                     shard.unlink(missing_ok=True)
         except OSError as error:
-            raise storage_error(Path(self.path), error, needed_bytes=data.nbytes) from error
+            raise storage_error(locate(self.path), error, needed_bytes=data.nbytes) from error
 
     def files(self, box: Box) -> Iterator[Path]:
         """Files that hold a box: the array's metadata and its shards, those of zeros not being there."""
         array = _opened(self)
-        folder = Path(self.path) / "0"
+        folder = locate(self.path) / "0"
         yield folder / ("zarr.json" if self.zarr_format == 3 else ".zarray")
         file_shape = array.shards or array.chunks
         ranges = (range(a // f, -(-b // f)) for a, b, f in zip(box.start, box.stop, file_shape, strict=True))
@@ -219,6 +230,6 @@ def _refuse_outside(box: Box, shape: Index, where: str) -> None:
 
 @lru_cache(maxsize=256)
 def _opened(store: ArrayStore) -> zarr.Array[Any]:
-    array = zarr.open_array(f"{store.path}/0", mode="r+")
+    array = zarr.open_array(zarr_store(locate(store.path) / "0"), mode="r+")
     # zarr 3.1 ignores config= when it opens; v2 chunks are files of their own, so there zarr must test each of them.
     return array.with_config({"write_empty_chunks": store.zarr_format == 3})

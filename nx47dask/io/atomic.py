@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nx47dask.errors import Nx47Error, StorageError
+from nx47dask.places import RemotePath, as_remote, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["replace_file", "sha256_file", "storage_error", "write_text"]
+__all__ = ["replace_file", "sha256_file", "storage_error", "write_bytes", "write_text"]
 
 
 @contextmanager
 def replace_file(path: Path, *, needed_bytes: int | None = None, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; when the body ends well, rename the file to ``path``.
+    """Give a temporary name; when the body ends well, the file appears as ``path``.
+
+    Here the name is beside ``path`` and the file is renamed. For an object store it is in the folder for temporary
+    files, and the file is uploaded as one object.
 
     Parameters
     ----------
@@ -37,6 +42,10 @@ def replace_file(path: Path, *, needed_bytes: int | None = None, durable: bool =
     StorageError
         The folder or the file cannot be written. The temporary file is gone, ``path`` is as it was.
     """
+    if remote := as_remote(path):
+        with _uploaded(remote) as temporary:
+            yield temporary
+        return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +73,24 @@ def write_text(path: Path, text: str) -> None:
         The file cannot be written.
     """
     data = text.encode()
-    with replace_file(path, needed_bytes=len(data)) as temporary:
+    write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write bytes under their final name only when they are complete; ``durable`` as in :func:`replace_file`.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    if is_remote(path):
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        return
+    with replace_file(path, needed_bytes=len(data), durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
@@ -75,9 +101,11 @@ def sha256_file(path: Path) -> str:
 
 
 def storage_error(
-    path: Path, cause: OSError, *, needed_bytes: int | None = None, free_bytes: int | None = None
+    path: Path | RemotePath, cause: OSError, *, needed_bytes: int | None = None, free_bytes: int | None = None
 ) -> StorageError:
     """A StorageError that says what could not be stored where, why, and the room needed and left."""
+    if isinstance(path, RemotePath):
+        return StorageError(f"{path}: cannot be written ({cause.strerror or cause}); mend that, then resume")
     free = _free_bytes(path) if free_bytes is None else free_bytes
     needed = "" if needed_bytes is None else f"at most {needed_bytes:,} bytes needed, "
     room = f"{needed}{free:,} bytes free" if free is not None else f"{needed}free bytes unknown"
@@ -85,6 +113,19 @@ def storage_error(
         f"{path}: cannot be written ({cause.strerror or cause}); {room}; "
         "make room or choose another output folder, then resume"
     )
+
+
+@contextmanager
+def _uploaded(path: RemotePath) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="nx47dask-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            path.upload(temporary)
+    except OSError as error:
+        if isinstance(error, Nx47Error):
+            raise
+        raise storage_error(path, error) from error
 
 
 def _free_bytes(path: Path) -> int | None:

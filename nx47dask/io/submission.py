@@ -59,8 +59,13 @@ def copy_submission(zip_path: Path, target: Path) -> None:
     StorageError
         The copy cannot be written.
     """
-    with replace_file(target, needed_bytes=zip_path.stat().st_size) as temporary:
-        shutil.copyfile(zip_path, temporary)
+    needed = zip_path.stat().st_size
+    with (
+        replace_file(target, needed_bytes=needed) as temporary,
+        zip_path.open("rb") as source,
+        temporary.open("wb") as copy,
+    ):
+        shutil.copyfileobj(source, copy, 1 << 20)
 
 
 def _members(masks: Sequence[Path]) -> dict[str, Path]:

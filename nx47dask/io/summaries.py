@@ -12,7 +12,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from nx47dask.io.atomic import replace_file
+from nx47dask.io.atomic import write_bytes
 
 __all__ = ["pack_arrays", "read_summary", "unpack_arrays", "write_summary"]
 
@@ -21,8 +21,7 @@ _ZSTD = Zstd(level=1)
 
 def write_summary(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays; a file of that name is replaced in one step."""
-    with replace_file(path, durable=False) as temporary:
-        temporary.write_bytes(_compress(arrays))
+    write_bytes(path, _compress(arrays), durable=False)
 
 
 def read_summary(path: Path) -> dict[str, NDArray[Any]]:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import tifffile
 
-from nx47dask.errors import InputError
+from nx47dask.errors import BlockError, InputError
+from nx47dask.filesystems import client_errors, file_error
 from nx47dask.io.atomic import replace_file, sha256_file
+from nx47dask.places import is_remote, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +75,7 @@ def inspect_tiff(path: Path) -> TiffInfo:
         size = path.stat().st_size
         if size == 0:
             raise InputError(f"{path}: the file has 0 bytes; copy it again")
-        with tifffile.TiffFile(path) as tif:
+        with path.open("rb") as file, tifffile.TiffFile(file, name=path.name) as tif:
             return _inspect(tif, path, size)
     except InputError:
         raise
@@ -83,6 +85,8 @@ def inspect_tiff(path: Path) -> TiffInfo:
         raise InputError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
     except tifffile.TiffFileError as error:
         raise InputError(f"{path}: not a TIFF file, or a broken one ({error}); it has {size} bytes") from error
+    except client_errors() as error:
+        raise InputError(f"{path}: cannot be read ({file_error(str(path), error).strerror})") from error
     except _DECODE_ERRORS as error:
         raise InputError(f"{path}: broken TIFF tags ({type(error).__name__}: {error}); it has {size} bytes") from error
 
@@ -103,17 +107,23 @@ def read_tiff(path: str, shape: Index, dtype: str, fingerprint: str, box: Box) -
     ------
     InputError
         A page cannot be decoded, or is no longer what it was.
+    BlockError
+        A remote file cannot be read now.
     """
     out = np.empty(box.shape, dtype)
     page = box.start[0]
     try:
         tif = _opened(path, fingerprint, threading.get_ident())
         if shape[0] > 1 and len(tif.pages) == 1:
-            out[:] = _memmap(tif, shape)[box.slices]
-            return out
+            return np.ascontiguousarray(_stacked(tif, shape, box))
         for page in range(box.start[0], box.stop[0]):
             out[page - box.start[0]] = _plane(tif, page, shape)[box.slices[1:]]
-    except _DECODE_ERRORS as error:
+    except _read_errors() as error:
+        if is_remote(locate(path)) and isinstance(error, client_errors()):
+            reason = file_error(path, error).strerror
+            raise BlockError(
+                f"{path}, page {page} of {shape[0]}: cannot be read ({reason}); when it can be read again, resume"
+            ) from error
         raise InputError(
             f"{path}, page {page} of {shape[0]}: cannot be read ({type(error).__name__}: {error}); "
             "the file is damaged or has changed: copy it again"
@@ -312,10 +322,15 @@ def _photometric(page: tifffile.TiffPage) -> str:
     return getattr(page.photometric, "name", str(page.photometric))
 
 
+def _read_errors() -> tuple[type[Exception], ...]:
+    return (*_DECODE_ERRORS, *client_errors())
+
+
 @lru_cache(maxsize=64)
 def _opened(path: str, fingerprint: str, thread: int) -> tifffile.TiffFile:
     """One open file per thread, because a file has one position; the page list is read once."""
-    tif = tifffile.TiffFile(path)
+    place = locate(path)
+    tif = tifffile.TiffFile(place.open("rb"), name=place.name)
     tif.pages.cache = False
     return tif
 
@@ -327,7 +342,11 @@ def _plane(tif: tifffile.TiffFile, number: int, shape: Index) -> NDArray[Any]:
     return plane
 
 
-def _memmap(tif: tifffile.TiffFile, shape: Index) -> NDArray[Any]:
+def _stacked(tif: tifffile.TiffFile, shape: Index, box: Box) -> NDArray[Any]:
+    """A box of planes that lie one after the other, as ImageJ stacks them behind a single page."""
     page = tif.pages[0]
     dtype = np.dtype(page.dtype).newbyteorder(tif.byteorder)
-    return np.memmap(tif.filehandle.path, dtype, "r", offset=page.dataoffsets[0], shape=shape)
+    plane, depth = shape[1] * shape[2], box.shape[0]
+    tif.filehandle.seek(page.dataoffsets[0] + box.start[0] * plane * dtype.itemsize)
+    planes = np.frombuffer(tif.filehandle.read(depth * plane * dtype.itemsize), dtype)
+    return planes.reshape(depth, *shape[1:])[(slice(None), *box.slices[1:])].astype(dtype.newbyteorder("="))

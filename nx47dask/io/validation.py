@@ -24,6 +24,7 @@ from nx47dask.errors import InputError
 from nx47dask.io.arrays import DECODE_ERRORS
 from nx47dask.io.atomic import storage_error
 from nx47dask.io.mask_check import Finding, check_mask, largest_mask_bytes
+from nx47dask.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ def validate_submission(zip_path: Path, images: Sequence[Volume]) -> list[Findin
         raise InputError(f"{zip_path}: no such file; give the submission zip")
     findings = _check_file(zip_path)
     try:
-        archive = zipfile.ZipFile(zip_path)
+        archive = zipfile.ZipFile(zip_path.open("rb") if is_remote(zip_path) else zip_path)
     except PermissionError as error:
         raise InputError(f"{zip_path}: cannot be read ({error.strerror}); change its permissions") from error
     except _ZIP_ERRORS as error:
@@ -148,7 +149,7 @@ def _check_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, image: Volum
     if info.file_size > most:
         text = f"it unpacks to {info.file_size:,} bytes, a mask of shape {image.shape} takes {most:,} at most; not read"
         return [error("too-large", name, text)]
-    folder = Path(archive.filename or ".").parent
+    folder = Path(archive.filename).parent if archive.filename else Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as copy:
         try:
             with archive.open(info) as source:

@@ -20,13 +20,17 @@ from nx47dask.geometry import Box, Index
 from nx47dask.io.arrays import DECODE_ERRORS, native
 from nx47dask.io.ome import VoxelUm, read_level
 from nx47dask.io.tiff import TiffInfo, inspect_tiff, read_tiff
+from nx47dask.io.zarr_stores import zarr_store
+from nx47dask.places import file_version, is_remote, locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Volume", "count_chunks", "discover", "natural_key"]
+__all__ = ["Volume", "count_chunks", "discover", "natural_key", "read_edges"]
+
+_LARGEST_SHARD = 512
 
 _ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _ZARR_ROOTS = ("zarr.json", ".zarray", ".zgroup")
@@ -44,7 +48,7 @@ class Volume:
     kind : {"tiff", "tiff-slices", "zarr"}
         How it is stored.
     path : str
-        Absolute path of the TIFF file, of the folder of slices, or of the Zarr array or group.
+        Absolute path or URL of the TIFF file, of the folder of slices, or of the Zarr array or group.
     component : str
         Path of the array inside a Zarr group, else "".
     shape : tuple of int
@@ -54,7 +58,7 @@ class Volume:
     voxel_um : tuple of float or None
         Voxel size in micrometers (Z, Y, X) where the file says it.
     fingerprint : str
-        SHA-256 over names, sizes and modification times (TIFF), or over the metadata (Zarr).
+        SHA-256 over names, sizes and modification times or ETags (TIFF), or over the metadata (Zarr).
     """
 
     id: str
@@ -66,6 +70,11 @@ class Volume:
     voxel_um: VoxelUm | None
     fingerprint: str
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store or on a web server."""
+        return is_remote(locate(self.path))
+
     def read(self, box: Box) -> NDArray[Any]:
         """Voxels of any box inside the volume, in its dtype.
 
@@ -74,7 +83,8 @@ class Volume:
         InputError
             A TIFF page cannot be read.
         BlockError
-            A Zarr chunk cannot be read, or the box reaches outside the volume. A missing chunk reads as the fill value.
+            A Zarr chunk cannot be read, or the box reaches outside the volume. A missing chunk reads as the fill value;
+            one that a server refuses or fails to give does not.
         """
         if any(not 0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, self.shape, strict=True)):
             raise BlockError(f"volume {self.id}: box {box} reaches outside the shape {self.shape}")
@@ -88,7 +98,7 @@ class Volume:
         plane = Box((0, start[1], start[2]), (1, stop[1], stop[2]))
         names = _slice_names(self.path, self.fingerprint)
         for z in range(box.start[0], box.stop[0]):
-            path = str(Path(self.path) / names[z])
+            path = str(locate(self.path) / names[z])
             out[z - box.start[0]] = read_tiff(path, (1, *self.shape[1:]), self.dtype, self.fingerprint, plane)[0]
         return out
 
@@ -98,26 +108,41 @@ class Volume:
             leading = (0,) * (array.ndim - 3)
             return native(np.asarray(array[(*leading, *box.slices)]))
         except DECODE_ERRORS as error:
-            store = Path(self.path) / self.component
+            store = locate(self.path) / self.component
+            unreachable = self.is_remote and isinstance(error, OSError)
+            advice = "when it can be read again, resume" if unreachable else "copy the store again"
             raise BlockError(
                 f"volume {self.id}: {store}, box {box}: a chunk cannot be read ({type(error).__name__}: {error}); "
-                "copy the store again"
+                f"{advice}"
             ) from error
+
+
+def read_edges(volume: Volume) -> Index:
+    """Edges in voxels of what is read of a volume at least: a whole page of a TIFF, a chunk of a Zarr.
+
+    Of a Zarr with shards up to 512 voxels along each axis it is the shard: one request instead of many.
+    """
+    if volume.kind != "zarr":
+        return (1, *volume.shape[1:])
+    array = _opened_zarr(volume.path, volume.component, volume.fingerprint)
+    shards = array.shards
+    z, y, x = (shards if shards and max(shards[-3:]) <= _LARGEST_SHARD else array.chunks)[-3:]
+    return int(z), int(y), int(x)
 
 
 def count_chunks(volume: Volume, box: Box) -> tuple[int, int]:
     """Chunk files of a Zarr volume that begin in a box, and how many of them are absent.
 
     Absent chunks read as the fill value: masked scans are full of them, and so is an unfinished copy. Both numbers are
-    0 for a TIFF.
+    0 for a TIFF and for a remote Zarr, where every look would be a request.
     """
-    if volume.kind != "zarr":
+    if volume.kind != "zarr" or volume.is_remote:
         return 0, 0
     array = _opened_zarr(volume.path, volume.component, volume.fingerprint)
     leading = (0,) * (array.ndim - 3)
     edges = (array.shards or array.chunks)[-3:]
     ranges = (range(-(-a // e), -(-b // e)) for a, b, e in zip(box.start, box.stop, edges, strict=True))
-    folder = Path(volume.path) / volume.component
+    folder = locate(volume.path) / volume.component
     there = [(folder / array.metadata.encode_chunk_key((*leading, *i))).exists() for i in itertools.product(*ranges)]
     return len(there), there.count(False)
 
@@ -127,9 +152,10 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = Fals
 
     Parameters
     ----------
-    inputs : sequence of path
-        Multipage TIFF files; folders of them; folders that are one volume as single-slice TIFFs; Zarr arrays (v2, v3);
-        OME-Zarr groups (0.4, 0.5); folders of any of these Zarr folders.
+    inputs : sequence of path or URL
+        Here, in ``s3://bucket/...`` or at ``http(s)://...``: multipage TIFF files; folders of them; folders that are
+        one volume as single-slice TIFFs; Zarr arrays (v2, v3); OME-Zarr groups (0.4, 0.5); folders of any of these
+        Zarr folders. On a web server only what is named itself: a TIFF file, a Zarr array or group.
     level : int
         Resolution level of OME-Zarr groups, 0 the finest.
     masks : bool
@@ -143,9 +169,9 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = Fals
     Raises
     ------
     InputError
-        There is no volume, one cannot be used, or two have the same id.
+        There is no volume, one cannot be used or reached, or two have the same id.
     """
-    volumes = [volume for item in inputs for volume in _volumes_at(Path(os.path.abspath(item)), level, masks)]
+    volumes = [volume for item in inputs for volume in _volumes_at(_absolute(item), level, masks)]
     if not volumes:
         raise InputError("no input volumes were given; give TIFF files, Zarr folders or folders of them")
     seen: dict[str, Volume] = {}
@@ -165,17 +191,43 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
+def _absolute(item: str | Path) -> Path:
+    path = locate(item)
+    return path if is_remote(path) else Path(os.path.abspath(path))
+
+
 def _volumes_at(path: Path, level: int, masks: bool) -> list[Volume]:
     try:
+        if is_remote(path):
+            return _remote_volumes(path, level, masks)
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         if path.is_file():
             return [_tiff_volume(path, inspect_tiff(path), level, masks)]
         return [_zarr_volume(path, level)] if _is_zarr(path) else _folder_volumes(path, level, masks)
-    except PermissionError as error:
+    except OSError as error:
+        if is_remote(path):
+            raise InputError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
+        if not isinstance(error, PermissionError):
+            raise
         raise InputError(
             f"{path}: cannot be read ({error.strerror}: {error.filename}); change its permissions"
         ) from error
+
+
+def _remote_volumes(path: Path, level: int, masks: bool) -> list[Volume]:
+    """As few requests as it takes; a web server has no folders, so a Zarr is known by its metadata."""
+    if path.suffix.lower() in _TIFF_SUFFIXES:
+        return [_tiff_volume(path, inspect_tiff(path), level, masks)]
+    if _is_zarr(path):
+        return [_zarr_volume(path, level)]
+    if str(path).startswith("http"):
+        raise InputError(
+            f"{path}: no Zarr (none of {', '.join(_ZARR_ROOTS)} is there) and no TIFF (its name does not end in .tif); "
+            "a web server cannot be asked for a list of files, so name each"
+        )
+    path.stat()  # says whether the bucket or the folder is missing
+    return _folder_volumes(path, level, masks)
 
 
 def _folder_volumes(folder: Path, level: int, masks: bool) -> list[Volume]:
@@ -247,7 +299,7 @@ def _refuse_gaps(paths: list[Path]) -> None:
 
 def _zarr_volume(path: Path, level: int) -> Volume:
     try:
-        node: Any = zarr.open(str(path), mode="r")
+        node: Any = zarr.open(zarr_store(path, read_only=True), mode="r")
         component, voxel_um = "", None
         if isinstance(node, zarr.Group):
             component, voxel_um = read_level(dict(node.attrs), level, str(path))
@@ -301,8 +353,7 @@ def _refuse_level(path: Path, level: int) -> None:
 def _fingerprint_files(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        status = path.stat()
-        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.name}\0{file_version(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -317,7 +368,7 @@ def _fingerprint_zarr(path: Path, component: str, shape: Index, dtype: str) -> s
 
 @lru_cache(maxsize=64)
 def _slice_names(folder: str, fingerprint: str) -> list[str]:
-    paths = [path for path in Path(folder).iterdir() if path.suffix.lower() in _TIFF_SUFFIXES and path.name[0] != "."]
+    paths = [path for path in locate(folder).iterdir() if path.suffix.lower() in _TIFF_SUFFIXES and path.name[0] != "."]
     paths.sort(key=lambda path: natural_key(path.name))
     if _fingerprint_files(paths) != fingerprint:
         raise InputError(f"{folder}: its {len(paths)} slices are not those the run began with; begin a new run")
@@ -326,4 +377,4 @@ def _slice_names(folder: str, fingerprint: str) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _opened_zarr(path: str, component: str, fingerprint: str) -> Any:
-    return zarr.open_array(str(Path(path) / component), mode="r")
+    return zarr.open_array(zarr_store(locate(path) / component, read_only=True), mode="r")

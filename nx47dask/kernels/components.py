@@ -14,7 +14,18 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AttributeName", "BlockComponents", "Connectivity", "Face", "Labelling", "find_components", "label"]
+from nx47dask.geometry import Index
+
+__all__ = [
+    "AttributeName",
+    "BlockComponents",
+    "Connectivity",
+    "Face",
+    "Labelling",
+    "empty_components",
+    "find_components",
+    "label",
+]
 
 Connectivity = Literal[6, 18, 26]
 AttributeName = Literal["voxels", "strong", "border", "slice"]
@@ -123,6 +134,34 @@ def find_components(
         name: _measure(name, labels, number, state, labelling, inner_faces, first_slice) for name in attributes
     }
     return BlockComponents(labels, measured, shared, faces)
+
+
+def empty_components(
+    shape: Index,
+    labelling: Labelling,
+    attributes: tuple[AttributeName, ...],
+    inner_faces: tuple[tuple[bool, bool], ...],
+    first_slice: int = 0,
+) -> BlockComponents:
+    """What `find_components` finds in a block of background, without looking at a voxel.
+
+    There is no foreground; the background is one component, or one in each slice. All arrays of the block's shape or of
+    a face are views of a few numbers.
+    """
+    depth = shape[0]
+    number = (depth if labelling.per_slice else 1) if labelling.background else 0
+    column = np.arange(1, number + 1) if labelling.per_slice and number else np.full(depth, number)
+    labels = np.broadcast_to(column.astype(np.uint32)[:, None, None], shape)
+    faces = [(axis, side) for axis in labelling.linked_axes for side in (0, 1)]
+    inner = {(axis, side): labels[(slice(None),) * axis + (0,)] for axis, side in faces if inner_faces[axis][side]}
+    values: dict[AttributeName, NDArray[np.generic]] = {
+        "voxels": np.full(number, labels.size // max(number, 1), dtype=np.int64),
+        "strong": np.zeros(number, dtype=bool),
+        "border": np.full(number, len(inner) < len(faces)),
+        "slice": first_slice + np.arange(number, dtype=np.int64),
+    }
+    shared = np.arange(1, (number if inner else 0) + 1, dtype=np.int64)
+    return BlockComponents(labels, {name: values[name] for name in attributes}, shared, inner)
 
 
 def label(mask: NDArray[np.bool_], labelling: Labelling) -> tuple[NDArray[np.unsignedinteger], int]:

@@ -1,19 +1,55 @@
-"""Union-find over numbered nodes, for compiled loops: a node points at its parent, a root at itself."""
+"""Union-find over numbered nodes, for compiled loops: a node points at its parent, a root at itself.
+
+The parent of a node has the lower number, so one sweep in order numbers all components.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.kernels.compiled import compiled
 
-__all__ = ["find_root"]
+__all__ = ["find_root", "join", "join_all", "number_components"]
+
+Parents = NDArray[np.signedinteger[Any]]
 
 
 @compiled
-def find_root(parents: NDArray[np.int32], node: int) -> int:
+def find_root(parents: Parents, node: int) -> int:
     """Root of a node; the way to it is halved."""
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]
     return node
+
+
+@compiled
+def join(parents: Parents, first: int, second: int) -> bool:
+    """Unite the components of two nodes; returns whether they were apart."""
+    low, high = find_root(parents, first), find_root(parents, second)
+    parents[max(low, high)] = min(low, high)
+    return low != high
+
+
+@compiled
+def join_all(parents: Parents, pairs: NDArray[np.int64]) -> None:
+    """Unite the components of pairs of nodes, shape (pairs, 2)."""
+    for row in range(len(pairs)):
+        join(parents, pairs[row, 0], pairs[row, 1])
+
+
+@compiled
+def number_components(parents: Parents) -> int:
+    """Replace parents by the numbers of their components, in the order of their first nodes; returns how many."""
+    number = 0
+    for node in range(len(parents)):
+        parent = parents[node]
+        if parent == node:
+            parents[node] = number
+            number += 1
+        else:
+            parents[node] = parents[parent]
+    return number

@@ -71,8 +71,8 @@ def read_box(lattice: WindowLattice, core: Box) -> Box:
     return lattice.context(core).align(CELL_VOX).clip(Box.of_shape(lattice.shape))
 
 
-def occupied_cells(image: Voxels, outer: Box, level: int) -> NDArray[np.bool_]:
-    """Which cells of 8 voxels hold a voxel above a grey level.
+def occupied_cells(image: Voxels, outer: Box, level: int, cell_vox: int = CELL_VOX) -> NDArray[np.bool_]:
+    """Which cells of the volume hold a voxel above a grey level.
 
     Parameters
     ----------
@@ -82,26 +82,31 @@ def occupied_cells(image: Voxels, outer: Box, level: int) -> NDArray[np.bool_]:
         Where they lie in the volume; cells cut by its faces are right where that is the volume's edge (`read_box`).
     level : int
         Grey level up to which a voxel is empty.
+    cell_vox : int
+        Edge of a cell in voxels; cells are anchored at multiples of it.
 
     Returns
     -------
     ndarray of bool, (cells along Z, Y, X)
         The first is the one that holds the first voxel of ``outer``.
     """
-    covered = outer.align(CELL_VOX)
-    cells = np.zeros([edge // CELL_VOX for edge in covered.shape], np.bool_)
-    _mark(image, outer.relative_to(covered.start).start, level, cells)
+    covered = outer.align(cell_vox)
+    cells = np.zeros([edge // cell_vox for edge in covered.shape], np.bool_)
+    _mark(image, outer.relative_to(covered.start).start, level, cell_vox, cells)
     return cells
 
 
 @compiled
-def _mark(image: Voxels, offset: Index, level: int, cells: NDArray[np.bool_]) -> None:
+def _mark(image: Voxels, offset: Index, level: int, cell_vox: int, cells: NDArray[np.bool_]) -> None:
     for z in range(image.shape[0]):
         for y in range(image.shape[1]):
-            row = cells[(z + offset[0]) // CELL_VOX, (y + offset[1]) // CELL_VOX]
-            for x in range(image.shape[2]):
-                if image[z, y, x] > level:
-                    row[(x + offset[2]) // CELL_VOX] = True
+            row = cells[(z + offset[0]) // cell_vox, (y + offset[1]) // cell_vox]
+            for cell in range(len(row)):
+                first = cell * cell_vox - offset[2]
+                for x in range(max(first, 0), min(first + cell_vox, image.shape[2])):
+                    if row[cell]:
+                        break
+                    row[cell] = image[z, y, x] > level
 
 
 def blend_windows(

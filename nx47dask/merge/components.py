@@ -2,8 +2,8 @@
 
 The four phases: blocks label themselves and keep the planes at their inner faces (P1,
 :mod:`nx47dask.kernels.components`); :func:`link_blocks` pairs the labels of touching voxels across the forward
-neighbours (P2); :func:`unite` finds the components of those pairs and :func:`reduce_attributes` combines their
-attributes (P3); blocks apply the verdict (P4). Exact for any cut, since union and the attributes are associative.
+neighbours (P2); :func:`unite` finds the components of those pairs and combines their attributes (P3); blocks apply the
+verdict (P4). Exact for any cut, since union and the attributes are associative.
 
 The scheme of labelling blocks and merging by their faces is that of ``dask_image.ndmeasure.label``; the attributes
 are additions.
@@ -12,19 +12,53 @@ are additions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nx47dask.geometry import Index
 from nx47dask.kernels.components import Face, Labelling
+from nx47dask.kernels.union_find import join_all, number_components
 
-__all__ = ["Faces", "forward_offsets", "link_blocks", "reduce_attributes", "unite"]
+__all__ = ["Components", "Faces", "Part", "forward_offsets", "link_blocks", "unite"]
 
 Faces = Mapping[Face, NDArray[np.unsignedinteger]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some nodes of a graph, which are shared components of blocks, and links that begin at them.
+
+    Attributes
+    ----------
+    pairs : ndarray of int64, shape (links, 2)
+        Linked nodes of the whole graph, numbered from 0.
+    attributes : dict of str to ndarray, shape (nodes of the part,)
+    """
+
+    pairs: NDArray[np.int64]
+    attributes: Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components of a graph.
+
+    Attributes
+    ----------
+    component : ndarray of int32 or int64, shape (nodes,)
+        Component of every node, from 0.
+    number : int
+        Number of components.
+    attributes : dict of str to ndarray, shape (components,)
+    """
+
+    component: NDArray[np.signedinteger]
+    number: int
+    attributes: dict[str, NDArray[np.generic]]
 
 
 def forward_offsets(labelling: Labelling) -> list[Index]:
@@ -78,38 +112,58 @@ def link_blocks(faces: Faces, neighbour: Faces, offset: Index, labelling: Labell
     return np.stack([packed >> 32, packed & 0xFFFFFFFF], axis=1)
 
 
-def unite(nodes: int, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Connected components of a graph of ``nodes`` nodes (from 0) and edges of shape (pairs, 2).
+def unite(nodes: int, parts: Iterable[Part]) -> Components:
+    """Connected components of a graph that comes in parts, and the attributes of each component.
 
-    Returns the component of every node and the number of components.
+    Parts are taken one by one; what stays of a part are the attributes of its nodes. Attributes combine as they must
+    for a whole: voxels add up, the first slice is the least, flags are true where one is.
+
+    Parameters
+    ----------
+    nodes : int
+        How many nodes there are in all.
+    parts : iterable of Part
+        Their nodes in order: those of a part follow on those of the part before. Links may lead anywhere.
+
+    Notes
+    -----
+    Union-find by path halving (Tarjan and van Leeuwen, 1984), the lower number being the root.
     """
-    if nodes == 0:
-        return np.zeros(0, dtype=np.int64), 0
-    ones = np.ones(len(pairs), dtype=np.int8)
-    graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(nodes, nodes))
-    number, component = connected_components(graph, directed=False)
-    return component.astype(np.int64), int(number)
+    fits = nodes <= np.iinfo(np.int32).max
+    parents: NDArray[np.signedinteger] = np.arange(nodes, dtype=np.int32 if fits else np.int64)
+    held = []
+    for part in parts:
+        join_all(parents, part.pairs)
+        held.append(part.attributes)
+    number = int(number_components(parents))
+    return Components(parents, number, _reduce(parents, number, held))
 
 
-def reduce_attributes(
-    component: NDArray[np.int64], number: int, attributes: Mapping[str, NDArray[np.generic]]
+def _reduce(
+    component: NDArray[np.signedinteger], number: int, parts: list[Mapping[str, NDArray[np.generic]]]
 ) -> dict[str, NDArray[np.generic]]:
-    """Combine the attributes of nodes to those of components: counts add, flags OR, first slices take the minimum."""
-    reduced: dict[str, NDArray[np.generic]] = {}
-    for name, values in attributes.items():
-        if name == "voxels":
-            total = np.zeros(number, dtype=np.int64)
-            np.add.at(total, component, values)
-            reduced[name] = total
-        elif name == "slice":
-            first = np.full(number, np.iinfo(np.int64).max)
-            np.minimum.at(first, component, values)
-            reduced[name] = first
-        else:
-            flags = np.zeros(number, dtype=bool)
-            flags[component[values.astype(bool)]] = True
-            reduced[name] = flags
+    """Attributes of components from those of nodes, part by part."""
+    reduced = {name: _neutral(name, number) for name in (parts[0] if parts else ())}
+    for name, target in reduced.items():
+        first = 0
+        for attributes in parts:
+            values = attributes[name]
+            nodes = component[first : first + len(values)]
+            first += len(values)
+            if name == "voxels":
+                np.add.at(target, nodes, values)
+            elif name == "slice":
+                np.minimum.at(target, nodes, values)
+            else:
+                target[nodes[values.astype(bool)]] = True
     return reduced
+
+
+def _neutral(name: str, number: int) -> NDArray[Any]:
+    """Attributes of components without nodes."""
+    if name == "voxels":
+        return np.zeros(number, dtype=np.int64)
+    return np.full(number, np.iinfo(np.int64).max) if name == "slice" else np.zeros(number, dtype=bool)
 
 
 def _facing(faces: Faces, direction: tuple[int, ...]) -> NDArray[np.unsignedinteger]:

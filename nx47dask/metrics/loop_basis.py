@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nx47dask.geometry import Index
 from nx47dask.kernels.compiled import compiled
-from nx47dask.kernels.union_find import find_root
+from nx47dask.kernels.union_find import find_root, join
 
 __all__ = ["Loops", "loop_basis"]
 
@@ -59,14 +59,6 @@ def loop_basis(mask: NDArray[np.bool_]) -> Loops:
     roots = classes[:, 0] == np.arange(len(classes))
     kept = np.ascontiguousarray(classes[roots][1:, 1:])
     return Loops(len(kept), _trace(tree, mask.shape, kept))
-
-
-@compiled
-def _unite(parents: Ints, first: int, second: int) -> bool:
-    """Unite the components of two nodes; returns whether they were apart."""
-    low, high = find_root(parents, first), find_root(parents, second)
-    parents[max(low, high)] = min(low, high)
-    return low != high
 
 
 @compiled
@@ -160,7 +152,7 @@ def _classify_edges(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Ints, I
             if not full[axis, axis]:
                 continue
             enclosed = (axis > 0 and full[axis, 0]) or (axis > 1 and full[axis, 1])
-            if not enclosed and _unite(parents, voxel - strides[axis], voxel):
+            if not enclosed and join(parents, voxel - strides[axis], voxel):
                 tree[voxel] |= 1 << axis
                 labels[z % 2, y, x, axis] = 0
                 continue

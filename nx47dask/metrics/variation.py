@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nx47dask.geometry import BlockGrid
 from nx47dask.kernels.components import BlockComponents, Face, Labelling
-from nx47dask.merge.components import forward_offsets, link_blocks, unite
+from nx47dask.merge.components import Part, forward_offsets, link_blocks, unite
 
 __all__ = ["VOLUME_COMPONENTS", "count_overlaps", "unite_overlaps", "variation_of_information"]
 
@@ -117,7 +117,7 @@ def _component_tables(grid: BlockGrid, parts: Mapping[int, Overlaps], side: int)
             here = np.asarray(part[f"{side}.shared"])[linked[:, 0] - 1] - 1 + offsets[number]
             there = np.asarray(parts[other.number][f"{side}.shared"])[linked[:, 1] - 1] - 1 + offsets[other.number]
             pairs.append(np.stack([here, there], axis=1))
-    component, _ = unite(sum(counts.values()), np.concatenate(pairs))
+    component = unite(sum(counts.values()), [Part(np.concatenate(pairs), {})]).component
     return {
         number: np.append(0, component[offsets[number] : offsets[number] + count] + 1)
         for number, count in counts.items()

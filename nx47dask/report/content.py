@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from nx47dask.baselines import read_external
 from nx47dask.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
 from nx47dask.metrics.paired import as_dict
+from nx47dask.report.projections import projections_warnings
 from nx47dask.report.words import (
     TITLES,
     duration,
     few_volumes,
     in_brackets,
-    mebibytes,
     over,
     percent,
     plural,
@@ -293,10 +293,7 @@ def _warnings(run: Run) -> Iterator[str]:
         yield f"The mask is empty: {_listed(empty)}."
     if unusual:
         yield f"Density outside the usual {100 * low:.0f} to {100 * high:.0f} %: {_listed(unusual)}."
-    projected = run.manifest["memory"]["projected_worker_bytes"]
-    measured = max(stage["peak_rss_bytes"] for stage in run.manifest["stages"].values())
-    if measured > projected:
-        yield f"A worker took {mebibytes(measured)} of memory, more than the {mebibytes(projected)} projected."
+    yield from projections_warnings(run)
 
 
 def _comparison_warnings(run: Run, baseline: Run, compared: Sequence[VolumeFacts]) -> Iterator[str]:

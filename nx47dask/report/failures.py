@@ -21,8 +21,8 @@ def failures_html(run: Run) -> Html:
     if not run.failures:
         return Html("")
     items = (
-        f'<li><strong>{text(one["volume"])}, {text(one["stage"])}, {text(one["place"])}</strong>, '
-        f"{text(plural(one['attempt'], 'try'))}<p>{text(one['message'])}</p>"
+        f"<li><strong>{text(one['volume'])}, {text(one['stage'])}, {text(one['place'])}</strong>, "
+        f"tried {text(plural(one['attempt'], 'time'))}<p>{text(one['message'])}</p>"
         f"<details><summary>Traceback</summary><pre>{text(one['traceback'])}</pre></details></li>"
         for one in run.failures
     )

@@ -10,6 +10,7 @@ from nx47dask.report.failures import failures_html
 from nx47dask.report.figures import whisker
 from nx47dask.report.markup import Html, bar, document, header, joined, listing, table, text
 from nx47dask.report.pictures import Allowance
+from nx47dask.report.projections import projections_table
 from nx47dask.report.volumes import (
     FEW,
     LISTED,
@@ -165,13 +166,10 @@ def _filters() -> Html:
 def _processing(run: Run) -> Html:
     workflow = {key: value for key, value in run.manifest["workflow"].items() if key != "name"}
     passes = "\n".join(run.manifest["passes"])
-    projected = run.manifest["memory"]["projected_worker_bytes"]
-    measured = max(stage["peak_rss_bytes"] for stage in run.manifest["stages"].values())
-    peak = f"{mebibytes(measured)} measured at its peak" if measured else "not measured, since nothing had to run"
     return joined(
         [
-            "<h2>Time and memory</h2>",
-            f"<p>Memory of a worker: {mebibytes(projected)} projected, {peak}.</p>",
+            "<h2>Time, memory and disk</h2>",
+            projections_table(run),
             _stages(run),
             f"<h2>Workflow {text(run.manifest['workflow']['name'])}</h2>",
             "<p>As resolved, with every parameter:</p>",

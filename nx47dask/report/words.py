@@ -21,6 +21,7 @@ __all__ = [
     "percent",
     "plural",
     "signed",
+    "size",
     "value",
 ]
 
@@ -80,6 +81,15 @@ def duration(seconds: float) -> str:
 def mebibytes(size_bytes: float) -> str:
     """Bytes as MiB."""
     return f"{size_bytes / 2**20:,.0f} MiB"
+
+
+def size(size_bytes: float) -> str:
+    """``640 MiB``, ``5.2 GiB``, ``1.3 TiB``."""
+    for unit in ("MiB", "GiB"):
+        size_bytes /= 1024 if unit == "GiB" else 2**20
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "MiB" else f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1024:,.1f} TiB"
 
 
 def value(name: str, amount: float) -> str:

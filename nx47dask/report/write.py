@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nx47dask.baselines import find_run
@@ -42,8 +41,8 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
     Raises
     ------
     InputError
-        There are neither finished volumes nor failures, gates without a baseline or that cannot be checked, or external scores that
-        were recorded are damaged.
+        There are neither finished volumes nor failures, gates without a baseline or that cannot be checked, or
+        external scores that were recorded are damaged.
     StorageError
         A report cannot be written.
 
@@ -58,7 +57,7 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
     recorded = run.manifest.get("baseline")
     if recorded and baseline is None:
         try:
-            baseline, gates = find_run(Path(recorded["path"])), gates or recorded["gates"]
+            baseline, gates = find_run(recorded["path"]), gates or recorded["gates"]
         except (GateError, InputError) as error:
             warnings.append(f"Nothing is compared with the baseline {recorded['path']}: {error}.")
     if gates and baseline is None:

@@ -20,6 +20,7 @@ from nx47dask.io import Volume, discover
 from nx47dask.measures import mean_measures, paired_measures, volume_measures
 from nx47dask.metrics.masks import joint_counts, overlap
 from nx47dask.metrics.paired import as_dict
+from nx47dask.places import locate
 from nx47dask.report.compare_tables import SIDES
 from nx47dask.report.words import few_volumes
 from nx47dask.results import Run
@@ -276,7 +277,7 @@ def _notes(
         how = f"; scored with them now: {' and '.join(now)}" if now else ", as both runs were scored before"
         notes.append(f"Scores of both runs are against the labels given, {labels}{how}.")
     elif have_scores(*runs, None):
-        folders = sorted({str(Path(one["path"]).parent) for one in runs[1].manifest["labels"].values()})
+        folders = sorted({str(locate(one["path"]).parent) for one in runs[1].manifest["labels"].values()})
         notes.append(f"Scores are those that both runs have for the same labels, {' and '.join(folders)}.")
     elif all(run.scores for run in runs):
         notes.append("The runs were scored with other labels, so scores are left out; --labels scores both alike.")

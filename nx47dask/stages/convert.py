@@ -14,7 +14,8 @@ from nx47dask.detectors import ScanStatistics
 from nx47dask.engine import Batch, Record
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box
-from nx47dask.io import ArrayStore, Volume, discover
+from nx47dask.io import Volume, discover
+from nx47dask.places import is_remote, locate
 from nx47dask.stages.folder import folder_errors, refuse_nesting
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.job import VolumeJob
@@ -59,7 +60,9 @@ def ingest_volumes(
     InputError
         An input cannot be used, or ``<id>.zarr`` exists.
     """
-    folder = Path(out)
+    folder = locate(out)
+    if is_remote(folder):
+        raise InputError(f"--out {folder}: ingest writes to a folder here; copy its Zarr from there")
     volumes = discover(inputs, level=level)
     refuse_nesting(inputs, folder)
     targets = {volume.id: _target(volume, folder) for volume in volumes}
@@ -73,15 +76,15 @@ def ingest_volumes(
 
 
 def _convert(job: VolumeJob, target: Path) -> Generator[Batch, dict[int, Record], ScanStatistics]:
-    scan, _, _ = yield from ingest(job)
-    if isinstance(job.image, ArrayStore):
-        shutil.move(job.image.path, target)
-    return scan
+    found = yield from ingest(job)
+    if job.copied:
+        shutil.move(job.image_store.path, target)
+    return found.scan
 
 
 def _target(volume: Volume, folder: Path) -> Path:
     if volume.kind == "zarr":
-        return Path(volume.path)
+        return locate(volume.path)
     target = folder / f"{volume.id}.zarr"
     if target.exists():
         raise InputError(f"{target}: is there already; delete it or choose another --out")
@@ -91,4 +94,6 @@ def _target(volume: Volume, folder: Path) -> Path:
 def _job(volume: Volume, work: Path, block: int | None, zarr_format: Literal[2, 3]) -> VolumeJob:
     whole = Box.of_shape(volume.shape)
     store = str(work.absolute() / "store" / volume.id)
-    return VolumeJob(volume, store, whole, whole, block or default_block(volume.shape), zarr_format)
+    return VolumeJob(
+        volume, store, whole, whole, block or default_block(volume.shape), volume.kind != "zarr", zarr_format
+    )

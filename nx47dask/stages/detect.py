@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from nx47dask.detectors import Fusion, ResidualBand, ScanStatistics, quantise
 from nx47dask.engine import Batch, Record, Task
-from nx47dask.geometry import Box
+from nx47dask.geometry import Block, Box
+from nx47dask.stages.emptiness import Occupancy, filled_by, finds_nothing
 from nx47dask.stages.job import VolumeJob, describe_block
 
-__all__ = ["detect", "slices_per_task"]
+__all__ = ["detect", "slice_slabs", "slices_per_task"]
 
 STAGE = "detect"
 SLICE_TASK_VOXELS = 64 << 20
@@ -22,27 +24,25 @@ SLICE_TASK_VOXELS = 64 << 20
 
 
 def detect(
-    job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics
-) -> Generator[Batch, dict[int, Record], None]:
-    """Fill the probability store."""
+    job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics, occupied: Occupancy
+) -> Generator[Batch, dict[int, Record], Occupancy]:
+    """Fill the probability store; returns where it is not empty."""
     job.prepare(job.array("probability"), probability_per_level=1 / np.iinfo(job.probability_dtype).max)
     thresholds = None
     if isinstance(detector, ResidualBand):
         thresholds = yield from _slice_thresholds(job, detector, scan)
     grid = job.detect_grid
     resources = {"GPU": 1.0} if isinstance(detector, Fusion) and detector.uses_gpu else None
-    tasks = (
-        Task(
-            block.number,
-            describe_block(block, job),
-            detect_block,
-            (job, detector, scan, _rows(job, detector, scan, thresholds, block.box), block.number),
-            block.box.size,
-            resources,
-        )
-        for block in grid
-    )
-    yield Batch(STAGE, tasks, len(grid), job.work.size)
+
+    def task(block: Block) -> Task:
+        arguments = (job, detector, scan, _rows(job, detector, scan, thresholds, block.box), block.number)
+        whole = Task(block.number, describe_block(block, job), detect_block, arguments, block.box.size, resources)
+        if finds_nothing(detector, _core(job, block.box), job, scan, occupied):
+            return replace(whole, known={"filled": []})
+        return replace(whole, smaller=replace(whole, arguments=(*arguments, True))) if resources else whole
+
+    records = yield Batch(STAGE, map(task, grid), len(grid), job.work.size, grid=grid.counts)
+    return filled_by(records, job.grid)
 
 
 def detect_block(
@@ -51,10 +51,34 @@ def detect_block(
     scan: ScanStatistics,
     thresholds: NDArray[np.float32] | None,
     number: int,
+    in_pieces: bool = False,
 ) -> dict[str, Any]:
-    """Detect in one block, from its voxels and their context, and store the probability shard by shard."""
+    """Detect in one block and store the probability shard by shard; ``in_pieces``: one work block after the other.
+
+    Either way the same bytes are stored; pieces need less memory and run more windows.
+    """
     box = job.detect_grid.numbered(number).box
-    core, volume = box.shift(job.work.start), Box.of_shape(job.volume.shape)
+    store, filled, crc32 = job.array("probability"), [], 0
+    for part in [block.box for block in job.grid.touching(box)] if in_pieces else [box]:
+        levels = _probability(job, detector, scan, thresholds, part)
+        for block in job.grid.touching(part):
+            shard = np.ascontiguousarray(levels[block.box.relative_to(part.start).slices])
+            store.write(block.box, shard)
+            crc32 = zlib.crc32(shard.data, crc32)
+            if shard.any():
+                filled.append(block.number)
+    return {"crc32": crc32, "filled": filled, "files": job.files(*store.files(box))}
+
+
+def _probability(
+    job: VolumeJob,
+    detector: Fusion | ResidualBand,
+    scan: ScanStatistics,
+    thresholds: NDArray[np.float32] | None,
+    box: Box,
+) -> NDArray[np.unsignedinteger]:
+    """Levels of the probability in a box of ``work``, from its voxels and their context."""
+    core, volume = _core(job, box), job.volume_box
     outer = detector.context(core, volume, scan)
     image = job.image.read(outer)
     if isinstance(detector, ResidualBand):
@@ -62,22 +86,26 @@ def detect_block(
         probability = detector.band(image, scan, thresholds)[core.relative_to(outer.start).slices].astype(np.float32)
     else:
         probability = detector.probability(image, outer, core, volume, scan)
-    levels = np.ascontiguousarray(quantise(probability, np.dtype(job.probability_dtype).type))
-    store = job.array("probability")
-    for shard in job.grid_of(box.shape):
-        store.write(shard.box.shift(box.start), np.ascontiguousarray(levels[shard.box.slices]))
-    return {"crc32": zlib.crc32(levels.data), "files": job.files(*store.files(box))}
+    levels: NDArray[np.unsignedinteger] = quantise(probability, np.dtype(job.probability_dtype).type)
+    return levels
 
 
 def measure_slices(
-    job: VolumeJob, detector: ResidualBand, scan: ScanStatistics, first: int, last: int
+    job: VolumeJob, detector: ResidualBand, scan: ScanStatistics, first: int, last: int, slab: Box
 ) -> dict[str, Any]:
-    """Thresholds of the whole slices ``first`` to ``last`` of the volume (half-open)."""
-    volume = Box.of_shape(job.volume.shape)
-    wanted = Box((first, 0, 0), (last, *volume.shape[1:]))
-    slab = wanted.expand((detector.radius_zyx(scan)[0], 0, 0)).clip(volume)
+    """Thresholds of the whole slices ``first`` to ``last`` of the volume (half-open); ``slab`` holds their context."""
     found = detector.slice_thresholds(job.image.read(slab), first - slab.start[0], last - first, scan)
     return {"thresholds": found.tolist()}
+
+
+def slice_slabs(job: VolumeJob, detector: ResidualBand, scan: ScanStatistics) -> list[tuple[int, int, Box]]:
+    """First and last slice (half-open) of each task that finds thresholds, and what it reads."""
+    halo = detector.radius_zyx(scan)[0]
+    needed = job.work.expand((halo, 0, 0)).clip(job.volume_box)
+    step = slices_per_task(job, halo)
+    ends = [(z, min(z + step, needed.stop[0])) for z in range(needed.start[0], needed.stop[0], step)]
+    pages = job.volume.shape[1:]
+    return [(a, b, Box((a, 0, 0), (b, *pages)).expand((halo, 0, 0)).clip(job.volume_box)) for a, b in ends]
 
 
 def slices_per_task(job: VolumeJob, halo: int) -> int:
@@ -91,18 +119,15 @@ def _slice_thresholds(
 ) -> Generator[Batch, dict[int, Record], NDArray[np.float32]]:
     """Thresholds of every slice of the volume that blocks will need, shape (Z, 2); other rows are not a number."""
     depth, height, width = job.volume.shape
-    halo = detector.radius_zyx(scan)[0]
-    needed = job.work.expand((halo, 0, 0)).clip(Box.of_shape(job.volume.shape))
-    step = slices_per_task(job, halo)
-    firsts = range(needed.start[0], needed.stop[0], step)
-    spans = [(first, min(first + step, needed.stop[0])) for first in firsts]
+    spans = slice_slabs(job, detector, scan)
     tasks = (
-        Task(n, f"slices {a} to {b}", measure_slices, (job, detector, scan, a, b), (b - a) * height * width)
-        for n, (a, b) in enumerate(spans)
+        Task(n, f"slices {a} to {b}", measure_slices, (job, detector, scan, a, b, slab), (b - a) * height * width)
+        for n, (a, b, slab) in enumerate(spans)
     )
-    records = yield Batch(f"{STAGE}.slices", tasks, len(spans), needed.shape[0] * height * width)
+    slices = sum(b - a for a, b, _ in spans)
+    records = yield Batch(f"{STAGE}.slices", tasks, len(spans), slices * height * width)
     table = np.full((depth, 2), np.nan, dtype=np.float32)
-    for n, (a, b) in enumerate(spans):
+    for n, (a, b, _) in enumerate(spans):
         table[a:b] = records[n]["thresholds"]
     return table
 
@@ -117,5 +142,10 @@ def _rows(
     """The rows of the slice thresholds that one block needs."""
     if thresholds is None:
         return None
-    outer = detector.context(box.shift(job.work.start), Box.of_shape(job.volume.shape), scan)
+    outer = detector.context(_core(job, box), job.volume_box, scan)
     return thresholds[outer.start[0] : outer.stop[0]]
+
+
+def _core(job: VolumeJob, box: Box) -> Box:
+    """A box of ``work`` in voxels of the volume."""
+    return box.shift(job.work.start)

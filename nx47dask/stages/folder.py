@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nx47dask.engine import lock_run
 from nx47dask.errors import InputError, Nx47Error, StorageError
+from nx47dask.places import is_remote, locate, remove_tree
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.measure import slices_path
 from nx47dask.stages.plan import RunPlan
 
 __all__ = [
+    "clear_folder",
     "clear_store",
     "folder_errors",
     "mask_path",
@@ -52,18 +53,21 @@ def mask_path(folder: Path, job: VolumeJob) -> Path:
 
 def store_was_deleted(job: VolumeJob) -> bool:
     """Whether an earlier client finished the volume and deleted its arrays, by an option that may not be given now."""
-    return slices_path(job).is_file() and not any((Path(job.store) / name).exists() for name in ARRAYS)
+    return slices_path(job).is_file() and not any((locate(job.store) / name).exists() for name in ARRAYS)
 
 
 def clear_store(job: VolumeJob, *, arrays: bool) -> None:
     """Delete what a finished volume no longer needs: intermediates, and if wanted the arrays as well."""
     for name in INTERMEDIATES + (ARRAYS if arrays else ()):
-        shutil.rmtree(Path(job.store) / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(locate(job.store) / name)
 
 
 @contextlib.contextmanager
 def occupied_folder(planned: RunPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Hold the run folder for a plan that it can take: a new one, or that of ``resume``, or cleared by ``overwrite``.
+    """Hold the run folder for a plan that it can take: a new one, that of ``resume``, or one to ``overwrite``.
+
+    A folder that the body leaves without a plan is as it was before.
 
     Raises
     ------
@@ -76,11 +80,20 @@ def occupied_folder(planned: RunPlan, *, resume: bool, overwrite: bool) -> Itera
         raise InputError("--resume and --overwrite exclude each other")
     prepare_folder(planned, resume)
     with folder_errors(planned.out), lock_run(planned.out):
-        if overwrite:
-            clear_folder(planned.out)
-        else:
+        if not overwrite:
             planned.check(resume)
-        yield
+        try:
+            yield
+        finally:
+            if not (is_remote(planned.out) or planned.record.exists()):
+                _leave(planned.out)
+
+
+def _leave(folder: Path) -> None:
+    """Delete what a refused run has left of a folder that holds no other."""
+    (folder / "run.lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it was there before, with the rest of another run
+        folder.rmdir()
 
 
 def prepare_folder(planned: RunPlan, resume: bool) -> None:
@@ -101,18 +114,17 @@ def prepare_folder(planned: RunPlan, resume: bool) -> None:
 
 def clear_folder(folder: Path) -> None:
     """Delete a run, and nothing else that may lie in its folder."""
-    for path in [*(folder / name for name in OWNED), *folder.glob(".*.tmp")]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    for path in [*(folder / name for name in OWNED), *folder.glob(".*.tmp"), *folder.glob("events.jsonl.*")]:
+        remove_tree(path)
 
 
 def refuse_nesting(inputs: Sequence[str | Path], out: Path) -> None:
     """Refuse a run folder inside an input, which it would become part of, and the reverse, which could delete it."""
     resolved = out.resolve()
     for given in inputs:
-        source = Path(given).resolve()
+        source = locate(given).resolve()
+        if is_remote(source) != is_remote(resolved):
+            continue
         if resolved == source or resolved.is_relative_to(source) or source.is_relative_to(resolved):
             raise InputError(f"--out {out} and the input {given} lie inside one another; choose another --out")
 

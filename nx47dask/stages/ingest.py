@@ -1,10 +1,11 @@
-"""Ingest: TIFF to a chunked image store, slab by slab; the statistics of the volume as one distributed reduction."""
+"""Ingest: every voxel of the input is read once, for a copy where the run needs one and for the volume's statistics."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from nx47dask.detectors import ScanStatistics
 from nx47dask.engine import Batch, Record, Task
-from nx47dask.geometry import Box
+from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, count_chunks, read_summary, write_summary
+from nx47dask.stages.emptiness import Occupancy, add_cells, cell_counts, grey_cells, pack_cells, unpack_cells
 from nx47dask.stages.job import VolumeJob
 
 __all__ = ["ingest"]
@@ -25,15 +27,36 @@ SHOWN = ("minimum", "maximum", "mean", "std")
 Facts = dict[str, Any]
 
 
-def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStatistics, Facts, Facts]]:
-    """Make the image readable by blocks and measure it.
+@dataclass(frozen=True)
+class Ingested:
+    """What ingest has found.
 
-    Returns its statistics; the same with a histogram of 256 bins as plain values; and for the manifest a SHA-256 over
-    those of the voxels of each part (a slab of pages or a block) in order, and the chunk files of a Zarr input.
+    Attributes
+    ----------
+    scan : ScanStatistics
+    greys : dict
+        The same with a histogram of 256 bins as plain values.
+    source : dict
+        For the manifest: a SHA-256 over those of the voxels of each part (a slab of pages or a block) in order, and the
+        chunk files of a Zarr input.
+    occupied : Occupancy
+        Where the scan is not empty.
     """
-    batch = _slabs(job) if isinstance(job.image, ArrayStore) else _blocks(job)
-    records = (yield batch).values()
-    merge = Task(0, "statistics", merge_statistics, (job, batch.count))
+
+    scan: ScanStatistics
+    greys: Facts
+    source: Facts
+    occupied: Occupancy
+
+
+def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], Ingested]:
+    """Make the image readable by blocks and measure it."""
+    if job.copied:
+        job.prepare(job.image_store)
+    grid = job.ingest_grid
+    tasks = (Task(b.number, f"block {b.number} [{b.box}]", ingest_block, (job, b.number), b.box.size) for b in grid)
+    records = (yield Batch(STAGE, tasks, len(grid), job.volume_box.size, grid=grid.counts)).values()
+    merge = Task(0, "statistics", merge_statistics, (job,))
     known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
     scan = ScanStatistics(**known["scan"] | {"permille": tuple(known["scan"]["permille"])})
     greys = {key: known["scan"][key] for key in SHOWN} | {"histogram": known["histogram"]}
@@ -42,65 +65,51 @@ def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], tuple[ScanStat
         "chunks": sum(record.get("chunks", 0) for record in records),
         "absent_chunks": sum(record.get("absent_chunks", 0) for record in records),
     }
-    return scan, greys, source
+    return Ingested(scan, greys, source, unpack_cells(known["occupied"], job.volume.shape))
 
 
-def _slabs(job: VolumeJob) -> Batch:
-    """A task for every slab of whole TIFF pages, as deep as a storage chunk."""
-    store = job.image
-    assert isinstance(store, ArrayStore)
-    job.prepare(store)
-    depth, height, width = store.shape
-    step = store.shard[0]
-    boxes = [Box((z, 0, 0), (min(z + step, depth), height, width)) for z in range(0, depth, step)]
-    tasks = (Task(n, f"slab [{box}]", ingest_slab, (job, n, box), box.size) for n, box in enumerate(boxes))
-    return Batch(STAGE, tasks, len(boxes), Box.of_shape(store.shape).size)
-
-
-def _blocks(job: VolumeJob) -> Batch:
-    """A task for every block of a Zarr input, which is read in place."""
-    grid = job.grid_of(job.volume.shape)
-    tasks = (Task(b.number, f"block {b.number} [{b.box}]", measure_block, (job, b.number), b.box.size) for b in grid)
-    return Batch(STAGE, tasks, len(grid), Box.of_shape(grid.shape).size)
-
-
-def ingest_slab(job: VolumeJob, number: int, box: Box) -> dict[str, Any]:
-    """Copy a slab of the input to the image store and count its grey values."""
-    slab = job.volume.read(box)
-    store = job.image
-    assert isinstance(store, ArrayStore)
-    store.write(box, slab)
-    return {"files": job.files(*store.files(box), _count_greys(job, number, slab))}
-
-
-def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
-    """Count the grey values of a block of the input."""
-    box = job.grid_of(job.volume.shape).numbered(number).box
+def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
+    """Read a block of the input once: count its grey values, and copy it where the run works on a copy."""
+    box = job.ingest_grid.numbered(number).box
+    voxels = job.volume.read(box)
     chunks, absent = count_chunks(job.volume, box)
-    files = job.files(_count_greys(job, number, job.volume.read(box)))
-    return {"chunks": chunks, "absent_chunks": absent, "files": files}
+    files = [_measure(job, number, box, voxels)]
+    if job.copied:
+        files += _copy(job.image_store, box, voxels)
+    return {"chunks": chunks, "absent_chunks": absent, "files": job.files(*files)}
 
 
-def merge_statistics(job: VolumeJob, parts: int) -> dict[str, Any]:
+def merge_statistics(job: VolumeJob) -> dict[str, Any]:
     """Statistics of the whole volume from the histograms of its parts."""
     counts = np.zeros(np.iinfo(job.volume.dtype).max + 1, dtype=np.int64)
+    cells = np.zeros(cell_counts(job.volume.shape), dtype=bool)
     digest = hashlib.sha256()
-    for number in range(parts):
-        summary = read_summary(job.summary(STAGE, number))
+    grid = job.ingest_grid
+    for block in map(grid.numbered, range(len(grid))):
+        summary = read_summary(job.summary(STAGE, block.number))
         counts += summary["counts"]
         digest.update(summary["sha256"].tobytes())
+        add_cells(cells, block.box, summary["occupied"])
     return {
         "scan": dataclasses.asdict(ScanStatistics.of_histogram(counts)),
         "histogram": counts.reshape(256, -1).sum(axis=1).tolist(),
         "sha256": digest.hexdigest(),
+        "occupied": pack_cells(cells),
     }
 
 
-def _count_greys(job: VolumeJob, number: int, voxels: NDArray[np.unsignedinteger]) -> Path:
+def _measure(job: VolumeJob, number: int, box: Box, voxels: NDArray[np.unsignedinteger]) -> Path:
     counts = np.zeros(np.iinfo(voxels.dtype).max + 1, dtype=np.int64)
     for plane in voxels:  # bincount widens what it counts to int64, so one plane at a time
         counts += np.bincount(plane.ravel(), minlength=len(counts))
     digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels).data).digest(), dtype=np.uint8)
     path = job.summary(STAGE, number)
-    write_summary(path, {"counts": counts, "sha256": digest})
+    write_summary(path, {"counts": counts, "sha256": digest, "occupied": grey_cells(voxels, box)})
     return path
+
+
+def _copy(store: ArrayStore, box: Box, voxels: NDArray[np.unsignedinteger]) -> Iterator[Path]:
+    """Store a block shard by shard, so that those of zeros are left out; yields the files that hold it."""
+    for shard in BlockGrid(store.shape, store.shard).touching(box):
+        store.write(shard.box, np.ascontiguousarray(voxels[shard.box.relative_to(box.start).slices]))
+    return store.files(box)

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.geometry import Block, BlockGrid, Box, Index, storage_chunk
-from nx47dask.io import ArrayStore, Volume
+from nx47dask.geometry import Block, BlockGrid, Box, Index, copy_layout, storage_chunk
+from nx47dask.io import ArrayStore, Volume, read_edges
+from nx47dask.places import locate, size_of
 
 __all__ = ["VolumeJob", "describe_block"]
 
@@ -24,7 +25,7 @@ class VolumeJob:
     volume : Volume
         The input.
     store : str
-        Folder ``store/<id>.zarr`` of the run.
+        Folder ``store/<id>.zarr`` of the run, or its URL.
     work : Box
         The part of the volume that is processed, in the volume's voxels. Everything after ingest counts from its
         start.
@@ -32,6 +33,8 @@ class VolumeJob:
         The part that is written out, in the volume's voxels; inside ``work``.
     block : int
         Edge of a work block in voxels.
+    copied : bool
+        The scan is copied to the run's store at ingest, and read there; otherwise it is read in place.
     zarr_format : {3, 2}
         Format of the image store: 3 is OME-Zarr 0.5, 2 is 0.4.
     detect_blocks : tuple of int
@@ -45,6 +48,7 @@ class VolumeJob:
     work: Box
     box: Box
     block: int
+    copied: bool
     zarr_format: Literal[2, 3] = 3
     detect_blocks: Index = (1, 1, 1)
     probability_dtype: Literal["uint8", "uint16"] = "uint8"
@@ -70,15 +74,31 @@ class VolumeJob:
 
     @property
     def image(self) -> Volume | ArrayStore:
-        """Where the scan is read: a Zarr input in place, a TIFF from its chunked copy."""
+        """Where the scan is read: the copy, or the input in place."""
+        return self.image_store if self.copied else self.volume
+
+    @property
+    def image_store(self) -> ArrayStore:
+        """The copy of the scan, in shards that ingest can write as wholes."""
         if self.volume.kind == "zarr":
-            return self.volume
-        chunk = storage_chunk(self.block)
-        # As deep as a chunk, not a block: a slab of whole TIFF pages is what ingest holds in memory.
-        shard = (chunk, self.block, self.block)
-        return ArrayStore(
-            f"{self.store}/image", self.volume.shape, (chunk,) * 3, shard, self.volume.dtype, self.zarr_format
-        )
+            shard, chunk = copy_layout(read_edges(self.volume), self.volume.shape, self.block)
+        else:
+            edge = storage_chunk(self.block)
+            # As deep as a chunk, not a block: a slab of whole TIFF pages is what ingest holds in memory.
+            shard, chunk = (edge, self.block, self.block), (edge,) * 3
+        return ArrayStore(f"{self.store}/image", self.volume.shape, chunk, shard, self.volume.dtype, self.zarr_format)
+
+    @property
+    def ingest_grid(self) -> BlockGrid:
+        """The parts of the volume that ingest reads: slabs of whole TIFF pages, shards of a copy, blocks of a Zarr."""
+        if self.volume.kind != "zarr":
+            return BlockGrid(self.volume.shape, (self.image_store.shard[0], *self.volume.shape[1:]))
+        return BlockGrid(self.volume.shape, self.image_store.shard) if self.copied else self.grid_of(self.volume.shape)
+
+    @property
+    def volume_box(self) -> Box:
+        """All of the volume."""
+        return Box.of_shape(self.volume.shape)
 
     def array(self, name: str) -> ArrayStore:
         """A result over ``work``: ``probability``, ``mask`` or an intermediate ``work/<probability or mask>.<n>``."""
@@ -101,12 +121,13 @@ class VolumeJob:
 
     def files(self, *paths: Path) -> dict[str, int]:
         """Sizes in bytes of files that a task left, by their path in the run folder; for its record."""
-        run_folder = Path(self.store).parents[1]
-        return {str(path.relative_to(run_folder)): path.stat().st_size for path in paths if path.exists()}
+        run_folder = locate(self.store).parents[1]
+        sizes = {str(path.relative_to(run_folder)): size_of(path) for path in paths}
+        return {name: size for name, size in sizes.items() if size is not None}
 
     def summary(self, stage: str, number: int) -> Path:
         """File of what a task leaves for a merge."""
-        return Path(self.store) / "summaries" / stage / f"{number}.npz.zst"
+        return locate(self.store) / "summaries" / stage / f"{number}.npz.zst"
 
 
 def describe_block(block: Block, job: VolumeJob) -> str:

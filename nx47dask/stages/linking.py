@@ -1,140 +1,237 @@
-"""Components across blocks: save what a block shows its neighbours, link groups of blocks, gather the whole.
+"""Components across blocks: save what a block shows its neighbours, link groups of blocks, unite the whole.
 
 The stage between a scan of blocks and the verdict on its components; :mod:`nx47dask.merge.components` has the
-algorithm. All data goes through summary files, so neither client nor scheduler ever holds it.
+algorithm. All data goes through summary files, so neither client nor scheduler ever holds it: a link task reads the
+summaries of its group of blocks and of their neighbours, and the task that unites a graph reads one group at a time.
+A block without a voxel leaves no summary, since its components are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Task
-from nx47dask.geometry import BlockGrid
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.geometry import Block, BlockGrid
 from nx47dask.io import read_summary, write_summary
-from nx47dask.kernels.components import BlockComponents, Face, Labelling
-from nx47dask.merge.components import forward_offsets, link_blocks, reduce_attributes, unite
+from nx47dask.kernels.components import AttributeName, BlockComponents, Face, Labelling, empty_components
+from nx47dask.merge.components import Components, Part, forward_offsets, link_blocks, unite
 from nx47dask.stages.job import VolumeJob
 
-__all__ = ["Gathered", "gather", "link_batch", "save_components"]
+__all__ = ["BlockScan", "Graph", "Group", "link", "resolve_batch", "save_components", "unite_graph"]
 
-BLOCKS_PER_LINK_TASK = 32
+BLOCKS_PER_GROUP = 32
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The components of a whole volume that cross block faces.
+class BlockScan:
+    """A stage that labels every block.
 
     Attributes
     ----------
-    offsets : ndarray of int64, shape (blocks + 1,)
-        Nodes of block b are ``offsets[b]`` to ``offsets[b + 1]``: its shared components in order.
-    component : ndarray of int64, shape (nodes,)
-        Component of every node.
-    number : int
-        Number of components.
-    attributes : dict of str to ndarray, shape (components,)
-        Attributes of the whole components.
+    job : VolumeJob
+    grid : BlockGrid
+        The blocks.
+    stage : str
+        Name of the summaries.
+    labelling : Labelling
+    attributes : tuple of str
+        What is known of each component.
     """
 
-    offsets: NDArray[np.int64]
-    component: NDArray[np.int64]
-    number: int
-    attributes: dict[str, NDArray[np.generic]]
+    job: VolumeJob
+    grid: BlockGrid
+    stage: str
+    labelling: Labelling
+    attributes: tuple[AttributeName, ...]
+
+    def path(self, number: int) -> Path:
+        """Summary of a block."""
+        return self.job.summary(self.stage, number)
+
+    def link_path(self, group: int) -> Path:
+        """Links of a group of blocks, and the attributes of its shared components."""
+        return self.job.summary(f"{self.stage}.link", group)
+
+    def resolve_path(self, group: int) -> Path:
+        """Verdict on the shared components of each block of a group, by the block's number."""
+        return self.job.summary(f"{self.stage}.resolve", group)
+
+    def of_empty(self, number: int) -> BlockComponents:
+        """The components of a block without a voxel."""
+        block = self.grid.numbered(number)
+        inner = self.grid.inner_faces(block)
+        return empty_components(block.box.shape, self.labelling, self.attributes, inner, block.box.start[0])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks that one task links; their shared components are consecutive nodes of a graph.
+
+    Attributes
+    ----------
+    index : int
+    shared : dict of int to int
+        Shared components of each block, by its number, in the order of the nodes; at least one each.
+    """
+
+    index: int
+    shared: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Shared components that may be linked to one another: those of all blocks, or of a layer of blocks."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def nodes(self) -> int:
+        """Number of shared components."""
+        return sum(sum(group.shared.values()) for group in self.groups)
+
+    @property
+    def starts(self) -> dict[int, int]:
+        """First node of each block, by its number."""
+        shared = {number: count for group in self.groups for number, count in group.shared.items()}
+        return dict(zip(shared, accumulate(shared.values(), initial=0), strict=False))
+
+    def split(self, values: NDArray[Any]) -> Iterator[tuple[Group, dict[int, NDArray[Any]]]]:
+        """Values of all nodes by group and block."""
+        first = 0
+        for group in self.groups:
+            of_blocks = {}
+            for number, count in group.shared.items():
+                of_blocks[number] = values[first : first + count]
+                first += count
+            yield group, of_blocks
 
 
 def save_components(found: BlockComponents, path: Path, **more: NDArray[np.generic]) -> None:
     """Write the shared components of a block, their faces and attributes, and more that only the block itself needs."""
-    faces = {f"face.{axis}.{side}": plane for (axis, side), plane in found.faces.items()}
-    attributes = {f"attribute.{name}": values for name, values in found.shared_attributes().items()}
-    write_summary(path, {**faces, **attributes, **more, "count": np.array(len(found.shared))})
+    write_summary(path, {**_summary(found), **more})
 
 
-def link_batch(job: VolumeJob, grid: BlockGrid, stage: str, labelling: Labelling) -> Batch:
-    """Tasks that link the blocks of a scan, a group of neighbouring blocks each."""
-    numbers = [block.number for block in grid]
-    groups = [
-        tuple(numbers[start : start + BLOCKS_PER_LINK_TASK]) for start in range(0, len(numbers), BLOCKS_PER_LINK_TASK)
-    ]
-    tasks = (
-        Task(index, f"blocks {group[0]} to {group[-1]}", link_group, (job, grid, stage, labelling, index, group))
-        for index, group in enumerate(groups)
-    )
-    return Batch(f"{stage}.link", tasks, len(groups), 0)
+def link(
+    scan: BlockScan, shared: Mapping[int, int], empty: Collection[int]
+) -> Generator[Batch, dict[int, Record], list[Graph]]:
+    """Link all blocks, by one task for each group of neighbouring ones.
+
+    Parameters
+    ----------
+    scan : BlockScan
+        Its tasks are done.
+    shared : mapping of int to int
+        Shared components of each block that is not empty, by its number.
+    empty : collection of int
+        Blocks without a voxel.
+
+    Returns
+    -------
+    list of Graph
+        Slices on their own link no block with the next layer, so there each layer of blocks has its graph. None where
+        no component is shared.
+    """
+    counts = {**shared, **{number: len(scan.of_empty(number).shared) for number in empty}}
+    graphs = make_graphs(scan, counts)
+    groups = sum(len(graph.groups) for graph in graphs)
+    if groups:
+        yield Batch(f"{scan.stage}.link", _link_tasks(scan, graphs, empty), groups, 0)
+    return graphs
 
 
-def link_group(
-    job: VolumeJob, grid: BlockGrid, stage: str, labelling: Labelling, index: int, numbers: tuple[int, ...]
-) -> dict[str, Any]:
-    """Link a group of blocks with their forward neighbours, inside the group and outside."""
-    members = {number: read_summary(job.summary(stage, number)) for number in numbers}
-    pairs = list(_group_pairs(job, grid, stage, labelling, members))
-    names = [key for key in members[numbers[0]] if key.startswith("attribute.")]
-    path = job.summary(f"{stage}.link", index)
+def make_graphs(scan: BlockScan, counts: Mapping[int, int]) -> list[Graph]:
+    """Blocks with shared components in groups of neighbours."""
+    blocks = [block for block in scan.grid if counts.get(block.number)]
+    layer: Callable[[Block], int] = (lambda block: block.index[0]) if scan.labelling.per_slice else lambda block: 0
+    graphs: list[Graph] = []
+    index = 0
+    for _, of_layer in groupby(sorted(blocks, key=layer), key=layer):
+        numbers = [block.number for block in of_layer]
+        parts = [numbers[n : n + BLOCKS_PER_GROUP] for n in range(0, len(numbers), BLOCKS_PER_GROUP)]
+        groups = [Group(index + n, {number: counts[number] for number in part}) for n, part in enumerate(parts)]
+        graphs.append(Graph(tuple(groups)))
+        index += len(groups)
+    return graphs
+
+
+def link_group(scan: BlockScan, group: Group, starts: Mapping[int, int], empty: Collection[int]) -> dict[str, Any]:
+    """Link a group of blocks with their forward neighbours, inside the group and outside; ``starts`` has them all."""
+    found = {
+        number: _summary(scan.of_empty(number)) if number in empty else read_summary(scan.path(number))
+        for number in starts
+    }
+    pairs = list(_pairs(scan, group, starts, found))
+    names = [f"attribute.{name}" for name in scan.attributes]
+    path = scan.link_path(group.index)
     write_summary(
         path,
         {
             "pairs": np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64),
-            "numbers": np.array(numbers, dtype=np.int64),
-            "counts": np.array([members[number]["count"] for number in numbers], dtype=np.int64),
-            **{name: np.concatenate([members[number][name] for number in numbers]) for name in names},
+            **{name: np.concatenate([found[number][name] for number in group.shared]) for name in names},
         },
     )
-    return {"pairs": sum(map(len, pairs)), "files": job.files(path)}
+    return {"pairs": sum(map(len, pairs)), "files": scan.job.files(path)}
 
 
-def gather(job: VolumeJob, grid: BlockGrid, stage: str, groups: int) -> Gathered:
-    """Unite the linked components of all groups and combine their attributes."""
-    parts = [read_summary(job.summary(f"{stage}.link", index)) for index in range(groups)]
-    counts = np.zeros(len(grid) + 1, dtype=np.int64)
-    for part in parts:
-        counts[part["numbers"] + 1] = part["counts"]
-    offsets = np.cumsum(counts)
-    nodes = int(offsets[-1])
-    packed = np.concatenate([part["pairs"] for part in parts])
-    component, number = unite(nodes, offsets[packed >> 32] + (packed & 0xFFFFFFFF) - 1)
-    attributes = {}
-    for key in (key for key in parts[0] if key.startswith("attribute.")):
-        values = np.zeros(nodes, dtype=parts[0][key].dtype)
-        for part in parts:
-            values[_nodes_of(part, offsets)] = part[key]
-        attributes[key.removeprefix("attribute.")] = values
-    return Gathered(offsets, component, number, reduce_attributes(component, number, attributes))
+def resolve_batch(
+    scan: BlockScan, graphs: Sequence[Graph], function: Callable[..., dict[str, Any]], *arguments: Any
+) -> Batch:
+    """A task for each graph: ``function(scan, graph, *arguments)``."""
+    tasks = (
+        Task(number, f"components of graph {number}", function, (scan, graph, *arguments))
+        for number, graph in enumerate(graphs)
+    )
+    return Batch(f"{scan.stage}.resolve", tasks, len(graphs), 0)
 
 
-def _group_pairs(
-    job: VolumeJob, grid: BlockGrid, stage: str, labelling: Labelling, members: dict[int, dict[str, Any]]
+def unite_graph(scan: BlockScan, graph: Graph) -> Components:
+    """Unite the linked components of a graph and combine their attributes; one group at a time is read."""
+    return unite(graph.nodes, (_part(scan, group) for group in graph.groups))
+
+
+def _link_tasks(scan: BlockScan, graphs: Sequence[Graph], empty: Collection[int]) -> Iterator[Task]:
+    offsets = forward_offsets(scan.labelling)
+    for graph in graphs:
+        starts = graph.starts
+        for group in graph.groups:
+            blocks = [scan.grid.numbered(number) for number in group.shared]
+            others = (scan.grid.neighbour(block, offset) for block in blocks for offset in offsets)
+            wanted = dict.fromkeys([*group.shared, *(other.number for other in others if other)])
+            near = {number: starts[number] for number in wanted if number in starts}
+            place = f"{len(blocks)} blocks from {blocks[0].number}"
+            yield Task(group.index, place, link_group, (scan, group, near, {n for n in near if n in empty}))
+
+
+def _pairs(
+    scan: BlockScan, group: Group, starts: Mapping[int, int], found: Mapping[int, dict[str, Any]]
 ) -> Iterator[NDArray[np.int64]]:
-    """Pairs of nodes, each packed as block number and label."""
-    offsets = forward_offsets(labelling)
-    outside: dict[int, dict[str, Any]] = {}
-    for number, summary in members.items():
-        block = grid.numbered(number)
+    """Pairs of linked nodes."""
+    offsets = forward_offsets(scan.labelling)
+    for number in group.shared:
         for offset in offsets:
-            other = grid.neighbour(block, offset)
-            if other is None or summary["count"] == 0:
-                continue
-            if other.number not in members and other.number not in outside:
-                outside[other.number] = read_summary(job.summary(stage, other.number))
-            neighbour = members.get(other.number) or outside[other.number]
-            if neighbour["count"]:
-                pairs = link_blocks(_faces(summary), _faces(neighbour), offset, labelling)
-                yield pairs + np.array([number << 32, other.number << 32])
+            other = scan.grid.neighbour(scan.grid.numbered(number), offset)
+            if other is not None and other.number in starts:
+                pairs = link_blocks(_faces(found[number]), _faces(found[other.number]), offset, scan.labelling)
+                yield pairs - 1 + np.array([starts[number], starts[other.number]])
+
+
+def _part(scan: BlockScan, group: Group) -> Part:
+    saved = read_summary(scan.link_path(group.index))
+    return Part(saved["pairs"], {name: saved[f"attribute.{name}"] for name in scan.attributes})
+
+
+def _summary(found: BlockComponents) -> dict[str, NDArray[np.generic]]:
+    faces = {f"face.{axis}.{side}": plane for (axis, side), plane in found.faces.items()}
+    return {**faces, **{f"attribute.{name}": values for name, values in found.shared_attributes().items()}}
 
 
 def _faces(summary: dict[str, Any]) -> dict[Face, NDArray[np.unsignedinteger]]:
     keys = (key.split(".") for key in summary if key.startswith("face."))
     return {(int(axis), int(side)): summary[f"face.{axis}.{side}"] for _, axis, side in keys}
-
-
-def _nodes_of(part: dict[str, Any], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Nodes of a group's shared components, in the group's order."""
-    starts = offsets[part["numbers"]]
-    before = np.cumsum(part["counts"]) - part["counts"]
-    nodes: NDArray[np.int64] = np.arange(int(part["counts"].sum())) + np.repeat(starts - before, part["counts"])
-    return nodes

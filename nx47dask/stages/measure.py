@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from nx47dask.io import read_summary, write_summary, write_text
 from nx47dask.kernels.components import AttributeName, BlockComponents, Labelling, find_components
 from nx47dask.kernels.topology import count_cells
 from nx47dask.metrics.shape import slice_rows, volume_shape
+from nx47dask.places import locate
+from nx47dask.stages.emptiness import Occupancy
 from nx47dask.stages.job import VolumeJob
-from nx47dask.stages.linking import gather, link_batch, save_components
+from nx47dask.stages.linking import BlockScan, Graph, link, resolve_batch, save_components, unite_graph
 
 __all__ = ["measure", "slices_path"]
 
@@ -35,20 +37,35 @@ LABELLINGS: dict[str, tuple[Labelling, tuple[AttributeName, ...]]] = {
 }
 
 
-def measure(job: VolumeJob) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
-    """Measure the mask over the box that is written out; returns the volume's metrics."""
+def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+    """Measure the mask over the box that is written out; returns the volume's metrics.
+
+    Parameters
+    ----------
+    job : VolumeJob
+    mask : Occupancy
+        Where the mask is not empty, in coordinates of ``work``.
+    """
     grid = job.grid_of(job.box.shape)
+    offset = job.box.relative_to(job.work.start).start
+    measured = {block.number for block in grid if not mask.is_empty(_context(job, block).shift(offset))}
+    nothing: Record = {"filled": []}
     tasks = (
-        Task(b.number, f"block {b.number} [{b.box.shift(job.box.start)}]", measure_block, (job, b.number), b.box.size)
+        Task(b.number, f"block {b.number} [{b.box.shift(job.box.start)}]", measure_block, (job, b.number), b.box.size,
+             known=None if b.number in measured else nothing)
         for b in grid
-    )
-    yield Batch(STAGE, tasks, len(grid), job.box.size)
-    groups = 0
-    for kind, (labelling, _) in LABELLINGS.items():
-        linking = link_batch(job, grid, f"{STAGE}.{kind}", labelling)
-        groups = linking.count
-        yield linking
-    merge = Task(0, "metrics", merge_measures, (job, groups))
+    )  # fmt: skip
+    records = yield Batch(STAGE, tasks, len(grid), job.box.size, grid=grid.counts)
+    empty = frozenset(number for number, record in records.items() if not record["filled"])
+    whole: dict[str, list[dict[str, Any]]] = {}
+    for kind in LABELLINGS:
+        shared = {number: record["shared"][kind] for number, record in records.items() if number not in empty}
+        graphs = yield from link(_block_scan(job, kind), shared, empty)
+        whole[kind] = []
+        if graphs:
+            found = yield resolve_batch(_block_scan(job, kind), graphs, count_components, kind)
+            whole[kind] = [record["counted"] for record in found.values()]
+    merge = Task(0, "metrics", merge_measures, (job, sorted(measured), whole))
     record = (yield Batch(f"{STAGE}.merge", [merge], 1, 0))[0]
     metrics: dict[str, Any] = record["metrics"]
     return metrics
@@ -62,11 +79,15 @@ def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
     mask = np.ascontiguousarray(padded[1:-1, 1:-1, 1:-1])
     inner = grid.inner_faces(block)
     cells = count_cells(padded, (not inner[0][1], not inner[1][1], not inner[2][1]))
+    filled = bool(mask.any())
     complete: dict[str, NDArray[np.int64]] = {}
+    shared = {}
     for kind, (labelling, attributes) in LABELLINGS.items():
         found = find_components(mask.view(np.uint8), labelling, attributes, inner, block.box.start[0])
-        save_components(found, job.summary(f"{STAGE}.{kind}", number))
         complete[kind] = _complete_attribute(found, attributes[0])
+        shared[kind] = len(found.shared)
+        if filled:
+            save_components(found, _block_scan(job, kind).path(number))
     depth = block.box.shape[0]
     write_summary(
         job.summary(STAGE, number),
@@ -82,21 +103,43 @@ def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
             "cavities": np.array(np.count_nonzero(~complete[CAVITIES].astype(bool))),
         },
     )
-    stages = (STAGE, *(f"{STAGE}.{kind}" for kind in LABELLINGS))
-    return {"files": job.files(*(job.summary(stage, number) for stage in stages))}
+    paths = [job.summary(STAGE, number), *(_block_scan(job, kind).path(number) for kind in LABELLINGS if filled)]
+    return {"filled": [number] if filled else [], "shared": shared, "files": job.files(*paths)}
 
 
-def merge_measures(job: VolumeJob, groups: int) -> dict[str, Any]:
-    """Sum the blocks, add the components that cross their faces; write the volume's rows of ``slices.csv``."""
+def count_components(scan: BlockScan, graph: Graph, kind: str) -> dict[str, Any]:
+    """Count the components of a graph, all of which cross faces of blocks."""
+    whole = unite_graph(scan, graph)
+    if kind == OBJECTS:
+        sizes = whole.attributes["voxels"]
+        return {"counted": {"objects": whole.number, "largest": np.sort(sizes)[::-1][:LARGEST].tolist()}}
+    if kind == CAVITIES:
+        return {"counted": {"cavities": int(np.count_nonzero(~whole.attributes["border"].astype(bool)))}}
+    slices, components = np.unique(whole.attributes["slice"], return_counts=True)
+    return {"counted": {"slices": slices.tolist(), "components": components.tolist()}}
+
+
+def merge_measures(
+    job: VolumeJob, measured: Sequence[int], whole: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Sum the blocks that were measured, add the components that cross their faces; write the rows of ``slices.csv``.
+
+    Parameters
+    ----------
+    job : VolumeJob
+    measured : sequence of int
+        Blocks that left a summary; nothing is in the others.
+    whole : mapping
+        What :func:`count_components` has counted in the graphs of each kind.
+    """
     grid = job.grid_of(job.box.shape)
-    whole = {kind: gather(job, grid, f"{STAGE}.{kind}", groups).attributes for kind in LABELLINGS}
     columns = ("voxels", "euler", "perimeter", "overlap", "components")
     counts = {name: np.zeros(job.box.shape[0], dtype=np.int64) for name in columns}
-    objects = len(whole[OBJECTS]["voxels"])
-    cavities = int(np.count_nonzero(~whole[CAVITIES]["border"].astype(bool)))
-    largest = [whole[OBJECTS]["voxels"].astype(np.int64)]
+    objects = sum(found["objects"] for found in whole[OBJECTS])
+    cavities = sum(found["cavities"] for found in whole[CAVITIES])
+    largest = [np.array(found["largest"], dtype=np.int64) for found in whole[OBJECTS]]
     euler = 0
-    for block in grid:
+    for block in map(grid.numbered, measured):
         part = read_summary(job.summary(STAGE, block.number))
         for name in columns:
             counts[name][block.box.slices[0]] += part[name]
@@ -104,9 +147,10 @@ def merge_measures(job: VolumeJob, groups: int) -> dict[str, Any]:
         cavities += int(part["cavities"])
         euler += int(part["volume_euler"])
         largest.append(part["largest"])
-    counts["components"] += np.bincount(whole[SECTIONS]["slice"].astype(np.int64), minlength=job.box.shape[0])
+    for layer in whole[SECTIONS]:
+        counts["components"][layer["slices"]] += layer["components"]
     _write_slices(job, counts)
-    sizes = np.sort(np.concatenate(largest))[::-1][:LARGEST].tolist()
+    sizes = np.sort(np.concatenate([*largest, np.zeros(0, dtype=np.int64)]))[::-1][:LARGEST].tolist()
     voxels = int(counts["voxels"].sum())
     metrics = volume_shape(job.box.size, voxels, objects, cavities, euler, sizes)
     return {"metrics": metrics, "files": job.files(slices_path(job))}
@@ -114,7 +158,7 @@ def merge_measures(job: VolumeJob, groups: int) -> dict[str, Any]:
 
 def slices_path(job: VolumeJob) -> Path:
     """The volume's rows of ``slices.csv``, without the header."""
-    return Path(job.store) / "slices.csv"
+    return locate(job.store) / "slices.csv"
 
 
 def _write_slices(job: VolumeJob, counts: dict[str, NDArray[np.int64]]) -> None:
@@ -124,10 +168,19 @@ def _write_slices(job: VolumeJob, counts: dict[str, NDArray[np.int64]]) -> None:
     write_text(slices_path(job), text.getvalue())
 
 
+def _block_scan(job: VolumeJob, kind: str) -> BlockScan:
+    return BlockScan(job, job.grid_of(job.box.shape), f"{STAGE}.{kind}", *LABELLINGS[kind])
+
+
+def _context(job: VolumeJob, block: Block) -> Box:
+    """A block with one voxel of context inside the box that is written out."""
+    return block.box.expand((1, 1, 1)).clip(Box.of_shape(job.box.shape))
+
+
 def _read_padded(job: VolumeJob, block: Block) -> NDArray[np.bool_]:
     """The mask of a block with one voxel of context; background outside the box that is written out."""
     wanted = block.box.expand((1, 1, 1))
-    inside = wanted.clip(Box.of_shape(job.box.shape))
+    inside = _context(job, block)
     offset = job.box.relative_to(job.work.start).start
     padded = np.zeros(wanted.shape, dtype=bool)
     padded[inside.relative_to(wanted.start).slices] = job.array("mask").read(inside.shift(offset)) != 0

@@ -9,47 +9,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nx47dask import __version__
-from nx47dask.detectors import Detector, Fusion, LearnedDetector, ResidualBand, ScanStatistics
+from nx47dask.detectors import Fusion, LearnedDetector, ResidualBand
 from nx47dask.differences import find_differences
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
 from nx47dask.io import Volume, write_text
-from nx47dask.metrics.octants import octant_context, octants
-from nx47dask.stages.detect import slices_per_task
-from nx47dask.stages.export import slab_depth
+from nx47dask.models.backends import Device
 from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.plan_text import plan_lines
+from nx47dask.stages.projection import (
+    client_bytes,
+    detection_bytes,
+    disk_bytes,
+    windows_by_block,
+    windows_in,
+    worker_bytes,
+)
+from nx47dask.stages.reads import is_copied
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, compile_passes, describe
 from nx47dask.workflow import Workflow
+
+if TYPE_CHECKING:
+    from nx47dask.stages.calibrate import Estimate
 
 __all__ = ["RunPlan", "make_plan"]
 
 NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
 """Libraries whose release may decide a bit."""
-BASE_BYTES = 430 << 20
-"""Memory of a worker process with its libraries, torch among them, before any block."""
-DETECT_BYTES_PER_VOXEL = 60
-"""Measured peak of the detectors, per voxel of a block with its halo."""
-SUM_BYTES_PER_VOXEL = 16
-"""Sums and weights of blended windows and what becomes of them, per voxel of a block, beside the image."""
-NETWORK_BYTES_PER_VOXEL = 600
-"""Inside a network, per voxel of a batch: a few feature maps of 32 channels at full resolution."""
 BLOCK_BYTES = 1 << 30
 """Most that a block of learned detection holds, apart from the network: about 380 voxels along each edge.
 
 Windows across a border are run in both blocks: of windows of 128 voxels in steps of 64, blocks of 160 run 2.7 times as
 many as there are, of 384 1.6 times. Much more memory than this would gain little.
 """
-PASS_BYTES_PER_VOXEL = 24
-"""Measured peak of labelling and of the local steps, per voxel of a block with its halo."""
-SLAB_BYTES_PER_VOXEL = 4
-"""Slabs of whole slices at ingest of a TIFF, at export and for slice thresholds, per voxel."""
-SCORE_BYTES_PER_VOXEL = 48
-"""Measured peak of scoring, per voxel of an octant with its halo."""
-STORED_BYTES_PER_VOXEL = 3.1
-"""Image, probability, mask and intermediates at their peak, as they compress on scroll CT."""
 VOLUMES_ON_DISK = 8
 """Volumes under way where stores are deleted: enough to keep the CPUs of one machine busy."""
 
@@ -75,6 +70,8 @@ class RunPlan:
         Delete the store of a volume when its mask is written. Decides no byte of the results.
     scored : bool
         Masks are scored against labels. Decides no byte of the masks.
+    serial : bool
+        The client runs the tasks itself. Decides no byte of the results.
     """
 
     out: Path
@@ -85,6 +82,7 @@ class RunPlan:
     foreground: int = 255
     delete_stores: bool = False
     scored: bool = False
+    serial: bool = False
 
     @property
     def record(self) -> Path:
@@ -102,6 +100,7 @@ class RunPlan:
                 "shape": list(job.volume.shape),
                 "box": str(job.box),
                 "block": job.block,
+                "copied": job.copied,
                 "detect_block": list(job.detect_grid.block_shape),
             }
             for job in self.jobs
@@ -126,6 +125,11 @@ class RunPlan:
         return self.detector.learned if isinstance(self.detector, Fusion) else []
 
     @property
+    def uses_gpu(self) -> bool:
+        """Whether one of them runs on a GPU."""
+        return isinstance(self.detector, Fusion) and self.detector.uses_gpu
+
+    @property
     def approximations(self) -> list[str]:
         """What differs from a run of the whole volumes."""
         if all(job.box == Box.of_shape(job.volume.shape) for job in self.jobs):
@@ -140,51 +144,44 @@ class RunPlan:
         return notes
 
     def peak_bytes_per_worker(self) -> int:
-        """Projected peak memory of a worker, from the largest block with its halo."""
-        return BASE_BYTES + max(self._task_bytes(job) for job in self.jobs)
+        """Projected peak memory of a worker."""
+        return worker_bytes(self)[0]
+
+    def client_bytes(self) -> int:
+        """Projected peak memory of the client with the scheduler of a local cluster."""
+        return client_bytes(self)
 
     def stored_bytes(self) -> int:
-        """Projected size on disk of the stores that are there at a time."""
-        sizes = sorted((job.work.size for job in self.jobs), reverse=True)
-        return int(sum(sizes[: self.most_volumes]) * STORED_BYTES_PER_VOXEL)
+        """Projected peak size of the run folder."""
+        return disk_bytes(self)
 
     @property
     def most_volumes(self) -> int:
         """Volumes to have under way at a time."""
         return min(VOLUMES_ON_DISK, len(self.jobs)) if self.delete_stores else len(self.jobs)
 
-    def lines(self) -> list[str]:
-        """The plan in words."""
-        shown = [f"workflow   {self.workflow.name}", f"detect     {', '.join(_names(self.workflow))}"]
-        shown += [
-            f"pass {one.number + 1}     {describe(one)} (radius {_radius(one.radius_zyx)})" for one in self.passes
+    @property
+    def described_passes(self) -> list[str]:
+        """The passes in words, with their radii."""
+        return [
+            f"pass {one.number + 1}     {describe(one)} (radius {','.join(map(str, one.radius_zyx))})"
+            for one in self.passes
         ]
-        shown += [f"model      {network}" for network in self.networks]
-        for job in self.jobs:
-            shown.append(
-                f"volume     {job.id}  {_edges(job.work.shape)} {job.volume.dtype}  {len(job.grid)} blocks of "
-                f"{job.block}³  reads {self.halo_redundancy(job):.2f}x"
-            )
-            if self.networks:
-                run, least = self.windows(job)
-                grid = job.detect_grid
-                shown.append(
-                    f"windows    {job.id}  {run} in {len(grid)} blocks of {_edges(grid.block((0, 0, 0)).box.shape)}"
-                    f"  runs {run / least:.2f}x"
-                )
-        shown.append(f"memory     {self.peak_bytes_per_worker() / 2**30:.2f} GiB per worker (projected)")
-        shown.append(f"disk       {self.stored_bytes() / 2**30:.2f} GiB (projected)")
-        return shown + [f"note       {note}" for note in self.approximations]
-
-    def halo_redundancy(self, job: VolumeJob) -> float:
-        """Voxels of the scan that detection reads, per voxel of the volume."""
-        whole, scan = Box.of_shape(job.volume.shape), _widest_scan(job.volume)
-        cores = (block.box.shift(job.work.start) for block in job.detect_grid)
-        return sum(self.detector.context(core, whole, scan).size for core in cores) / job.work.size
 
     def windows(self, job: VolumeJob) -> tuple[int, int]:
         """Windows that networks run over a volume if none is skipped, and how many of them are different."""
-        return sum(_windows_by_block(self.networks, job)), _windows_in(self.networks, job, job.work)
+        return sum(windows_by_block(self.networks, job)), windows_in(self.networks, job, job.work)
+
+    def lines(self, estimate: Estimate | None = None) -> list[str]:
+        """The plan in words, with the time that it will take where that has been estimated."""
+        return plan_lines(self, estimate)
+
+    def with_block(self, edge: int) -> RunPlan:
+        """The same run in other work blocks."""
+        jobs = (replace(job, block=edge, detect_blocks=(1, 1, 1)) for job in self.jobs)
+        return replace(
+            self, jobs=tuple(_with_detect_blocks(job, self.detector, self.workflow, self.jobs) for job in jobs)
+        )
 
     def claim(self) -> None:
         """Take a run folder that :meth:`check` has let pass for this plan."""
@@ -218,26 +215,6 @@ class RunPlan:
         if not resume:
             raise InputError(f"{self.out}: the folder holds a run; use --resume to go on or --overwrite to start anew")
 
-    def _task_bytes(self, job: VolumeJob) -> int:
-        edge = [min(job.block, n) for n in job.work.shape]
-
-        def outer(radius: Index) -> int:
-            return math.prod(e + 2 * r for e, r in zip(edge, radius, strict=True))
-
-        slices = [slab_depth(job)]
-        if job.volume.kind != "zarr":
-            slices.append(storage_chunk(job.block))
-        if isinstance(self.detector, ResidualBand):
-            halo = self.detector.radius_zyx(_widest_scan(job.volume))[0]
-            slices.append(slices_per_task(job, halo) + 2 * halo)
-        slab = max(slices) * math.prod(job.volume.shape[1:]) * SLAB_BYTES_PER_VOXEL
-        detect = _block_bytes(self.detector, job, job.detect_grid.block((0, 0, 0)).box.shape)
-        detect += max((_network_bytes(network) for network in self.networks), default=0)
-        passes = max(outer(one.radius_zyx) for one in self.passes) * PASS_BYTES_PER_VOXEL
-        grid = octants(job.box.shape)
-        score = max(octant_context(grid, one).size for one in grid) * SCORE_BYTES_PER_VOXEL if self.scored else 0
-        return max(detect, passes, slab, score)
-
 
 def make_plan(
     volumes: Sequence[Volume],
@@ -248,6 +225,8 @@ def make_plan(
     bbox: str | None = None,
     foreground: int = 255,
     delete_stores: bool = False,
+    copy_input: bool | None = None,
+    device: Device | None = None,
 ) -> RunPlan:
     """Cut the volumes into blocks.
 
@@ -265,6 +244,10 @@ def make_plan(
         Value of the surface in the masks, 255 or 1.
     delete_stores : bool
         Delete the store of a volume when its mask is written.
+    copy_input : bool, optional
+        Copy Zarr inputs to the run's store at ingest, or read them in place; by default the remote ones are copied.
+    device : {"cpu", "cuda"}, optional
+        What ``device: auto`` of a network means; by default what this machine has.
 
     Raises
     ------
@@ -273,7 +256,7 @@ def make_plan(
     """
     if foreground not in (1, 255):
         raise InputError(f"--foreground {foreground}: the surface is 255, or 1")
-    passes, detector = compile_passes(workflow.steps), workflow.bind_detector()
+    passes, detector = compile_passes(workflow.steps), workflow.bind_detector(device)
     reach = add_radii(*(one.radius_zyx for one in passes))
     jobs = []
     for volume in volumes:
@@ -283,9 +266,16 @@ def make_plan(
         storage_chunk(edge)
         store = str(out.absolute() / "store" / f"{volume.id}.zarr")
         dtype = workflow.settings.probability
-        job = VolumeJob(volume, store, box.expand(reach).clip(whole), box, edge, probability_dtype=dtype)
-        blocks = _detect_blocks(detector, job, workflow.settings.detect_block, len(volumes) == 1)
-        jobs.append(replace(job, detect_blocks=blocks))
+        job = VolumeJob(
+            volume,
+            store,
+            box.expand(reach).clip(whole),
+            box,
+            edge,
+            copied=is_copied(volume, copy_input),
+            probability_dtype=dtype,
+        )
+        jobs.append(_with_detect_blocks(job, detector, workflow, volumes))
     return RunPlan(out, workflow, detector, passes, tuple(jobs), foreground, delete_stores)
 
 
@@ -295,37 +285,32 @@ def default_block(shape: Index) -> int:
     return 160 if size <= 384**3 else 256 if size <= 1536**3 else 512
 
 
-def _detect_blocks(detector: Fusion | ResidualBand, job: VolumeJob, longest: int | None, alone: bool) -> Index:
-    """Work blocks per axis of a block of detection; in two where a volume is alone."""
-    counts = job.grid.counts
+def _with_detect_blocks(
+    job: VolumeJob, detector: Fusion | ResidualBand, workflow: Workflow, volumes: Sequence[object]
+) -> VolumeJob:
+    """The job with its blocks of detection, in two where a volume is alone."""
+    counts, longest = job.grid.counts, workflow.settings.detect_block
     if longest is not None:
         z, y, x = (min(n, max(1, longest // job.block)) for n in counts)
-        return z, y, x
+        return replace(job, detect_blocks=(z, y, x))
     if isinstance(detector, ResidualBand) or not detector.learned:
-        return 1, 1, 1
+        return job
 
     def fits(blocks: Index) -> bool:
         z, y, x = (min(n * job.block, edge) for n, edge in zip(blocks, job.work.shape, strict=True))
-        return _block_bytes(detector, job, (z, y, x)) <= BLOCK_BYTES
+        return detection_bytes(detector, job, (z, y, x)) <= BLOCK_BYTES
 
     blocks = _most_blocks(counts, fits)
-    return _halves(detector.learned, job) if alone and blocks == counts else blocks
+    if len(volumes) == 1 and blocks == counts:
+        blocks = _halves(detector.learned, job)
+    return replace(job, detect_blocks=blocks)
 
 
 def _halves(networks: Sequence[LearnedDetector], job: VolumeJob) -> Index:
     """Half of the work blocks along the axis where two workers are done first; all where that gains nothing."""
     z, y, x = job.grid.counts
     cuts = [(z, y, x), (-(-z // 2), y, x), (z, -(-y // 2), x), (z, y, -(-x // 2))]
-    return min(cuts, key=lambda blocks: max(_windows_by_block(networks, replace(job, detect_blocks=blocks))))
-
-
-def _windows_by_block(networks: Sequence[LearnedDetector], job: VolumeJob) -> list[int]:
-    return [_windows_in(networks, job, block.box.shift(job.work.start)) for block in job.detect_grid]
-
-
-def _windows_in(networks: Sequence[LearnedDetector], job: VolumeJob, core: Box) -> int:
-    """Windows of all networks that touch a box of the volume."""
-    return sum(network.lattice(Box.of_shape(job.volume.shape)).count_touching(core) for network in networks)
+    return min(cuts, key=lambda blocks: max(windows_by_block(networks, replace(job, detect_blocks=blocks))))
 
 
 def _most_blocks(counts: Index, fits: Callable[[Index], bool]) -> Index:
@@ -340,42 +325,3 @@ def _most_blocks(counts: Index, fits: Callable[[Index], bool]) -> Index:
             growing.append(axis)
     z, y, x = (-(-count // -(-count // n)) for count, n in zip(counts, blocks, strict=True))
     return z, y, x
-
-
-def _block_bytes(detector: Fusion | ResidualBand, job: VolumeJob, shape: Index) -> int:
-    """Projected memory for detection in a block of a shape, apart from networks."""
-    scan = _widest_scan(job.volume)
-
-    def outer(one: Detector | ResidualBand) -> Index:
-        z, y, x = (edge + 2 * r for edge, r in zip(shape, one.radius_zyx(scan), strict=True))
-        return z, y, x
-
-    if isinstance(detector, ResidualBand) or not detector.learned:
-        return math.prod(outer(detector)) * DETECT_BYTES_PER_VOXEL
-    image = math.prod(map(min, outer(detector), job.volume.shape)) * (1 if job.volume.dtype == "uint8" else 2)
-    others = [one for _, one in detector.active if not isinstance(one, LearnedDetector)]
-    local = max((math.prod(outer(one)) * DETECT_BYTES_PER_VOXEL for one in others), default=0)
-    return image + local + math.prod(shape) * SUM_BYTES_PER_VOXEL
-
-
-def _network_bytes(network: LearnedDetector) -> int:
-    voxels: int = math.prod(network.info.window_zyx) * network.engine.batch
-    return voxels * NETWORK_BYTES_PER_VOXEL
-
-
-def _widest_scan(volume: Volume) -> ScanStatistics:
-    """Sigma grows with the spread of the greys, known after ingest; half of the range is the most it can be."""
-    top = 255 if volume.dtype == "uint8" else 65535
-    return ScanStatistics(0, top, top / 2, top / 2)
-
-
-def _edges(shape: Index) -> str:
-    return "x".join(map(str, shape))
-
-
-def _names(workflow: Workflow) -> list[str]:
-    return [next(iter(item)) for item in workflow.resolved["detect"]]
-
-
-def _radius(radius_zyx: Index) -> str:
-    return ",".join(map(str, radius_zyx))

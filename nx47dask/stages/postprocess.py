@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Generator, Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,27 @@ from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Block, BlockGrid, Box
-from nx47dask.io import read_summary, replace_file, write_summary
+from nx47dask.io import read_summary, write_summary
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
+from nx47dask.stages.emptiness import Occupancy, changes_of_nothing, filled_by
 from nx47dask.stages.job import VolumeJob, describe_block
-from nx47dask.stages.linking import gather, link_batch, save_components
-from nx47dask.steps import Binarise, LocalStep
+from nx47dask.stages.linking import BlockScan, Graph, link, resolve_batch, save_components, unite_graph
+from nx47dask.steps.chain import Changes, apply_chain
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan
 
 __all__ = ["postprocess"]
 
-Changes = dict[str, list[int]]
-"""Voxels that a step added and removed."""
 
+def postprocess(
+    job: VolumeJob, passes: tuple[Pass, ...], probability: Occupancy
+) -> Generator[Batch, dict[int, Record], tuple[Changes, Occupancy]]:
+    """Run the passes; the last one fills the mask store.
 
-def postprocess(job: VolumeJob, passes: tuple[Pass, ...]) -> Generator[Batch, dict[int, Record], Changes]:
-    """Run the passes; the last one fills the mask store. Returns the voxels added and removed by each step."""
-    source, levels = "probability", None
+    Returns the voxels added and removed by each step, and where the mask is not empty.
+    """
+    source, state = "probability", _State(probability)
     changes: Changes = {}
     for one in passes:
         stage = stage_name(one.number)
@@ -38,20 +41,53 @@ def postprocess(job: VolumeJob, passes: tuple[Pass, ...]) -> Generator[Batch, di
         target = "mask" if one.number == len(passes) - 1 else intermediate
         if target != source:
             job.prepare(job.array(target))
-        records = yield _pass_batch(job, one, stage, source, target, levels)
+        records = yield _pass_batch(job, one, source, target, state)
         for record in records.values():
             _add_changes(changes, record["changes"])
-        source, levels = target, None
+        source, state = target, _State(filled_by(records, job.grid))
+        empty = frozenset(number for number, record in records.items() if not record["filled"])
         if isinstance(one.scan, ComponentScan):
-            linking = link_batch(job, job.grid, stage, one.scan.labelling)
-            yield linking
-            resolve = Task(0, "components", resolve_components, (job, one.scan, stage, linking.count))
-            yield Batch(f"{stage}.resolve", [resolve], 1, 0)
+            shared = {number: record["shared"] for number, record in records.items() if number not in empty}
+            yield from _judge(_block_scan(job, one.scan, stage), one.scan, shared, empty, state)
         elif isinstance(one.scan, QuantileScan):
-            merge = Task(0, "quantiles", merge_quantiles, (job, one.scan, stage))
+            merge = Task(0, "quantiles", merge_quantiles, (job, one.scan, stage, empty))
             merged = yield Batch(f"{stage}.resolve", [merge], 1, 0)
-            levels = np.array(merged[0]["levels"], dtype=np.int64)
-    return changes
+            state.levels = np.array(merged[0]["levels"], dtype=np.int64)
+    return changes, state.filled
+
+
+@dataclass
+class _State:
+    """What the client knows between two passes.
+
+    Attributes
+    ----------
+    filled : Occupancy
+        Where the store that is read next is not empty.
+    levels : ndarray of int64, optional
+        Levels at quantiles.
+    groups : dict of int to int
+        The group whose file has the verdict on a block's shared components.
+    changed : set of int
+        Empty blocks that the verdict changes.
+    """
+
+    filled: Occupancy
+    levels: NDArray[np.int64] | None = None
+    groups: dict[int, int] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
+
+
+def _judge(
+    scan: BlockScan, rules: ComponentScan, shared: dict[int, int], empty: frozenset[int], state: _State
+) -> Generator[Batch, dict[int, Record], None]:
+    """Link the components of all blocks and judge them; the state learns where the verdicts are."""
+    graphs = yield from link(scan, shared, empty)
+    if not graphs:
+        return
+    verdicts = yield resolve_batch(scan, graphs, resolve_components, rules, empty)
+    state.groups = {number: group.index for graph in graphs for group in graph.groups for number in group.shared}
+    state.changed = {number for record in verdicts.values() for number in record["changed"]}
 
 
 def stage_name(number: int) -> str:
@@ -59,61 +95,95 @@ def stage_name(number: int) -> str:
     return f"postprocess.{number + 1}"
 
 
-def _pass_batch(
-    job: VolumeJob, one: Pass, stage: str, source: str, target: str, levels: NDArray[np.int64] | None
-) -> Batch:
+def _pass_batch(job: VolumeJob, one: Pass, source: str, target: str, state: _State) -> Batch:
     grid = job.grid
-    tasks = (
-        Task(
+    nothing = changes_of_nothing(one, state.levels, job)
+
+    def task(block: Block) -> Task:
+        outer = job.context(block.box, one.radius_zyx)
+        empty = state.filled.is_empty(outer)
+        idle = empty and nothing is not None and not _fills(one, block.number, state)
+        arguments = (job, one, source, target, _rows(state.levels, outer), state.groups.get(block.number), empty)
+        return Task(
             block.number,
             describe_block(block, job),
             run_pass,
-            (job, one, source, target, _rows(levels, job.context(block.box, one.radius_zyx)), block.number),
+            (*arguments, block.number),
             block.box.size,
+            known={"changes": nothing, "filled": []} if idle else None,
         )
-        for block in grid
-    )
-    return Batch(stage, tasks, len(grid), job.work.size)
+
+    return Batch(stage_name(one.number), map(task, grid), len(grid), job.work.size, grid=grid.counts)
+
+
+def _fills(one: Pass, number: int, state: _State) -> bool:
+    """Whether the verdict may change an empty block: its background is one component, which a rule may fill."""
+    if one.resolve is None or not one.resolve.labelling.background:
+        return False
+    return number in state.changed or number not in state.groups
 
 
 def run_pass(
-    job: VolumeJob, one: Pass, source: str, target: str, levels: NDArray[np.int64] | None, number: int
+    job: VolumeJob,
+    one: Pass,
+    source: str,
+    target: str,
+    levels: NDArray[np.int64] | None,
+    group: int | None,
+    empty: bool,
+    number: int,
 ) -> dict[str, Any]:
-    """One pass over one block: resolve, local steps, write, scan."""
+    """One pass over one block: resolve, local steps, write, scan. ``empty``: its input is, context included."""
     block = job.grid.numbered(number)
     outer = job.context(block.box, one.radius_zyx)
-    core = block.box.relative_to(outer.start).slices
-    data = job.array(source).read(outer)
+    core = block.box.relative_to(outer.start)
+    store = job.array(source)
+    data = np.zeros(outer.shape, dtype=store.dtype) if empty else store.read(outer)
     changes: Changes = {}
     if one.resolve:
-        data = _resolve(job, one.resolve, stage_name(one.number - 1), block, data, changes)
+        scan = _block_scan(job, one.resolve, stage_name(one.number - 1))
+        data = _resolve(scan, one.resolve, block, group, data, changes)
     image = job.read_image(outer) if one.reads_image else None
-    for name, step in one.local:
-        data = _apply(name, step, data, image, levels, core, changes)
-    data = np.ascontiguousarray(data[core])
-    files = _scan(job, one, block, data)
+    data, changed = apply_chain(one.local, data, image, levels, core)
+    data = np.ascontiguousarray(data[core.slices])
+    filled = bool(data.any())
+    record = {"crc32": zlib.crc32(data.data), "changes": changes | changed, "filled": [number] if filled else []}
+    files = []
+    if filled and one.scan:
+        record |= _scan(job, one, block, data)
+        files.append(job.summary(stage_name(one.number), number))
     if one.writes:
         job.array(target).write(block.box, data)
         files += job.array(target).files(block.box)
-    return {"crc32": zlib.crc32(data.data), "changes": changes, "files": job.files(*files)}
+    return {**record, "files": job.files(*files)}
 
 
-def resolve_components(job: VolumeJob, scan: ComponentScan, stage: str, groups: int) -> dict[str, Any]:
-    """The verdict on every component that crosses block faces, one byte per block and component."""
-    whole = gather(job, job.grid, stage, groups)
-    folder = job.summary(f"{stage}.resolve", 0).parent
-    verdict = scan.decide(whole.attributes)[whole.component]
-    for name, values in (("offsets.npy", whole.offsets), ("verdict.npy", verdict)):
-        with replace_file(folder / name, durable=False) as temporary, temporary.open("wb") as stream:
-            np.save(stream, values)
-    files = job.files(folder / "offsets.npy", folder / "verdict.npy")
-    return {"shared": len(whole.component), "components": whole.number, "files": files}
+def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empty: frozenset[int]) -> dict[str, Any]:
+    """The verdict on every component that crosses block faces, a file for each group of blocks.
+
+    The record names the ``empty`` blocks that the verdict changes.
+    """
+    whole = unite_graph(scan, graph)
+    verdict = rules.decide(whole.attributes)[whole.component]
+    changed, paths = [], []
+    for group, of_blocks in graph.split(verdict):
+        paths.append(scan.resolve_path(group.index))
+        write_summary(paths[-1], {str(number): values for number, values in of_blocks.items()})
+        changed += [number for number, values in of_blocks.items() if number in empty and values.any()]
+    return {
+        "shared": len(whole.component),
+        "components": whole.number,
+        "changed": changed,
+        "files": scan.job.files(*paths),
+    }
 
 
-def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str) -> dict[str, Any]:
-    """Levels at the quantiles of every slice, or of the volume."""
-    parts = _layers(job.grid) if scan.thresholds.by == "slice" else [job.grid]
-    levels = [quantile_levels(_sum_histograms(job, stage, part), scan.thresholds.thresholds) for part in parts]
+def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str, empty: frozenset[int]) -> dict[str, Any]:
+    """Levels at the quantiles of every slice, or of the volume; ``empty`` blocks left no summary."""
+    by_slice = scan.thresholds.by == "slice"
+    parts = _layers(job.grid) if by_slice else [job.grid]
+    found = (_sum_histograms(job, stage, part, empty, by_slice) for part in parts)
+    levels = [quantile_levels(histograms, scan.thresholds.thresholds) for histograms in found]
     return {"levels": np.concatenate(levels).tolist()}
 
 
@@ -124,81 +194,76 @@ def _layers(grid: BlockGrid) -> Iterator[list[Block]]:
         yield [grid.numbered(number) for number in range(first, first + ny * nx)]
 
 
-def _sum_histograms(job: VolumeJob, stage: str, blocks: Iterable[Block]) -> NDArray[np.int64]:
+def _sum_histograms(
+    job: VolumeJob, stage: str, blocks: Iterable[Block], empty: frozenset[int], by_slice: bool
+) -> NDArray[np.int64]:
     """Histograms of the slices of blocks that lie beside one another, or of whole blocks."""
-    found = (read_summary(job.summary(stage, block.number))["histograms"] for block in blocks)
-    total: NDArray[np.int64] = functools.reduce(np.add, found)
+    values = np.iinfo(job.probability_dtype).max + 1
+
+    def histograms(block: Block) -> NDArray[np.int64]:
+        if block.number not in empty:
+            return read_summary(job.summary(stage, block.number))["histograms"]
+        rows = block.box.shape[0] if by_slice else 1
+        counts = np.zeros((rows, values), dtype=np.int64)
+        counts[:, 0] = block.box.size // rows
+        return counts
+
+    total: NDArray[np.int64] = functools.reduce(np.add, map(histograms, blocks))
     return total
 
 
-def _apply(
-    name: str,
-    step: LocalStep,
-    data: NDArray[np.unsignedinteger],
-    image: NDArray[np.unsignedinteger] | None,
-    levels: NDArray[np.int64] | None,
-    core: tuple[slice, slice, slice],
-    changes: Changes,
-) -> NDArray[np.uint8]:
-    if isinstance(step, Binarise):
-        result = step.apply(data, levels=levels)
-        changes[name] = [int(np.count_nonzero(result[core])), 0]
-        return result
-    result = step.apply(data, image)
-    if step.takes == "mask":
-        before, after = data[core] != 0, result[core] != 0
-        changes[name] = [int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))]
-    return result
+def _block_scan(job: VolumeJob, scan: ComponentScan, stage: str) -> BlockScan:
+    return BlockScan(job, job.grid, stage, scan.labelling, scan.attributes)
 
 
 def _resolve(
-    job: VolumeJob,
-    scan: ComponentScan,
-    stage: str,
+    scan: BlockScan,
+    rules: ComponentScan,
     block: Block,
+    group: int | None,
     state: NDArray[np.uint8],
     changes: Changes,
 ) -> NDArray[np.uint8]:
     """Apply the verdict on components: what the scan decided of complete ones, what all blocks decided of the rest."""
-    summary = read_summary(job.summary(stage, block.number))
-    verdict = summary["verdict"]
-    verdict[summary["shared"] - 1] = _read_verdict(job, stage, block.number)
+    background = rules.labelling.background
     foreground = state != 0
-    labels, _ = label(~foreground if scan.labelling.background else foreground, scan.labelling)
+    if foreground.any():
+        summary = read_summary(scan.path(block.number))
+        verdict, shared = summary["verdict"], summary["shared"]
+        labels, _ = label(~foreground if background else foreground, rules.labelling)
+    else:
+        found = scan.of_empty(block.number)
+        verdict, shared, labels = rules.decide(found.attributes), found.shared, found.labels
+    if len(shared):
+        assert group is not None
+        verdict[shared - 1] = read_summary(scan.resolve_path(group))[str(block.number)]
     changed_by = np.concatenate([[0], verdict]).astype(np.uint8).take(labels)
-    for number, (name, _) in enumerate(scan.rules, start=1):
+    for number, (name, _) in enumerate(rules.rules, start=1):
         count = int(np.count_nonzero(changed_by == number))
-        changes[name] = [count, 0] if scan.labelling.background else [0, count]
+        changes[name] = [count, 0] if background else [0, count]
     changed = changed_by != 0
-    result: NDArray[np.bool_] = foreground | changed if scan.labelling.background else foreground & ~changed
+    result: NDArray[np.bool_] = foreground | changed if background else foreground & ~changed
     return result.view(np.uint8)
 
 
-def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> list[Path]:
-    """Summarise a block for the next verdict; returns the file, if any."""
+def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> dict[str, int]:
+    """Summarise a block that is not empty for the next verdict; returns what the client has to know of it."""
     path = job.summary(stage_name(one.number), block.number)
     if isinstance(one.scan, ComponentScan):
-        scan = one.scan
-        found = find_components(data, scan.labelling, scan.attributes, job.grid.inner_faces(block))
+        scan, inner = one.scan, job.grid.inner_faces(block)
+        found = find_components(data, scan.labelling, scan.attributes, inner, block.box.start[0])
         save_components(found, path, verdict=scan.decide(found.attributes), shared=found.shared)
-    elif isinstance(one.scan, QuantileScan):
-        histograms = slice_histograms(data)
-        whole = one.scan.thresholds.by == "volume"
-        write_summary(path, {"histograms": histograms.sum(axis=0, keepdims=True) if whole else histograms})
-    return [path] if one.scan else []
+        return {"shared": len(found.shared)}
+    assert one.scan
+    histograms = slice_histograms(data)
+    whole = one.scan.thresholds.by == "volume"
+    write_summary(path, {"histograms": histograms.sum(axis=0, keepdims=True) if whole else histograms})
+    return {}
 
 
 def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:
     """Levels of a block's slices; a single row serves all."""
     return levels if levels is None or len(levels) == 1 else levels[box.slices[0]]
-
-
-def _read_verdict(job: VolumeJob, stage: str, number: int) -> NDArray[np.uint8]:
-    """The verdict on the shared components of one block."""
-    folder = job.summary(f"{stage}.resolve", 0).parent
-    first, last = np.load(folder / "offsets.npy", mmap_mode="r")[number : number + 2]
-    verdict: NDArray[np.uint8] = np.load(folder / "verdict.npy", mmap_mode="r")[first:last]
-    return verdict
 
 
 def _add_changes(total: Changes, more: Changes) -> None:

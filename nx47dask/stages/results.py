@@ -26,6 +26,7 @@ from nx47dask.io import Volume, copy_submission, sha256_file, write_mask_tiff, w
 from nx47dask.io.validation import validate_submission
 from nx47dask.measures import score_means
 from nx47dask.metrics.shape import SLICE_COLUMNS
+from nx47dask.places import is_remote
 from nx47dask.report.write import write_report
 from nx47dask.results import Run
 from nx47dask.stages.folder import mask_path
@@ -128,7 +129,8 @@ def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:
     unfinished = [job for job in planned.jobs if job.id not in results]
     if unfinished:
         logger.warning("not finished, an empty mask in submission.zip: %s", ", ".join(job.id for job in unfinished))
-    with TemporaryDirectory(prefix=".empty-", suffix=".tmp", dir=planned.out) as empty:
+    here = None if is_remote(planned.out) else planned.out
+    with TemporaryDirectory(prefix=".empty-", suffix=".tmp", dir=here) as empty:
         masks = [mask_path(planned.out, job) for job in planned.jobs if job.id in results]
         for job in unfinished:
             depth, height, width = job.box.shape
@@ -146,6 +148,13 @@ def _validate_zip(planned: RunPlan) -> list[str]:
         shown = "\n  ".join(errors)
         raise GateError(f"{path}: not valid; keep the run folder, and report this:\n  {shown}")
     return [str(finding) for finding in findings]
+
+
+def _stored_bytes(planned: RunPlan, statistics: StageStatistics) -> int:
+    """The most that the run folder held: the stores that were there at a time, and the zip."""
+    stores = sorted(statistics.stored_bytes.values(), reverse=True)
+    archive = planned.out / "submission.zip"
+    return sum(stores[: planned.most_volumes]) + (archive.stat().st_size if archive.exists() else 0)
 
 
 def _manifest(
@@ -176,7 +185,7 @@ def _manifest(
         "plan_sha256": planned.digest,
         "workflow": {"name": planned.workflow.name, **planned.workflow.resolved},
         "models": [network.record() for network in planned.networks],
-        "passes": planned.lines()[2 : 2 + len(planned.passes)],
+        "passes": planned.described_passes,
         "approximations": planned.approximations,
         "foreground": planned.foreground,
         "seeds": {},
@@ -188,8 +197,10 @@ def _manifest(
         "wall_s": round(wall_s, 3),
         "memory": {
             "projected_worker_bytes": planned.peak_bytes_per_worker(),
+            "projected_client_bytes": planned.client_bytes(),
             "client_peak_rss_bytes": peak_rss_bytes(),
         },
+        "disk": {"projected_bytes": planned.stored_bytes(), "measured_bytes": _stored_bytes(planned, statistics)},
         "versions": {"python": platform.python_version(), **{p: metadata.version(p) for p in RECORDED_PACKAGES}},
         "platform": platform.platform(),
         "arguments": sys.argv[1:],

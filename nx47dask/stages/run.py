@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,24 @@ from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, StageStatistics
 from nx47dask.engine.pools import open_pool
 from nx47dask.engine.progress import progress_for
-from nx47dask.engine.spec import read_cluster
+from nx47dask.engine.spec import LocalSpec, read_cluster
 from nx47dask.errors import InputError, Nx47Error, RunStoppedError
 from nx47dask.gates import parse_gates
 from nx47dask.io import Volume, discover
+from nx47dask.models.backends import Device
+from nx47dask.places import locate
 from nx47dask.results import Run
 from nx47dask.stages.detect import detect
 from nx47dask.stages.export import export
-from nx47dask.stages.folder import clear_store, mask_path, occupied_folder, refuse_nesting, store_was_deleted
+from nx47dask.stages.fitting import require_disk, require_memory
+from nx47dask.stages.folder import (
+    clear_folder,
+    clear_store,
+    mask_path,
+    occupied_folder,
+    refuse_nesting,
+    store_was_deleted,
+)
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.measure import measure
@@ -35,6 +46,7 @@ from nx47dask.stages.plan import RunPlan, make_plan
 from nx47dask.stages.postprocess import postprocess
 from nx47dask.stages.results import Yardstick, write_results
 from nx47dask.stages.score import View, check_labels, find_labels, score
+from nx47dask.stages.title import job_title
 from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
 
 __all__ = ["plan", "run"]
@@ -55,18 +67,26 @@ def plan(
     level: int = 0,
     foreground: int = 255,
     delete_stores: bool = False,
+    copy_input: bool | None = None,
+    device: Device | None = None,
 ) -> RunPlan:
-    """What :func:`run` would do with these arguments; nothing is written."""
+    """What :func:`run` would do with these arguments; nothing is written.
+
+    ``device`` is what ``device: auto`` of a network means, by default what this machine has; for :func:`run` it is
+    cuda where the cluster has workers with GPUs.
+    """
     volumes = discover(inputs, level=level)
-    refuse_nesting(inputs, Path(out))
+    refuse_nesting(inputs, locate(out))
     return make_plan(
         volumes,
-        Path(out),
+        locate(out),
         load_workflow(workflow, overrides),
         block=block,
         bbox=bbox,
         foreground=foreground,
         delete_stores=delete_stores,
+        copy_input=copy_input,
+        device=device,
     )
 
 
@@ -85,6 +105,7 @@ def run(
     foreground: int = 255,
     submission: str | Path | None = None,
     delete_stores: bool = False,
+    copy_input: bool | None = None,
     time_limit_s: float = math.inf,
     labels: str | Path | None = None,
     baseline: str | Path | None = None,
@@ -99,10 +120,11 @@ def run(
 
     Parameters
     ----------
-    inputs : sequence of path
-        Multipage TIFFs, folders of them, folders of single-slice TIFFs, Zarr arrays, OME-Zarr groups.
-    out : path
-        Run folder; new or empty, unless ``resume`` or ``overwrite``.
+    inputs : sequence of path or URL
+        Multipage TIFFs, folders of them, folders of single-slice TIFFs, Zarr arrays, OME-Zarr groups; here, in
+        ``s3://bucket/...`` or, each by its own name, at ``http(s)://...``.
+    out : path or URL
+        Run folder, here or ``s3://bucket/...``; new or empty, unless ``resume`` or ``overwrite``.
     workflow : str or path
         A preset or a YAML file.
     overrides : sequence of str
@@ -110,7 +132,7 @@ def run(
     cluster : str, optional
         A YAML file, ``tcp://HOST:PORT`` or a scheduler file; by default ``cluster.yaml`` here, else a local cluster.
     workers : int, optional
-        Workers of a local cluster.
+        Worker processes of the cluster that is started.
     serial : bool
         Run in this process, without a cluster.
     block : int, optional
@@ -125,6 +147,9 @@ def run(
         Where a copy of ``submission.zip`` goes.
     delete_stores : bool
         Delete the store of a volume when its mask is written, and have few volumes under way at a time.
+    copy_input : bool, optional
+        Copy Zarr inputs to the run's store at ingest, so that each of their chunks is read once, or read them in place;
+        by default those in object stores and on web servers are copied. TIFFs always are.
     time_limit_s : float
         Seconds in which the run ends with what it has: an empty mask stands in the zip for a volume that is not
         finished.
@@ -153,6 +178,7 @@ def run(
     GateError
         The run is complete, but a gate failed.
     """
+    spec = None if serial else read_cluster(cluster, workers)
     planned = plan(
         inputs,
         out,
@@ -163,17 +189,26 @@ def run(
         level=level,
         foreground=foreground,
         delete_stores=delete_stores,
+        copy_input=copy_input,
+        device="cuda" if spec is not None and "GPU" in spec.pools else None,
     )
     target = _submission_target(submission, bbox)
-    planned = replace(planned, scored=labels is not None)
+    planned = replace(planned, scored=labels is not None, serial=serial)
     yardstick = _yardstick(planned, labels, baseline, gates)
     deadline = Deadline(time_limit_s, _closing_s(planned))
     console = console or Console(stderr=True)
-    spec = None if serial else read_cluster(cluster, workers)
+    if isinstance(spec, LocalSpec) and planned.uses_gpu:
+        spec = spec.for_gpus()
+    require_disk(planned)
     with (
         occupied_folder(planned, resume=resume, overwrite=overwrite),
-        open_pool(spec, console, planned.out / "dask-report.html") as pool,
+        open_pool(
+            spec, console, planned.out / "dask-report.html", job_title(planned), planned.peak_bytes_per_worker()
+        ) as pool,
     ):
+        require_memory(planned, pool.memory_limit_bytes, spec)
+        if overwrite:
+            clear_folder(planned.out)
         planned.claim()
         _execute(planned, pool, console, deadline, target, yardstick)
     return Run(planned.out)
@@ -184,17 +219,17 @@ def process(
 ) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
     """One volume from end to end; returns what the manifest and the metrics say of it."""
     deleted = store_was_deleted(job)
-    scan, greys, source = yield from ingest(job)
-    yield from detect(job, planned.detector, scan)
-    changes = yield from postprocess(job, planned.passes)
-    metrics = yield from measure(job)
+    found = yield from ingest(job)
+    probability = yield from detect(job, planned.detector, found.scan, found.occupied)
+    changes, mask = yield from postprocess(job, planned.passes, probability)
+    metrics = yield from measure(job, mask)
     sha256 = yield from export(job, mask_path(planned.out, job), planned.foreground)
     scores = {"score": (yield from score(_mask(job, planned, deleted), View(labels, job.box)))} if labels else {}
     clear_store(job, arrays=planned.delete_stores or deleted)
     steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
     return {
-        "scan": greys,
-        "source": source,
+        "scan": found.greys,
+        "source": found.source,
         "steps": steps,
         "mask": metrics,
         "sha256": sha256,
@@ -261,10 +296,11 @@ def _execute(
     start = time.perf_counter()
     folder = planned.out
     statistics = StageStatistics()
+    told = {"plan": planned.digest, "version": __version__, "arguments": sys.argv[1:], **asdict(job_title(planned))}
     with (
         contextlib.closing(EventFile(folder / "events.jsonl")) as events,
         contextlib.closing(Ledger(folder / "ledger")) as ledger,
-        _logged(events, plan=planned.digest, version=__version__),
+        _logged(events, **told),
     ):
         with progress_for(console, len(planned.jobs)) as progress:
             pipelines = {job.id: process(job, planned, yardstick.labels.get(job.id)) for job in planned.jobs}
@@ -283,7 +319,7 @@ def _execute(
 
 
 @contextlib.contextmanager
-def _logged(events: EventFile, **values: str) -> Iterator[None]:
+def _logged(events: EventFile, **values: Any) -> Iterator[None]:
     """An event at the start of a run and one at its end, however it ends."""
     start = time.perf_counter()
     events.write("run-started", **values)

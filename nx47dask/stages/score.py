@@ -21,6 +21,7 @@ from nx47dask.io import ArrayStore, Volume, discover
 from nx47dask.measures import score_means
 from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant
+from nx47dask.places import locate
 from nx47dask.stages.pipelines import run_pipelines
 
 __all__ = ["View", "check_labels", "find_labels", "score", "score_volumes"]
@@ -93,8 +94,8 @@ def score_volumes(
     GateError
         The masks of a run are not those that it wrote.
     """
-    found, boxes = _find_masks(Path(predictions))
-    if len(found) == 1 and Path(labels).is_file():
+    found, boxes = _find_masks(locate(predictions))
+    if len(found) == 1 and locate(labels).is_file():
         # Two files are a pair, whatever their names.
         (name,) = found
         wanted = {name: discover([labels], masks=True)[0]}

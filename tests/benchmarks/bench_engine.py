@@ -14,7 +14,7 @@ from nx47dask.engine import Batch, Ledger, Task, execute
 from nx47dask.engine.cluster import open_client
 from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.engine.events import EventFile, StageStatistics
-from nx47dask.engine.spec import ClusterSpec
+from nx47dask.engine.spec import LocalSpec
 from nx47dask.geometry import Box
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=2000)
     tasks = parser.parse_args().tasks
-    with open_client(ClusterSpec(workers=2)) as client, tempfile.TemporaryDirectory() as folder:
+    with open_client(LocalSpec(workers=2)) as client, tempfile.TemporaryDirectory() as folder:
         pool = DaskPool(client)
         for name in ("warm-up", "measured"):
             events = EventFile(Path(folder) / f"{name}.jsonl")

@@ -26,10 +26,11 @@ from nx47dask.detectors import Residual, ScanStatistics, quantise
 from nx47dask.engine import Ledger, execute
 from nx47dask.engine.cluster import open_client
 from nx47dask.engine.dask_pool import DaskPool
-from nx47dask.engine.spec import ClusterSpec
+from nx47dask.engine.spec import LocalSpec
 from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, Volume
 from nx47dask.phantom import Phantom, render
+from nx47dask.stages.emptiness import Occupancy
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.postprocess import postprocess
 from nx47dask.steps import STEPS
@@ -48,7 +49,7 @@ def make_probability(folder: Path, edge: int, block: int) -> VolumeJob:
     """A phantom's residual as probability, in a store cut like the run's."""
     shape = (edge,) * 3
     volume = Volume("phantom", "zarr", str(folder), "", shape, "uint8", None, "")
-    job = VolumeJob(volume, str(folder / "run"), Box.of_shape(shape), Box.of_shape(shape), block)
+    job = VolumeJob(volume, str(folder / "run"), Box.of_shape(shape), Box.of_shape(shape), block, copied=False)
     store = job.array("probability")
     if store.exists():
         return job
@@ -57,9 +58,10 @@ def make_probability(folder: Path, edge: int, block: int) -> VolumeJob:
     scan = ScanStatistics(0, 255, 123.0, 38.0)
     detector = Residual(sigma_base=2.0)
     for one in BlockGrid(shape, (block,) * 3):
-        outer = one.box.expand((12, 12, 12)).clip(Box.of_shape(shape))
-        probability = quantise(detector.probability(render(phantom, outer)[0], scan))
-        store.write(one.box, np.ascontiguousarray(probability[one.box.relative_to(outer.start).slices]))
+        outer = detector.context(one.box, job.volume_box, scan)
+        store.write(
+            one.box, quantise(detector.probability(render(phantom, outer)[0], outer, one.box, job.volume_box, scan))
+        )
     return job
 
 
@@ -68,7 +70,8 @@ def run_blocks(job: VolumeJob, pool: DaskPool) -> None:
     for name in ("mask", "work"):
         shutil.rmtree(Path(job.store) / name, ignore_errors=True)
     with tempfile.TemporaryDirectory() as ledger:
-        _, errors = execute({"phantom": postprocess(job, compile_passes(STEPS_USED))}, pool, Ledger(Path(ledger)))
+        pipeline = postprocess(job, compile_passes(STEPS_USED), Occupancy(np.ones((1, 1, 1), bool), job.work.shape))
+        _, errors = execute({"phantom": pipeline}, pool, Ledger(Path(ledger)))
     assert not errors, errors
 
 
@@ -122,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder / f"{options.edge}-{options.block}"
     job = make_probability(folder, options.edge, options.block)
-    with open_client(ClusterSpec(workers=2)) as client:
+    with open_client(LocalSpec(workers=2)) as client:
         pool = DaskPool(client)
         run_blocks(job, pool)
         ours, skimage, single = timed(

@@ -236,11 +236,13 @@ def test_overwrite_starts_anew(volumes, part, expected, monkeypatch, capsys):
     (part / "masks").mkdir(exist_ok=True)
     (part / "masks" / "stale.tif").write_bytes(b"")
 
-    def interrupted(path):
-        raise KeyboardInterrupt
+    def interrupted(path, remove=folder.remove_tree):
+        if path.is_dir():
+            raise KeyboardInterrupt
+        remove(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder.shutil, "rmtree", interrupted)
+        patch.setattr(folder, "remove_tree", interrupted)
         assert command(*arguments(volumes, part, "--serial", "--overwrite")) == 130
     assert command(*arguments(volumes, part, "--serial", "--resume")) == 2
     assert command(*arguments(volumes, part, "--serial")) == 2

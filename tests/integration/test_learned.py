@@ -16,14 +16,15 @@ from rich.console import Console
 
 import nx47dask
 from nx47dask.detectors import Fusion, Learned, ScanStatistics, Sheetness, quantise
-from nx47dask.engine import Task
+from nx47dask.engine import Task, window
 from nx47dask.engine.dask_pool import DaskPool
-from nx47dask.errors import ModelError, PlanMismatchError
+from nx47dask.errors import DeviceMemoryError, ModelError, PlanMismatchError
 from nx47dask.geometry import Box
+from nx47dask.stages import detect as detect_stage
 from nx47dask.stages.plan import RunPlan
 from tests.conftest import sheets
 from tests.integration import reference
-from tests.integration.commands import finish, launch, records, runs_of_tasks, wait_for
+from tests.integration.commands import digests, finish, launch, records, runs_of_tasks, wait_for
 from tests.integration.tiny_model import learned, write_model
 
 SHAPE = (40, 48, 56)
@@ -221,14 +222,35 @@ def test_tasks_of_a_gpu_go_to_workers_that_have_one(work, tmp_path):
         assert set(_places(DaskPool(client), {"TPU": 1.0})) == {"plain", "gpu"}, "what no worker has is not asked for"
 
 
+def test_a_gpu_without_memory_gets_the_block_in_pieces(work, tmp_path, monkeypatch):
+    """The same bytes as in one piece, and the retry is counted."""
+    whole = run(work, tmp_path / "whole", block=16)
+    probability, asked = detect_stage._probability, []
+
+    def exhausted(job, detector, scan, thresholds, box):
+        asked.append(box)
+        if max(box.shape) > 16:
+            raise DeviceMemoryError("out of memory")
+        return probability(job, detector, scan, thresholds, box)
+
+    monkeypatch.setattr(Fusion, "uses_gpu", property(lambda self: True))
+    monkeypatch.setattr(detect_stage, "_probability", exhausted)
+    monkeypatch.setattr(window, "RETRY_AFTER_S", (0.0, 0.0))
+    pieces = run(work, tmp_path / "pieces", block=16)
+    assert np.array_equal(pieces.probability.compute(), whole.probability.compute())
+    assert digests(pieces.path) == digests(whole.path)
+    assert any(max(box.shape) > 16 for box in asked)
+    assert pieces.manifest["stages"]["detect"]["retried"] == len([box for box in asked if max(box.shape) > 16])
+
+
 def _places(pool, resources):
     """Names of the workers that ran six tasks."""
     assert pool.window
     for number in range(6):
-        pool.submit(number, Task(number, "here", _place, (), resources=resources), "here")
+        pool.submit(number, Task(number, "here", _place, (), resources=resources), ("scan", "stage", number), "here")
     found = []
     while len(found) < 6:
-        outcomes = pool.wait()
+        outcomes = pool.wait(None)
         assert [outcome.error for outcome in outcomes if outcome.error] == []
         found += [outcome.result["name"] for outcome in outcomes]
     return found

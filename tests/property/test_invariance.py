@@ -81,7 +81,7 @@ def work(tmp_path_factory):
     return tmp_path_factory.mktemp("invariance")
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(workflows, shapes, st.integers(3, 30), st.integers(0, 9))
 def test_any_cut_equals_the_whole_volume(work, workflow, shape, block, seed):
     image = sheets(shape, seed)

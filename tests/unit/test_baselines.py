@@ -15,7 +15,7 @@ import tifffile
 import nx47dask
 from nx47dask import baselines
 from nx47dask.baselines import find_run, freeze, read_external, record_score, verify
-from nx47dask.engine.ledger import lock_run
+from nx47dask.engine.lock import lock_run
 from nx47dask.errors import GateError, InputError, RunLockedError
 from nx47dask.io import discover
 from nx47dask.results import Run, open_run

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from nx47dask.geometry import BlockGrid
-from nx47dask.kernels.components import Labelling, find_components
-from nx47dask.merge.components import forward_offsets, link_blocks, reduce_attributes, unite
+from nx47dask.kernels.components import Labelling, empty_components, find_components
+from nx47dask.merge.components import Part, forward_offsets, link_blocks, unite
 
 STRUCTURE = {6: 1, 18: 2, 26: 3}
 
@@ -69,10 +71,13 @@ def blockwise_attributes(state, labelling, block_shape):
                 linked = link_blocks(found[block.number].faces, found[other.number].faces, offset, labelling)
                 pairs.append(linked - 1 + [start[block.number], start[other.number]])
     nodes = sum(len(part.shared) for part in found.values())
-    component, number = unite(nodes, np.concatenate(pairs))
-    shared = {n: np.concatenate([part.shared_attributes()[n] for part in found.values()]) for n in names}
-    united = reduce_attributes(component, number, shared)
-    rows += [tuple(united[name][i] for name in names) for i in range(number)]
+    links = np.concatenate(pairs)
+    parts = [
+        Part(links[n :: len(found)], {name: part.shared_attributes()[name] for name in names})
+        for n, part in enumerate(found.values())
+    ]
+    united = unite(nodes, parts)
+    rows += [tuple(united.attributes[name][i] for name in names) for i in range(united.number)]
     return sorted((int(v), bool(s), bool(b), int(z)) for v, s, b, z in rows)
 
 
@@ -81,6 +86,52 @@ def test_any_cut_gives_the_components_of_the_whole(case, labelling, block_shape)
     state = random_state(case)
     labels, number = scipy_labels(state, labelling)
     assert blockwise_attributes(state, labelling, block_shape) == whole_attributes(state, labels, number, labelling)
+
+
+graphs = st.tuples(
+    st.integers(1, 60), st.integers(0, 90), st.lists(st.integers(0, 60), max_size=6), st.integers(0, 9999)
+)
+
+
+@given(graphs)
+def test_a_graph_in_any_parts_has_the_components_of_scipy(case):
+    nodes, links, cuts, seed = case
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(0, nodes, (links, 2))
+    values = {
+        "voxels": rng.integers(1, 9, nodes),
+        "strong": rng.random(nodes) < 0.3,
+        "slice": rng.integers(0, 99, nodes),
+    }
+    ends = [0, *sorted(min(cut, nodes) for cut in cuts), nodes]
+    parts = [
+        Part(links_of, {name: value[a:b] for name, value in values.items()})
+        for (a, b), links_of in zip(itertools.pairwise(ends), np.array_split(pairs, len(ends) - 1), strict=True)
+    ]
+    found = unite(nodes, iter(parts))
+    number, expected = connected_components(coo_array((np.ones(links), pairs.T), shape=(nodes, nodes)), directed=False)
+    assert found.number == number
+    assert len(set(zip(found.component.tolist(), expected.tolist(), strict=True))) == number
+    for component in range(number):
+        inside = found.component == component
+        assert found.attributes["voxels"][component] == values["voxels"][inside].sum()
+        assert found.attributes["strong"][component] == values["strong"][inside].any()
+        assert found.attributes["slice"][component] == values["slice"][inside].min()
+
+
+faces = st.tuples(*[st.tuples(st.booleans(), st.booleans())] * 3)
+
+
+@given(st.tuples(*[st.integers(1, 5)] * 3), labellings, faces, st.integers(0, 9))
+def test_an_empty_block_is_known_without_a_look(shape, labelling, inner, first):
+    names = ("voxels", "strong", "border", "slice")
+    known = empty_components(shape, labelling, names, inner, first)
+    found = find_components(np.zeros(shape, np.uint8), labelling, names, inner, first)
+    assert np.array_equal(known.labels, found.labels)
+    assert np.array_equal(known.shared, found.shared)
+    assert known.faces.keys() == found.faces.keys()
+    assert all(np.array_equal(plane, found.faces[face]) for face, plane in known.faces.items())
+    assert all(np.array_equal(known.attributes[name], found.attributes[name]) for name in names)
 
 
 @pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 9), (26, 13)])

@@ -13,7 +13,7 @@ from nx47dask import errors
 from nx47dask.cli import INTERRUPTED
 from nx47dask.metrics.shape import SLICE_COLUMNS
 from nx47dask.reference import reference_text
-from nx47dask.stages import plan
+from nx47dask.stages import plan, projection
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -54,10 +54,13 @@ def test_exit_codes_are_those_of_the_errors():
 
 def test_memory_page_gives_the_factors_of_the_plan():
     text = page("memory.md")
-    assert f"{plan.BASE_BYTES >> 20} MiB" in text
-    assert f"{plan.DETECT_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of detection" in text
-    assert f"{plan.PASS_BYTES_PER_VOXEL} bytes for each voxel of a block with the largest halo of a pass" in text
-    assert f"{plan.SCORE_BYTES_PER_VOXEL} bytes for each voxel of an octant" in text
+    assert f"{projection.PROCESS_BYTES >> 20} MiB for the process" in text
+    assert f"{projection.LIBRARY_BYTES >> 20} MiB where torch" in text
+    assert f"{projection.NETWORK_LIBRARY_BYTES >> 20} MiB more where" in text
+    assert f"The client takes {projection.CLIENT_BYTES >> 20} MiB" in text
+    assert f"{projection.DETECT_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of detection" in text
+    assert f"{projection.PASS_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of a pass" in text
+    assert f"{projection.SCORE_BYTES_PER_VOXEL} bytes for each voxel of an octant" in text
     assert {plan.default_block((n, n, n)) for n in (384, 385, 1536, 1537)} == {160, 256, 512}
 
 

@@ -25,7 +25,7 @@ from nx47dask.models.backends.engine import (
 )
 from nx47dask.models.base import ModelInfo, load_networks
 
-__all__ = ["Engine", "Predictor", "engines_here", "predictor_for", "resolve_backend"]
+__all__ = ["Device", "Engine", "Predictor", "engines_here", "predictor_for", "resolve_backend"]
 
 Floats = NDArray[np.float32]
 Run = Callable[[Iterable[Floats]], Iterator[Floats]]

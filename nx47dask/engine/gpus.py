@@ -1,0 +1,104 @@
+"""Which NVIDIA GPUs a process can use, asked of the driver; torch is not needed for that."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Gpu", "cpus_beside", "visible_gpus"]
+
+DRIVER_TIMEOUT_S = 30.0
+_FIELDS = "index,uuid,name,memory.total"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that this process can use.
+
+    Attributes
+    ----------
+    identifier : str
+        What ``CUDA_VISIBLE_DEVICES`` calls it.
+    name : str
+        Empty where the driver could not be asked.
+    memory_bytes : int
+    """
+
+    identifier: str
+    name: str = ""
+    memory_bytes: int = 0
+
+
+def visible_gpus() -> list[Gpu]:
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` names, else all of the machine.
+
+    The driver is asked through NVML (extra ``gpu``), else through ``nvidia-smi``; where neither is there the variable
+    is believed.
+    """
+    here = _from_nvml() or _from_nvidia_smi()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return list(here.values())
+    gpus = []
+    for identifier in map(str.strip, named.split(",")):
+        if not identifier.isdecimal() and not identifier.startswith(("GPU-", "MIG-")):
+            break  # CUDA ignores what follows
+        found = [gpu for index, gpu in here.items() if identifier == index or gpu.identifier.startswith(identifier)]
+        gpus.append(Gpu(identifier, found[0].name, found[0].memory_bytes) if found else Gpu(identifier))
+    return gpus
+
+
+def cpus_beside(identifier: str) -> Any | None:
+    """A worker plugin that keeps a process on the CPUs beside a GPU; None without dask-cuda (extra ``gpu``)."""
+    try:
+        from dask_cuda.plugins import CPUAffinity
+        from dask_cuda.utils import get_cpu_affinity
+    except ImportError:
+        return None
+    return CPUAffinity(get_cpu_affinity(int(identifier) if identifier.isdecimal() else identifier))
+
+
+def _from_nvml() -> dict[str, Gpu]:
+    """GPUs by index."""
+    try:
+        import pynvml
+    except ImportError:
+        return {}
+    with _nvml(pynvml) as there:
+        return {str(n): _described(pynvml, n) for n in range(pynvml.nvmlDeviceGetCount() if there else 0)}
+
+
+@contextmanager
+def _nvml(pynvml: Any) -> Iterator[bool]:
+    """Whether there is a driver to talk to."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _described(pynvml: Any, index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+    return Gpu(str(uuid), str(name), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
+
+
+def _from_nvidia_smi() -> dict[str, Gpu]:
+    """GPUs by index."""
+    command = ["nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    rows = [[field.strip() for field in row] for row in csv.reader(done.stdout.splitlines())]
+    return {row[0]: Gpu(row[1], row[2], int(row[3]) << 20) for row in rows if len(row) == 4 and row[3].isdecimal()}

@@ -1,0 +1,111 @@
+"""Zarr over fsspec: a missing object is a missing chunk, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.storage import FsspecStore
+
+from nx47dask.filesystems import NoSuchObjectError, client_errors, file_error, filesystem
+from nx47dask.places import as_remote, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+    from nx47dask.places import RemotePath
+
+__all__ = ["zarr_store"]
+
+
+def zarr_store(path: Path, *, read_only: bool = False) -> str | FsspecStore:
+    """What zarr takes for the folder of an array or a group: its path here, or a store over fsspec."""
+    remote = as_remote(path)
+    return str(path) if remote is None else _RemoteStore(remote, read_only)
+
+
+class _FromZarr:
+    """A filesystem for zarr's event loop that does its work in fsspec's: one set of connections, closed at the end."""
+
+    async_impl = asynchronous = True
+
+    def __init__(self, fs: Any) -> None:
+        self.fs = fs
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self.fs, name)
+
+        async def called(*arguments: Any, **options: Any) -> Any:
+            done = asyncio.run_coroutine_threadsafe(method(*arguments, **options), self.fs.loop)
+            return await asyncio.wrap_future(done)
+
+        return called
+
+
+class _RemoteStore(FsspecStore):
+    """A folder of an object store or a web server; pickles as its URL."""
+
+    def __init__(self, folder: RemotePath, read_only: bool) -> None:
+        fs: Any = _FromZarr(filesystem(folder.protocol))
+        super().__init__(fs, read_only, folder.address, allowed_exceptions=())
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (str(self.folder), self.read_only)
+
+    def with_read_only(self, read_only: bool = False) -> _RemoteStore:
+        return _RemoteStore(self.folder, read_only)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """A value or a part of it; None only where the server says that there is no such object."""
+        try:
+            value = await super().get(key, prototype, byte_range)
+        except client_errors() as error:
+            failure = file_error(str(self.folder / key), error)
+            if isinstance(failure, NoSuchObjectError):
+                return None
+            raise failure from error
+        return None if value is None else _part(value, byte_range)
+
+    async def exists(self, key: str) -> bool:
+        try:
+            await self.fs._info((self.folder / key).address)
+        except client_errors() as error:
+            failure = file_error(str(self.folder / key), error)
+            if isinstance(failure, NoSuchObjectError):
+                return False
+            raise failure from error
+        return True
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        try:
+            await super().set(key, value, byte_range)
+        except client_errors() as error:
+            raise file_error(str(self.folder / key), error) from error
+
+    async def delete_dir(self, prefix: str) -> None:
+        try:
+            await super().delete_dir(prefix)
+        except client_errors() as error:
+            failure = file_error(str(self.folder / prefix), error)
+            if not isinstance(failure, NoSuchObjectError):
+                raise failure from error
+
+
+def _part(value: Buffer, wanted: ByteRequest | None) -> Buffer:
+    """The bytes that were asked for, also from a web server that knows no ranges and sends all."""
+    if isinstance(wanted, RangeByteRequest) and len(value) > wanted.end - wanted.start:
+        return value[wanted.start : wanted.end]
+    if isinstance(wanted, SuffixByteRequest) and len(value) > wanted.suffix:
+        return value[len(value) - wanted.suffix :]
+    assert not isinstance(wanted, OffsetByteRequest)  # zarr's codecs do not use it
+    return value
+
+
+def _reopened(url: str, read_only: bool) -> str | FsspecStore:
+    return zarr_store(locate(url), read_only=read_only)

@@ -1,0 +1,94 @@
+"""Refusal of a run that does not fit, before its first task."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import psutil
+
+from nx47dask.engine.spec import ClusterSpec, LocalSpec
+from nx47dask.errors import InputError
+from nx47dask.places import file_sizes, is_remote
+from nx47dask.report.words import size
+from nx47dask.stages.plan import RunPlan
+from nx47dask.stages.projection import worker_bytes
+
+__all__ = ["require_disk", "require_memory"]
+
+SMALLER_BLOCKS = (384, 320, 256, 192, 160, 128, 96, 64)
+"""Edges to propose."""
+
+
+def require_disk(planned: RunPlan) -> None:
+    """Refuse a run whose folder would outgrow the disk; what is in the folder already is room for the run.
+
+    Raises
+    ------
+    InputError
+        The message names what would fit.
+    """
+    if is_remote(planned.out):
+        return
+    needed = planned.stored_bytes()
+    there = next(folder for folder in (planned.out.absolute(), *planned.out.absolute().parents) if folder.exists())
+    room = shutil.disk_usage(there).free
+    if needed > room and there == planned.out.absolute():
+        room += sum(file_sizes(there).values())
+    if needed <= room:
+        return
+    bounded = replace(planned, delete_stores=True).stored_bytes()
+    helps = f"--delete-stores ({size(bounded)}), " if bounded <= room else ""
+    raise InputError(
+        f"--out {planned.out}: the run needs {size(needed)} of disk, and there is room for {size(room)}: use {helps}"
+        "an --out on a larger disk, or fewer inputs (--bbox for a part)"
+    )
+
+
+def require_memory(planned: RunPlan, limit_bytes: int | None, spec: ClusterSpec | None) -> None:
+    """Refuse a run whose largest task would outgrow a worker.
+
+    Parameters
+    ----------
+    planned : RunPlan
+    limit_bytes : int or None
+        The least that a worker of the cluster may take; None: as much as this machine has.
+    spec : ClusterSpec or None
+        What the workers come from; None for this process.
+
+    Raises
+    ------
+    InputError
+        The message names a block that fits, and the other settings that decide it.
+    """
+    machine: int = psutil.virtual_memory().total
+    limit = machine if limit_bytes is None else limit_bytes
+    needed, stage = worker_bytes(planned)
+    if needed <= limit:
+        return
+    ways = [*_smaller_block(planned, limit), *_of_cluster(spec, machine // needed)]
+    raise InputError(
+        f"the run needs {size(needed)} per worker (for {stage}), workers have {size(limit)}: use {' or '.join(ways)}"
+    )
+
+
+def _smaller_block(planned: RunPlan, limit: int) -> list[str]:
+    """The largest block that fits, if one does."""
+    largest = max(job.block for job in planned.jobs)
+    for edge in SMALLER_BLOCKS:
+        if edge < largest:
+            needed = planned.with_block(edge).peak_bytes_per_worker()
+            if needed <= limit:
+                return [f"--block {edge} ({size(needed)})"]
+    return []
+
+
+def _of_cluster(spec: ClusterSpec | None, that_fit: int) -> list[str]:
+    """What decides the memory of a worker."""
+    if spec is None:
+        return ["a machine with more memory"]
+    if not isinstance(spec, LocalSpec):
+        return ["workers with more memory (see cluster.yaml)"]
+    if spec.memory_limit != "auto":
+        return ["a larger memory_limit in cluster.yaml"]
+    return [f"--workers {that_fit}"] if that_fit else ["a machine with more memory"]

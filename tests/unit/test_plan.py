@@ -1,0 +1,164 @@
+"""What a plan says it will take, and the refusal of one that does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import yaml
+import zarr
+
+import nx47dask
+from nx47dask.engine.spec import LocalSpec
+from nx47dask.errors import InputError
+from nx47dask.stages.calibrate import Rates, estimate_time
+from nx47dask.stages.fitting import require_disk, require_memory
+from nx47dask.stages.plan_text import plan_json, plan_lines
+from nx47dask.stages.projection import stage_loads
+from tests.integration.commands import WORKFLOW, command, write_workflow
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Plan volumes of a shape that have no voxels yet."""
+
+    def plan(shape, workflow="fast", count=1, **options):
+        volumes = [tmp_path / f"{'x'.join(map(str, shape))}-{n}.zarr" for n in range(count)]
+        for path in volumes:
+            if not path.exists():
+                zarr.create_array(path, shape=shape, chunks=(128, 128, 128), dtype="uint8")
+        return nx47dask.plan(volumes, tmp_path / "run", workflow=workflow, **options)
+
+    return plan
+
+
+@pytest.mark.parametrize("workflow", ["surface", "fast", "v61.1", "v61.2"])
+@pytest.mark.parametrize(
+    ("shape", "count", "limit"),
+    [
+        ((192, 256, 256), 1, 4 * GIB),
+        ((320, 320, 320), 1, 12 * GIB),
+        ((512, 512, 512), 1, 12 * GIB),
+        ((320, 320, 320), 120, 29 * GIB // 4),
+    ],
+    ids=["quickstart on a laptop", "320 with 24 GiB for two", "512 with 24 GiB for two", "Kaggle"],
+)
+def test_what_works_on_small_machines_is_not_refused(planned, workflow, shape, count, limit):
+    require_memory(planned(shape, workflow, min(count, 3)), limit, LocalSpec())
+
+
+def test_refusal_names_a_block_that_fits(planned):
+    plan = planned((2000, 2000, 2000))
+    needed = plan.peak_bytes_per_worker()
+    with pytest.raises(
+        InputError, match=r"needs 7\.\d GiB per worker \(for detect\), workers have 3\.0 GiB"
+    ) as refused:
+        require_memory(plan, 3 * GIB, LocalSpec(workers=2))
+    edge = int(str(refused.value).split("--block ")[1].split()[0])
+    assert plan.with_block(edge).peak_bytes_per_worker() <= 3 * GIB < needed
+    require_memory(plan, needed, LocalSpec(workers=2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "way"),
+    [
+        (LocalSpec(workers=40), "or --workers 3"),
+        (LocalSpec(memory_limit="3GiB"), "or a larger memory_limit in cluster.yaml"),
+        (None, "or a machine with more memory"),
+    ],
+)
+def test_refusal_names_the_setting_that_decides_the_memory(planned, monkeypatch, spec, way):
+    plan = planned((2000, 2000, 2000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=24 * GIB))
+    with pytest.raises(InputError, match=way):
+        require_memory(plan, 3 * GIB, spec)
+
+
+def test_no_block_is_named_where_none_fits(planned):
+    with pytest.raises(InputError, match="workers have 256 MiB: use --workers"):
+        require_memory(planned((2000, 2000, 2000)), GIB // 4, LocalSpec())
+
+
+def test_disk_is_refused_with_the_option_that_helps(planned, monkeypatch):
+    plan = planned((320, 320, 320), count=12)
+    bounded = replace(plan, delete_stores=True)
+    assert bounded.stored_bytes() < plan.stored_bytes()
+    usage = type(shutil.disk_usage("/"))
+    free = (plan.stored_bytes() + bounded.stored_bytes()) // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free, 0, free))
+    with pytest.raises(InputError, match=r"needs \d+ MiB of disk, and there is room for \d+ MiB: use --delete-stores"):
+        require_disk(plan)
+    require_disk(bounded)
+    assert not plan.out.exists()
+    plan.out.mkdir()
+    (plan.out / "stored").write_bytes(b"")
+    with (plan.out / "stored").open("r+b") as stream:
+        stream.truncate(plan.stored_bytes() - free)  # what an earlier client of the run has stored
+    require_disk(plan)
+
+
+@pytest.mark.parametrize("before", ["nothing", "a run"])
+def test_a_refused_run_leaves_the_folder_as_it_was(make_tiff, tmp_path, monkeypatch, before, capsys):
+    scan, run = make_tiff((16, 24, 24), name="scan.tif"), tmp_path / "run"
+    arguments = ("run", scan, "--out", run, "--workflow", write_workflow(tmp_path), "--serial", "--overwrite")
+    if before == "a run":
+        assert command(*arguments) == 0
+    files = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "run.lock"}
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=GIB // 8))
+    assert command(*arguments) == 2
+    assert "per worker" in capsys.readouterr().err
+    after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "run.lock"}
+    assert after == files
+    assert run.exists() == (before == "a run")
+
+
+def test_the_table_is_aligned_and_sums_up(planned):
+    plan = planned((320, 320, 320))
+    lines = plan_lines(plan)
+    table = lines[lines.index("") + 1 : len(lines) - 1 - lines[::-1].index("")]
+    loads = stage_loads(plan)
+    assert [row.split()[0] for row in table] == ["stage", *(load.stage for load in loads), "all"]
+    end = table[0].index("tasks") + len("tasks")
+    assert all(row[end - 1] != " " and row[end] == " " for row in table)
+    total = sum(load.tasks + load.links + load.merges for load in loads)
+    assert f"{total:,} tasks; links and merges at most" in table[-1]
+    assert plan_json(plan)["tasks"] == total
+    assert all(len(line) <= 120 for line in lines)
+
+
+def test_volumes_that_are_cut_alike_share_a_line(planned):
+    volumes = [line for line in planned((64, 64, 64), count=3).lines() if line.startswith("volume")]
+    assert len(volumes) == 1
+    assert volumes[0].startswith("volume     3 like 64x64x64-0  64x64x64 uint8  1 blocks of 160³")
+
+
+def test_plan_as_json(make_tiff, tmp_path, capsys):
+    scan = make_tiff((16, 24, 24), name="scan.tif")
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump(WORKFLOW))
+    assert command("plan", scan, "--workflow", tmp_path / "w.yaml", "--block", "16", "--json", "-") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["volumes"]["scan"]["blocks"] == 4
+    assert [stage["stage"] for stage in found["stages"]][:3] == ["ingest", "detect", "postprocess.1"]
+    assert found["estimate"] is None
+    assert found["bytes_read_per_byte_needed"] == 1
+
+
+def rates(plan):
+    return Rates({load.stage: 1e-6 for load in stage_loads(plan)}, {load.stage: 0.01 for load in stage_loads(plan)}, 3)
+
+
+def test_workers_share_a_run_as_far_as_there_are_tasks(planned):
+    one_block, many = planned((160, 160, 160)), planned((320, 320, 320), count=3)
+    first, second = (estimate_time(one_block, rates(one_block), workers) for workers in (1, 8))
+    assert first.wall_s == second.wall_s
+    serial, shared = (estimate_time(many, rates(many), workers) for workers in (1, 2))
+    work_s = sum(serial.stages_s.values())
+    assert serial.stages_s == shared.stages_s
+    assert serial.wall_s - shared.wall_s == pytest.approx(work_s / 2, rel=0.01)
+    assert work_s == pytest.approx(sum(1e-6 * load.voxels + 0.01 * load.tasks for load in stage_loads(many)))
