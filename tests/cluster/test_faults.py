@@ -123,6 +123,7 @@ def test_a_poisoned_block_is_quarantined(cluster, faults, scans, expected, tmp_p
     assert_resumed(arguments(scans, out, "--cluster", cluster.address), out, expected, blocks)
 
 
+@pytest.mark.slow
 def test_a_block_that_takes_all_memory_is_quarantined(cluster, faults, scans, expected, tmp_path, capsys):
     """Its workers are ended by their nannies; the blocks that were lost with them are done elsewhere."""
     out = tmp_path / "run"

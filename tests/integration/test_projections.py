@@ -16,8 +16,6 @@ from tests.integration.tiny_model import learned, write_model
 
 CASES = [
     pytest.param(64, "tests"),
-    pytest.param(96, "learned"),
-    pytest.param(160, "fast"),
     *(
         pytest.param(edge, kind, marks=pytest.mark.slow)
         for edge in (96, 160, 224)
