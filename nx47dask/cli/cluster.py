@@ -101,9 +101,9 @@ def _row(worker: WorkerReport) -> tuple[str, ...]:
 
 def _size(count_bytes: int) -> str:
     """Empty for nothing."""
-    from dask.utils import format_bytes
+    from nx47dask.report.words import size
 
-    return format_bytes(count_bytes) if count_bytes else ""
+    return size(count_bytes) if count_bytes else ""
 
 
 def _sentences(found: Check) -> str:

@@ -78,8 +78,9 @@ def _head(found: RunStatus) -> list[str]:
 
 def _speed(found: RunStatus) -> str:
     from nx47dask.engine.progress import human_rate
+    from nx47dask.report.words import duration
 
-    left = "time left not known yet" if found.left_s is None else f"{_duration(found.left_s)} left"
+    left = "time left not known yet" if found.left_s is None else f"{duration(found.left_s)} left"
     if found.left_s is not None and found.unknown:
         left = f"at least {left} (without {', '.join(found.unknown)})"
     return ", ".join([*([human_rate(found.voxels_per_s)] if found.voxels_per_s else []), left])
@@ -89,6 +90,8 @@ def _table(found: RunStatus) -> Table:
     """A line per stage over voxels; what unites their results only where something is or went wrong."""
     from rich import box
     from rich.table import Table
+
+    from nx47dask.report.words import duration
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")
@@ -103,7 +106,7 @@ def _table(found: RunStatus) -> Table:
             stage.name,
             f"{100 * stage.done // stage.tasks} %" if stage.tasks else "",
             f"{stage.done:,} of {stage.tasks:,}" if stage.tasks else "not begun",
-            _duration(stage.task_s / ran) if ran else "",
+            duration(stage.task_s / ran) if ran else "",
             *(f"{getattr(stage, name):,}" if getattr(stage, name) else "" for name in counted),
         )
     return table
@@ -114,11 +117,3 @@ def _quarantined(found: RunStatus) -> list[str]:
     lines = [f"quarantined: {one.volume}, {one.stage}, {one.place}\n  {one.message}" for one in shown]
     left = len(found.quarantined) - len(shown)
     return [*lines, f"and {left} more quarantined; --json has them all"] if left else lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

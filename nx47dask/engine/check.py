@@ -18,7 +18,7 @@ from distributed import Client, TimeoutError, get_worker, wait
 from nx47dask.engine.cluster import await_workers, open_client
 from nx47dask.engine.gpus import Gpu, visible_gpus
 from nx47dask.engine.spec import ClusterSpec
-from nx47dask.engine.worker import NUMERIC_PACKAGES
+from nx47dask.engine.worker import NUMERIC_PACKAGES, release
 from nx47dask.errors import ClusterError
 from nx47dask.places import locate
 
@@ -164,7 +164,7 @@ def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            found[name] = release(name)
         except metadata.PackageNotFoundError:
             found[name] = NONE
     return found

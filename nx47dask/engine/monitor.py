@@ -21,14 +21,14 @@ from tornado.web import RequestHandler
 
 from nx47dask.engine.counters import job_metrics, register, unregister
 from nx47dask.engine.jobs import Jobs
+from nx47dask.engine.settings import ROUTES_KEY
 
-__all__ = ["NAME", "ROUTES_KEY", "TOPIC", "MonitorPlugin", "routes"]
+__all__ = ["NAME", "TOPIC", "MonitorPlugin", "routes"]
 
 logger = logging.getLogger(__name__)
 
 NAME = "nx47dask"
 TOPIC = "nx47dask-job"
-ROUTES_KEY = "distributed.scheduler.http.routes"
 ASSETS = {
     "report.css": ("report/style.css", "text/css"),
     "page.css": ("engine/page/page.css", "text/css"),

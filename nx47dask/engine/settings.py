@@ -10,7 +10,7 @@ from typing import Any
 import dask
 import distributed.config  # noqa: F401  its defaults have to be there before they are added to
 
-__all__ = ["dask_settings", "environment_of", "exported", "process_environment"]
+__all__ = ["ROUTES_KEY", "dask_settings", "environment_of", "exported", "process_environment"]
 
 TASKS_IN_REPORT = 500
 """The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
@@ -42,7 +42,7 @@ DASK_SETTINGS = {
 
 JOB_PAGE = "nx47dask.engine.monitor"
 """Module with the routes of the page of a running job."""
-_ROUTES = "distributed.scheduler.http.routes"
+ROUTES_KEY = "distributed.scheduler.http.routes"
 _ENVIRON = ("environ", "pre-spawn-environ")
 
 
@@ -54,8 +54,8 @@ def dask_settings(own: Mapping[str, Any]) -> dict[str, Any]:
     own : mapping
         The ``dask`` block of ``cluster.yaml``: dotted keys or nested ones.
     """
-    routes = [*dask.config.get(_ROUTES), JOB_PAGE]
-    return {**dict(_leaves(DASK_SETTINGS)), _ROUTES: routes, **dict(_leaves(own))}
+    routes = [*dask.config.get(ROUTES_KEY), JOB_PAGE]
+    return {**dict(_leaves(DASK_SETTINGS)), ROUTES_KEY: routes, **dict(_leaves(own))}
 
 
 def environment_of(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -152,9 +152,11 @@ class _Window:
 
     def _fill(self) -> None:
         """Submit tasks, those of the first volumes first, until the window is full or nothing is ready."""
-        if self.suspects or any(one.suspected for one in self.running.values()):
+        if self.suspects:
             if not self.running:
                 self._submit(self.suspects.popleft())
+            return
+        if len(self.running) == 1 and next(iter(self.running.values())).suspected:
             return
         while len(self.running) < self.pool.window:
             if self.delayed and self.delayed[0].not_before_s <= time.monotonic():

@@ -18,17 +18,28 @@ from typing import Any
 from nx47dask import __version__
 from nx47dask.errors import BlockError, ClusterError, DeviceMemoryError, Nx47Error
 
-__all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "run_task"]
+__all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "release", "run_task"]
 
 NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
 """Libraries whose release may decide a bit."""
 
 
+def release(name: str) -> str:
+    """Release of a package here.
+
+    torch 2.13.0+cpu and +cu130 are one release: what runs a network, and on what device, is part of the plan.
+
+    Raises
+    ------
+    importlib.metadata.PackageNotFoundError
+    """
+    return metadata.version(name).partition("+")[0]
+
+
 @lru_cache(maxsize=1)
 def library_versions() -> str:
     """Releases of all that decides the bits of a result, in one line."""
-    # torch 2.13.0+cpu and +cu130 are one release: what runs a network, and on what device, is part of the plan.
-    releases = {name: metadata.version(name).partition("+")[0] for name in NUMERIC_PACKAGES}
+    releases = {name: release(name) for name in NUMERIC_PACKAGES}
     return ", ".join(f"{name} {release}" for name, release in {"nx47dask": __version__, **releases}.items())
 
 

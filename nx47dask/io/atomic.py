@@ -17,7 +17,7 @@ from nx47dask.places import RemotePath, as_remote, is_remote
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["replace_file", "sha256_file", "storage_error", "write_bytes", "write_text"]
+__all__ = ["free_bytes_at", "replace_file", "sha256_file", "storage_error", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def replace_file(path: Path, *, needed_bytes: int | None = None, durable: bool =
     except OSError as error:
         if isinstance(error, Nx47Error):
             raise
-        free = _free_bytes(path)  # before the temporary file gives its bytes back
+        free = free_bytes_at(path)  # before the temporary file gives its bytes back
         raise storage_error(path, error, needed_bytes=needed_bytes, free_bytes=free) from error
     finally:
         _unlink_quietly(temporary)
@@ -106,7 +106,7 @@ def storage_error(
     """A StorageError that says what could not be stored where, why, and the room needed and left."""
     if isinstance(path, RemotePath):
         return StorageError(f"{path}: cannot be written ({cause.strerror or cause}); mend that, then resume")
-    free = _free_bytes(path) if free_bytes is None else free_bytes
+    free = free_bytes_at(path) if free_bytes is None else free_bytes
     needed = "" if needed_bytes is None else f"at most {needed_bytes:,} bytes needed, "
     room = f"{needed}{free:,} bytes free" if free is not None else f"{needed}free bytes unknown"
     return StorageError(
@@ -128,7 +128,8 @@ def _uploaded(path: RemotePath) -> Iterator[Path]:
         raise storage_error(path, error) from error
 
 
-def _free_bytes(path: Path) -> int | None:
+def free_bytes_at(path: Path) -> int | None:
+    """Room on the disk of a path that need not be there yet; None where that is not known."""
     for folder in (path, *path.absolute().parents):
         try:
             return shutil.disk_usage(folder).free

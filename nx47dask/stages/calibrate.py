@@ -26,7 +26,6 @@ from nx47dask.engine.pools import Pool, open_pool
 from nx47dask.engine.spec import LocalSpec
 from nx47dask.geometry import Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
-from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.plan import RunPlan, make_plan
 from nx47dask.stages.projection import StageLoad, stage_loads
 from nx47dask.stages.run import process
@@ -152,15 +151,13 @@ def _stored_piece(volume: Volume, voxels: NDArray[np.unsignedinteger], folder: P
 def _task_times(planned: RunPlan, pool: Pool) -> dict[str, float]:
     """Seconds of the tasks of each stage, and of its links and merges."""
     statistics = StageStatistics()
-    jobs: dict[str, VolumeJob] = {job.id: job for job in planned.jobs}
-    _, errors = execute({name: process(job, planned) for name, job in jobs.items()}, pool, observers=(statistics,))
+    _, errors = execute({job.id: process(job, planned) for job in planned.jobs}, pool, observers=(statistics,))
     for error in errors.values():
         raise error
     stages = {load.stage for load in stage_loads(planned)}
     times: dict[str, float] = defaultdict(float)
     for name, usage in statistics.stages.items():
-        stage = next((one for one in stages if name == one), None)
-        times[stage or f"{_owner(name, stages)}.merges"] += usage.task_s
+        times[name if name in stages else f"{_owner(name, stages)}.merges"] += usage.task_s
     return times
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import psutil
 
 from nx47dask.engine.spec import ClusterSpec, LocalSpec
 from nx47dask.errors import InputError
+from nx47dask.io import free_bytes_at
 from nx47dask.places import file_sizes, is_remote
 from nx47dask.report.words import size
 from nx47dask.stages.plan import RunPlan
@@ -31,10 +31,10 @@ def require_disk(planned: RunPlan) -> None:
     if is_remote(planned.out):
         return
     needed = planned.stored_bytes()
-    there = next(folder for folder in (planned.out.absolute(), *planned.out.absolute().parents) if folder.exists())
-    room = shutil.disk_usage(there).free
-    if needed > room and there == planned.out.absolute():
-        room += sum(file_sizes(there).values())
+    room = free_bytes_at(planned.out)
+    if room is None or needed <= room:
+        return
+    room += sum(file_sizes(planned.out).values())
     if needed <= room:
         return
     bounded = replace(planned, delete_stores=True).stored_bytes()

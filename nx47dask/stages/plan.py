@@ -7,13 +7,13 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nx47dask import __version__
 from nx47dask.detectors import Fusion, LearnedDetector, ResidualBand
 from nx47dask.differences import find_differences
+from nx47dask.engine.worker import NUMERIC_PACKAGES, release
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
 from nx47dask.io import Volume, write_text
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPlan", "make_plan"]
 
-NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
-"""Libraries whose release may decide a bit."""
 BLOCK_BYTES = 1 << 30
 """Most that a block of learned detection holds, apart from the network: about 380 voxels along each edge.
 
@@ -107,7 +105,7 @@ class RunPlan:
         }
         return {
             "version": __version__,
-            "libraries": {name: metadata.version(name) for name in NUMERIC_PACKAGES},
+            "libraries": {name: release(name) for name in NUMERIC_PACKAGES},
             "workflow": self.workflow.resolved,
             "models": [network.record() for network in self.networks],
             "inputs": inputs,

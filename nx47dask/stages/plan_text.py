@@ -15,8 +15,6 @@ from nx47dask.stages.projection import (
     disk_bytes,
     halo_redundancy,
     stage_loads,
-    windows_by_block,
-    windows_in,
     worker_bytes,
 )
 from nx47dask.stages.reads import source_reads
@@ -94,8 +92,7 @@ def _volumes(planned: RunPlan) -> Iterator[str]:
             f"reads {reads:.2f}x"
         )
         if planned.networks:
-            run = sum(windows_by_block(planned.networks, job))
-            least = windows_in(planned.networks, job, job.work)
+            run, least = planned.windows(job)
             grid = job.detect_grid
             edges = _edges(grid.block((0, 0, 0)).box.shape)
             yield f"windows    {name}  {run:,} in {len(grid):,} blocks of {edges}  runs {run / least:.2f}x"

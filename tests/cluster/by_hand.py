@@ -23,6 +23,7 @@ class ClusterByHand:
     nanny: bool = False
     scheduler: subprocess.Popen | None = field(default=None, init=False)
     crew: list[subprocess.Popen] = field(default_factory=list, init=False)
+    file: Path = field(init=False)
     address: str = field(default="", init=False)
 
     def __enter__(self):
@@ -36,7 +37,7 @@ class ClusterByHand:
     def start(self):
         """A new scheduler with a whole crew."""
         (self.folder / "scheduler.json").unlink(missing_ok=True)
-        _, self.address, self.scheduler = start_scheduler(self.folder)
+        self.file, self.address, self.scheduler = start_scheduler(self.folder)
         for _ in range(self.workers):
             self.start_worker()
         with Client(self.address, set_as_default=False) as client:

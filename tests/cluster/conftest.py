@@ -7,11 +7,9 @@ import subprocess
 
 import pytest
 import tifffile
-from rich.console import Console
 
-import nx47dask
 from tests.conftest import sheets
-from tests.integration.commands import digests, write_workflow
+from tests.integration.commands import straight_run, write_workflow
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +43,4 @@ def scan(tmp_path_factory):
 @pytest.fixture(scope="session")
 def expected(scan):
     """What a run without a cluster writes."""
-    done = nx47dask.run(
-        [scan],
-        scan.with_name("serial"),
-        workflow=scan.with_name("workflow.yaml"),
-        serial=True,
-        block=40,
-        console=Console(quiet=True),
-    )
-    return digests(done.path)
+    return straight_run([scan], scan.with_name("serial"), 40)[0]

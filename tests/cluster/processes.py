@@ -8,8 +8,6 @@ import subprocess
 import sys
 import time
 
-from distributed import Client
-
 DEADLINE_S = 60
 
 
@@ -39,15 +37,6 @@ def start_worker(address, folder, *arguments, before=(), nanny=False):
     """A worker with one thread; its process. Without a nanny what ends stays ended."""
     options = ("--nthreads", 1, "--death-timeout", 20, "--local-directory", folder)
     return dask("worker", address, *options, "--nanny" if nanny else "--no-nanny", *arguments, before=before)
-
-
-def start_cluster(folder, workers=2, arguments=()):
-    """A scheduler and workers; the path of the scheduler file, its address, and the processes."""
-    file, address, scheduler = start_scheduler(folder)
-    processes = [scheduler, *(start_worker(address, folder, *arguments) for _ in range(workers))]
-    with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(workers, timeout=DEADLINE_S)
-    return file, address, processes
 
 
 def stop(processes):

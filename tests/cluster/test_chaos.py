@@ -11,12 +11,21 @@ from collections import Counter
 
 import pytest
 import tifffile
-from rich.console import Console
 
-import nx47dask
 from tests.cluster.by_hand import ClusterByHand
+from tests.cluster.processes import arguments
 from tests.conftest import sheets
-from tests.integration.commands import command, digests, finish, launch, leftovers, records, wait_for, write_workflow
+from tests.integration.commands import (
+    command,
+    digests,
+    finish,
+    launch,
+    leftovers,
+    records,
+    straight_run,
+    wait_for,
+    write_workflow,
+)
 
 WORKERS = 2
 IN_FLIGHT = 8 * WORKERS
@@ -46,16 +55,10 @@ def scan(tmp_path_factory):
     return path
 
 
-def arguments(scan, out, *options):
-    return ["run", scan, "--out", out, "--workflow", scan.with_name("workflow.yaml"), "--block", BLOCK, *options]
-
-
 @pytest.fixture(scope="module")
 def expected(scan):
     """Digests of a straight run, and its tasks."""
-    out, workflow = scan.with_name("straight"), scan.with_name("workflow.yaml")
-    nx47dask.run([scan], out, workflow=workflow, serial=True, block=BLOCK, console=Console(quiet=True))
-    return digests(out), sorted(records(out))
+    return straight_run([scan], scan.with_name("straight"), BLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def survive(victim, cluster, scan, started, out, expected, chance):
     masks, tasks = expected
     started.write_text("")
     moment = chance.randrange(1, len(tasks) - 5)
-    client = launch(*arguments(scan, out, "--cluster", cluster.address))
+    client = launch(*arguments(scan, out, "--block", BLOCK, "--cluster", cluster.address))
     wait_for(lambda: len(records(out)) >= moment, client)
     kill(victim, cluster, client, chance)
     code, _, stderr = finish(client)
@@ -105,7 +108,7 @@ def survive(victim, cluster, scan, started, out, expected, chance):
     assert code == {"client": -signal.SIGKILL, "scheduler": 3}.get(victim, 0), stderr
     if code:
         assert len(recorded) < len(tasks)
-        assert command(*arguments(scan, out, "--cluster", cluster.address, "--resume")) == 0
+        assert command(*arguments(scan, out, "--block", BLOCK, "--cluster", cluster.address, "--resume")) == 0
     assert digests(out) == masks
     assert sorted(set(records(out))) == tasks
     runs = Counter(started.read_text().splitlines())

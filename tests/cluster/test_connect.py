@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from nx47dask.engine.kinds import connect
-from tests.cluster.processes import arguments, start_cluster, start_scheduler, start_worker, stop
+from tests.cluster.by_hand import ClusterByHand
+from tests.cluster.processes import arguments, start_scheduler, start_worker, stop
 from tests.integration.commands import command, digests, events, records
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    file, address, processes = start_cluster(tmp_path_factory.mktemp("scheduler"))
-    yield file, address
-    stop(processes)
+    with ClusterByHand(tmp_path_factory.mktemp("scheduler")) as cluster:
+        yield cluster.file, cluster.address
 
 
 @pytest.mark.parametrize("by", ["file", "address"])
@@ -55,16 +55,13 @@ def test_worker_with_other_releases(where, scan, tmp_path, capsys):
         "    return '1.0' if name in ('scipy', 'zarr') else metadata.distribution(name).version\n"
         "metadata.version = version\n"
     )
-    _, address, processes = start_cluster(tmp_path, workers=1, arguments=("--preload", preload))
-    try:
+    with ClusterByHand(tmp_path, 1, ("--preload", preload)) as cluster:
         if where == "run":
-            code = command(*arguments(scan, tmp_path / "run", "--cluster", address))
+            code = command(*arguments(scan, tmp_path / "run", "--cluster", cluster.address))
             words = ["scipy 1.0", "install the same"]
         else:
-            code = command("cluster", "check", address)
+            code = command("cluster", "check", cluster.address)
             words = ["scipy is 1.0 there and ", "install the same (1 of 1 workers: "]
-    finally:
-        stop(processes)
     found = capsys.readouterr()
     assert code == 2
     assert all(word in found.err for word in words)

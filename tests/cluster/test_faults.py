@@ -6,12 +6,10 @@ import json
 
 import pytest
 import zarr
-from rich.console import Console
 
-import nx47dask
 from tests.cluster.by_hand import ClusterByHand
 from tests.conftest import sheets
-from tests.integration.commands import command, digests, events, records, write_workflow
+from tests.integration.commands import command, digests, events, records, straight_run, write_workflow
 
 BLOCK = 16
 SHAPE = (32, 48, 48)
@@ -75,11 +73,8 @@ def arguments(scans, out, *options):
 
 @pytest.fixture(scope="module")
 def expected(scans, tmp_path_factory):
-    out = tmp_path_factory.mktemp("straight") / "run"
     inputs = [scans / "first.zarr", scans / "second.zarr"]
-    workflow = scans / "workflow.yaml"
-    nx47dask.run(inputs, out, workflow=workflow, serial=True, block=BLOCK, console=Console(quiet=True))
-    return digests(out), sorted(records(out))
+    return straight_run(inputs, tmp_path_factory.mktemp("straight") / "run", BLOCK)
 
 
 def quarantined(out):

@@ -14,7 +14,9 @@ from collections import Counter
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
+import nx47dask
 from nx47dask.cli import main
 
 DEADLINE_S = 60
@@ -36,6 +38,13 @@ def write_workflow(folder):
     path = folder / "workflow.yaml"
     path.write_text(yaml.safe_dump(WORKFLOW))
     return path
+
+
+def straight_run(inputs, out, block):
+    """A run without a cluster or a stop, by the workflow beside the inputs: its digests, and the tasks that it has."""
+    workflow = inputs[0].with_name("workflow.yaml")
+    nx47dask.run(inputs, out, workflow=workflow, serial=True, block=block, console=Console(quiet=True))
+    return digests(out), sorted(records(out))
 
 
 def command(*arguments):

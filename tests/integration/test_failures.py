@@ -12,9 +12,7 @@ import signal
 import psutil
 import pytest
 import tifffile
-from rich.console import Console
 
-import nx47dask
 from tests.conftest import sheets
 from tests.integration.commands import (
     command,
@@ -25,6 +23,7 @@ from tests.integration.commands import (
     leftovers,
     records,
     runs_of_tasks,
+    straight_run,
     wait_for,
     workers_of,
     write_workflow,
@@ -58,9 +57,7 @@ def volumes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(volumes, tmp_path_factory):
     """Digests of a straight run and the tasks that it has."""
-    out = tmp_path_factory.mktemp("straight") / "run"
-    nx47dask.run([volumes], out, workflow=workflow_of(volumes), serial=True, block=BLOCK, console=Console(quiet=True))
-    return digests(out), sorted(records(out))
+    return straight_run([volumes], tmp_path_factory.mktemp("straight") / "run", BLOCK)
 
 
 def start(volumes, out, *options):

@@ -197,6 +197,7 @@ def test_a_block_that_always_fails_is_quarantined(ledger, pool, kind, words):
     assert results == {"b": [0, 4]}
     assert isinstance(errors["a"], BlockError)
     assert str(errors["a"]) == f"a, first, block 1: {words}; every other task of first is done"
+    assert "raise kind(" in errors["a"].__cause__.__notes__[0]
     assert sorted(ledger.load("a")) == [("first", 0), ("first", 2)]
 
     again = Heard()
