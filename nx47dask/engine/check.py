@@ -15,7 +15,7 @@ from typing import Any
 
 from distributed import Client, TimeoutError, get_worker, wait
 
-from nx47dask.engine.cluster import await_workers, open_client
+from nx47dask.engine.cluster import await_workers, open_client, workers_of
 from nx47dask.engine.gpus import Gpu, visible_gpus
 from nx47dask.engine.spec import ClusterSpec
 from nx47dask.engine.worker import NUMERIC_PACKAGES, release
@@ -118,7 +118,7 @@ def check_cluster(spec: ClusterSpec, inputs: Sequence[str], out: str | None, tim
 
 
 def _ask_workers(client: Client, inputs: Sequence[str], token: Path | None, check: Check) -> None:
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     places = [locate(text) for text in inputs]
     futures = {
         address: client.submit(

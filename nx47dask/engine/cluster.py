@@ -17,7 +17,7 @@ from nx47dask.engine.settings import dask_settings, environment_of, process_envi
 from nx47dask.engine.spec import ClusterSpec
 from nx47dask.errors import ClusterError, InputError
 
-__all__ = ["await_workers", "open_client", "reporting"]
+__all__ = ["await_workers", "open_client", "reporting", "workers_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,20 @@ def open_client(spec: ClusterSpec, worker_bytes: int | None = None) -> Iterator[
             yield client
 
 
+def workers_of(client: Client) -> dict[str, Any]:
+    """What the scheduler says of each worker, by address; what it said last while it does not answer.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone.
+    """
+    found: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
+    if found is None:  # a client that has given up knows of no scheduler any more
+        raise ClusterError("the scheduler is gone; start it again")
+    return found
+
+
 def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: float | None = None) -> None:
     """Wait for workers, and for one of each pool.
 
@@ -84,7 +98,7 @@ def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: 
     timeout_s = spec.no_worker_timeout_s if timeout_s is None else timeout_s
     start, told = time.monotonic(), False
     while True:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = workers_of(client).values()
         missing = set(spec.pools) - {name for worker in workers for name in worker["resources"]}
         if len(workers) >= count and not missing:
             return

@@ -11,10 +11,11 @@ from typing import Any
 
 from distributed import Client, KilledWorker, as_completed
 
+from nx47dask.engine.cluster import workers_of
 from nx47dask.engine.events import Observer
 from nx47dask.engine.tasks import Outcome, Task
 from nx47dask.engine.worker import library_versions, run_task
-from nx47dask.errors import RunStoppedError
+from nx47dask.errors import ClusterError, RunStoppedError
 
 __all__ = ["SCHEDULER_GONE", "DaskPool"]
 
@@ -126,8 +127,8 @@ class DaskPool:
 
     def _count_workers(self) -> None:
         try:
-            self._workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        except OSError as error:
+            self._workers = workers_of(self._client)
+        except ClusterError as error:
             raise RunStoppedError(SCHEDULER_GONE) from error
         # What was offered once will be again: a task for a GPU waits while the worker with the GPU starts anew.
         self._resources |= {name for worker in self._workers.values() for name in worker["resources"]}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
+import pytest
+from distributed import Client
+
+from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.engine.kinds import connect
+from nx47dask.errors import RunStoppedError
 from tests.cluster.by_hand import ClusterByHand
 from tests.cluster.processes import arguments, start_scheduler, start_worker, stop
 from tests.integration.commands import command, digests, events, records
@@ -67,6 +72,25 @@ def test_worker_with_other_releases(where, scan, tmp_path, capsys):
     assert all(word in found.err for word in words)
     assert "zarr is" not in found.err, "decides no bits"
     assert where == "run" or "zarr 1.0" in found.out
+
+
+def test_a_scheduler_that_ends_stops_the_run_resumable(tmp_path):
+    """Whenever the client notices: while it asks for workers as well."""
+    with (
+        ClusterByHand(tmp_path, 1) as cluster,
+        Client(cluster.address, timeout=1, set_as_default=False) as client,
+    ):
+        pool = DaskPool(client)
+        assert pool.memory_limit_bytes
+        cluster.kill_scheduler()
+        deadline = time.monotonic() + 60
+        while client.status != "closed":
+            assert time.monotonic() < deadline, "the client does not give up"
+            time.sleep(0.02)
+        for ask in (lambda: pool.memory_limit_bytes, lambda: pool.window, lambda: pool.wait(None)):
+            pool._counted = float("-inf")
+            with pytest.raises(RunStoppedError, match=r"the scheduler is gone.*--resume"):
+                ask()
 
 
 def test_no_scheduler_answers(scan, tmp_path, capsys, monkeypatch):
