@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import psutil
@@ -16,12 +17,19 @@ from nx47dask.stages.projection import worker_bytes
 
 __all__ = ["require_disk", "require_memory"]
 
+logger = logging.getLogger(__name__)
+
+LEAST_SHARE_OF_DISK = 0.3
+"""What a run may take of the projected disk, which is a bound: nobody knows before how well a scan compresses."""
 SMALLER_BLOCKS = (384, 320, 256, 192, 160, 128, 96, 64)
 """Edges to propose."""
 
 
 def require_disk(planned: RunPlan) -> None:
     """Refuse a run whose folder would outgrow the disk; what is in the folder already is room for the run.
+
+    A run that fits only if its scan compresses well may begin, with a warning: should the disk be full, it stops and
+    can be resumed.
 
     Raises
     ------
@@ -38,11 +46,14 @@ def require_disk(planned: RunPlan) -> None:
     if needed <= room:
         return
     bounded = replace(planned, delete_stores=True).stored_bytes()
-    helps = f"--delete-stores ({size(bounded)}), " if bounded <= room else ""
-    raise InputError(
-        f"--out {planned.out}: the run needs {size(needed)} of disk, and there is room for {size(room)}: use {helps}"
-        "an --out on a larger disk, or fewer inputs (--bbox for a part)"
+    helps = f"--delete-stores ({_range(bounded)}), " if _least(bounded) <= room and bounded < needed else ""
+    message = (
+        f"--out {planned.out}: the run needs {_range(needed)} of disk, as its scans compress, and there is room for "
+        f"{size(room)}: use {helps}an --out on a larger disk, or fewer inputs (--bbox for a part)"
     )
+    if _least(needed) > room:
+        raise InputError(message)
+    logger.warning("%s; it begins, and can be resumed should the disk be full", message)
 
 
 def require_memory(planned: RunPlan, limit_bytes: int | None, spec: ClusterSpec | None) -> None:
@@ -70,6 +81,14 @@ def require_memory(planned: RunPlan, limit_bytes: int | None, spec: ClusterSpec 
     raise InputError(
         f"the run needs {size(needed)} per worker (for {stage}), workers have {size(limit)}: use {' or '.join(ways)}"
     )
+
+
+def _least(bound: int) -> int:
+    return int(LEAST_SHARE_OF_DISK * bound)
+
+
+def _range(bound: int) -> str:
+    return f"{size(_least(bound))} to {size(bound)}"
 
 
 def _smaller_block(planned: RunPlan, limit: int) -> list[str]:

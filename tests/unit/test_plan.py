@@ -15,7 +15,7 @@ import zarr
 import nx47dask
 from nx47dask.engine.spec import LocalSpec
 from nx47dask.errors import InputError
-from nx47dask.stages.calibrate import Rates, estimate_time
+from nx47dask.stages.timing import Rates, estimate_time
 from nx47dask.stages.fitting import require_disk, require_memory
 from nx47dask.stages.plan_text import plan_json, plan_lines
 from nx47dask.stages.projection import stage_loads
@@ -85,22 +85,39 @@ def test_no_block_is_named_where_none_fits(planned):
         require_memory(planned((2000, 2000, 2000)), GIB // 4, LocalSpec())
 
 
-def test_disk_is_refused_with_the_option_that_helps(planned, monkeypatch):
+def test_disk_is_refused_with_the_option_that_helps(planned, disk_of, caplog):
     plan = planned((320, 320, 320), count=12)
     bounded = replace(plan, delete_stores=True)
-    assert bounded.stored_bytes() < plan.stored_bytes()
-    usage = type(shutil.disk_usage("/"))
-    free = (plan.stored_bytes() + bounded.stored_bytes()) // 2
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free, 0, free))
-    with pytest.raises(InputError, match=r"needs \d+ MiB of disk, and there is room for \d+ MiB: use --delete-stores"):
+    needed, free = plan.stored_bytes(), plan.stored_bytes() // 4
+    disk_of(free)
+    with pytest.raises(
+        InputError, match=r"needs \d+ MiB to \d+ MiB of disk.* room for \d+ MiB: use --delete-stores \(\d+ MiB to"
+    ):
         require_disk(plan)
     require_disk(bounded)
+    assert len(caplog.records) == 1, "it may not fit either"
     assert not plan.out.exists()
     plan.out.mkdir()
     (plan.out / "stored").write_bytes(b"")
     with (plan.out / "stored").open("r+b") as stream:
-        stream.truncate(plan.stored_bytes() - free)  # what an earlier client of the run has stored
+        stream.truncate(needed - free)  # what an earlier client of the run has stored
     require_disk(plan)
+    assert len(caplog.records) == 1
+
+
+def test_what_fits_if_it_compresses_well_begins_with_a_warning(planned, disk_of, caplog):
+    plan = planned((320, 320, 320))
+    disk_of(plan.stored_bytes() // 2)
+    require_disk(plan)
+    assert "room for" in caplog.text
+    assert "can be resumed" in caplog.text
+
+
+@pytest.fixture
+def disk_of(monkeypatch):
+    """Let every disk have so many bytes free."""
+    usage = type(shutil.disk_usage("/"))
+    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free, 0, free))
 
 
 @pytest.mark.parametrize("before", ["nothing", "a run"])
