@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nx47dask.phantom import write_phantom as write_phantom
     from nx47dask.results import Run as Run
     from nx47dask.results import open_run as open_run
+    from nx47dask.stages.calibration.job import calibrate_workflow as calibrate_workflow
     from nx47dask.stages.run import plan as plan
     from nx47dask.stages.run import run as run
     from nx47dask.stages.score import score_volumes as score_volumes
@@ -26,6 +27,7 @@ _PUBLIC = {
     "Nx47Error": "nx47dask.errors",
     "Phantom": "nx47dask.phantom",
     "Run": "nx47dask.results",
+    "calibrate_workflow": "nx47dask.stages.calibration.job",
     "load_workflow": "nx47dask.workflow",
     "official_score": "nx47dask.metrics.score",
     "open_run": "nx47dask.results",
@@ -39,6 +41,7 @@ __all__ = [
     "Nx47Error",
     "Phantom",
     "Run",
+    "calibrate_workflow",
     "load_workflow",
     "official_score",
     "open_run",

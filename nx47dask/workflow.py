@@ -33,7 +33,7 @@ from nx47dask.models.backends import Device
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
 
-__all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_names"]
+__all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_names", "workflow_of"]
 
 DEFAULT_WORKFLOW = "surface"
 
@@ -135,6 +135,22 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
         document = _Draft(read_document(path))
     except InputError as error:
         raise WorkflowError(str(error)) from error
+    return _workflow(document, overrides)
+
+
+def workflow_of(data: Mapping[str, Any], name: str) -> Workflow:
+    """A workflow from the data of a workflow file, such as :attr:`Workflow.resolved` with other values.
+
+    Raises
+    ------
+    WorkflowError
+        As of :func:`load_workflow`; the message begins with ``name`` as if it were a file.
+    """
+    return _workflow(_Draft(Document(Path(f"{name}.yaml"), json.loads(json.dumps(data)), None)), ())
+
+
+def _workflow(document: _Draft, overrides: Sequence[str]) -> Workflow:
+    path = document.path
     document.check_keys((), document.data, ("description", "detect", "postprocess", *SETTINGS))
     for override in overrides:
         document.override(override)

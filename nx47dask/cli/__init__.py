@@ -15,7 +15,19 @@ from typing import Annotated, Any
 import typer
 
 from nx47dask import __version__
-from nx47dask.cli import baselines, cluster, compare, kaggle, main_job, models, report, score, status, validate
+from nx47dask.cli import (
+    baselines,
+    calibrate,
+    cluster,
+    compare,
+    kaggle,
+    main_job,
+    models,
+    report,
+    score,
+    status,
+    validate,
+)
 from nx47dask.errors import Nx47Error
 
 __all__ = ["app", "main"]
@@ -33,6 +45,7 @@ app = typer.Typer(
 app.add_typer(main_job.commands)
 app.add_typer(score.commands)
 app.add_typer(compare.commands)
+app.add_typer(calibrate.commands)
 app.add_typer(report.commands)
 app.add_typer(baselines.commands)
 app.add_typer(validate.commands)

@@ -209,7 +209,7 @@ def plan(
     )
     estimate = None
     if calibrate:
-        from nx47dask.stages.calibrate import estimate_time, measure_rates
+        from nx47dask.stages.timing import estimate_time, measure_rates
 
         estimate = estimate_time(planned, measure_rates(planned), workers)
     if json_file != STANDARD_OUTPUT:

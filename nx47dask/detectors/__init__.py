@@ -7,7 +7,7 @@ a run is planned, and `ResidualBand`, the frozen V61.1, makes a mask in two phas
 from __future__ import annotations
 
 from nx47dask.detectors.base import Detector, RadiusDetector, ScanStatistics, quantise
-from nx47dask.detectors.fusion import Combine, Fusion
+from nx47dask.detectors.fusion import Combine, Fusion, weighted_mean
 from nx47dask.detectors.learned import Learned, LearnedDetector
 from nx47dask.detectors.residual import Residual, ResidualBand
 from nx47dask.detectors.sheetness import Sheetness
@@ -25,6 +25,7 @@ __all__ = [
     "ScanStatistics",
     "Sheetness",
     "quantise",
+    "weighted_mean",
 ]
 
 DETECTORS: dict[str, type] = {

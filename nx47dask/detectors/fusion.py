@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from nx47dask.errors import WorkflowError
 from nx47dask.geometry import Box, Index
 from nx47dask.kernels.odds import from_log_odds, log_odds
 
-__all__ = ["Combine", "Fusion"]
+__all__ = ["Combine", "Fusion", "weighted_mean"]
 
 Combine = Literal["probability", "logit"]
 
@@ -89,19 +89,47 @@ class Fusion:
     ) -> NDArray[np.float32]:
         """Surface probability of ``core``, float32 (Z, Y, X) in [0, 1]; see :class:`Detector`."""
         total = math.fsum(weight for weight, _ in self.active)
-        result = np.zeros(core.shape, np.float32)
-        for weight, detector in self.active:
-            own = detector.context(core, volume, scan)
-            part = np.ascontiguousarray(image[own.relative_to(outer.start).slices])
-            # Nothing of a source has a name here: it would stay in memory beside the sums of the next one.
-            result += self._term(detector.probability(part, own, core, volume, scan), weight / total)
-        return from_log_odds(result) if self.combine == "logit" else np.minimum(result, 1, out=result)
+        # One at a time: a source stays in memory beside the sums of the next one if it has a name here.
+        parts = ((weight / total, self._source(one, image, outer, core, volume, scan)) for weight, one in self.active)
+        return weighted_mean(parts, core.shape, self.combine)
 
-    def _term(self, probability: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-        """What a source adds to the mean."""
-        values = log_odds(probability) if self.combine == "logit" else probability
+    @staticmethod
+    def _source(
+        detector: Detector,
+        image: NDArray[np.unsignedinteger],
+        outer: Box,
+        core: Box,
+        volume: Box,
+        scan: ScanStatistics,
+    ) -> NDArray[np.float32]:
+        own = detector.context(core, volume, scan)
+        part = np.ascontiguousarray(image[own.relative_to(outer.start).slices])
+        return detector.probability(part, own, core, volume, scan)
+
+
+def weighted_mean(
+    parts: Iterable[tuple[float, NDArray[np.float32]]], shape: Index, combine: Combine
+) -> NDArray[np.float32]:
+    """The mean of probabilities, or the probability at the mean of their log-odds.
+
+    Parameters
+    ----------
+    parts : iterable of (float, ndarray of float32, shape (Z, Y, X))
+        Shares, which sum to 1, and probabilities in [0, 1], which may be overwritten.
+    shape : tuple of int
+    combine : {"probability", "logit"}
+
+    Returns
+    -------
+    ndarray of float32, shape (Z, Y, X), values in [0, 1]
+    """
+    result = np.zeros(shape, np.float32)
+    for share, probability in parts:
+        values = log_odds(probability) if combine == "logit" else probability
         values *= np.float32(share)
-        return values
+        result += values
+        del probability, values
+    return from_log_odds(result) if combine == "logit" else np.minimum(result, 1, out=result)
 
 
 def _hull(boxes: Sequence[Box]) -> Box:

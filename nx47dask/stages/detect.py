@@ -27,7 +27,8 @@ def detect(
     job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics, occupied: Occupancy
 ) -> Generator[Batch, dict[int, Record], Occupancy]:
     """Fill the probability store; returns where it is not empty."""
-    job.prepare(job.array("probability"), probability_per_level=1 / np.iinfo(job.probability_dtype).max)
+    one_level = 1.0 if job.probability_dtype == "float32" else 1 / np.iinfo(job.probability_dtype).max
+    job.prepare(job.array("probability"), probability_per_level=one_level)
     thresholds = None
     if isinstance(detector, ResidualBand):
         thresholds = yield from _slice_thresholds(job, detector, scan)
@@ -76,8 +77,8 @@ def _probability(
     scan: ScanStatistics,
     thresholds: NDArray[np.float32] | None,
     box: Box,
-) -> NDArray[np.unsignedinteger]:
-    """Levels of the probability in a box of ``work``, from its voxels and their context."""
+) -> NDArray[np.unsignedinteger] | NDArray[np.float32]:
+    """The probability in a box of ``work`` as it is stored, from its voxels and their context."""
     core, volume = _core(job, box), job.volume_box
     outer = detector.context(core, volume, scan)
     image = job.image.read(outer)
@@ -86,6 +87,8 @@ def _probability(
         probability = detector.band(image, scan, thresholds)[core.relative_to(outer.start).slices].astype(np.float32)
     else:
         probability = detector.probability(image, outer, core, volume, scan)
+    if job.probability_dtype == "float32":
+        return probability
     levels: NDArray[np.unsignedinteger] = quantise(probability, np.dtype(job.probability_dtype).type)
     return levels
 

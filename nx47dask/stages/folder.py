@@ -9,9 +9,9 @@ from pathlib import Path
 from nx47dask.engine import lock_run
 from nx47dask.errors import InputError, Nx47Error, StorageError
 from nx47dask.places import is_remote, locate, remove_tree
+from nx47dask.stages.claim import FolderPlan
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.measure import slices_path
-from nx47dask.stages.plan import RunPlan
 
 __all__ = [
     "clear_folder",
@@ -64,7 +64,7 @@ def clear_store(job: VolumeJob, *, arrays: bool) -> None:
 
 
 @contextlib.contextmanager
-def occupied_folder(planned: RunPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
+def occupied_folder(planned: FolderPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Hold the run folder for a plan that it can take: a new one, that of ``resume``, or one to ``overwrite``.
 
     A folder that the body leaves without a plan is as it was before.
@@ -96,7 +96,7 @@ def _leave(folder: Path) -> None:
         folder.rmdir()
 
 
-def prepare_folder(planned: RunPlan, resume: bool) -> None:
+def prepare_folder(planned: FolderPlan, resume: bool) -> None:
     """Make the run folder; refuse one that is not ours before anything is put into it or deleted."""
     folder = planned.out
     if resume and not planned.record.is_file():
@@ -112,9 +112,14 @@ def prepare_folder(planned: RunPlan, resume: bool) -> None:
         )
 
 
-def clear_folder(folder: Path) -> None:
-    """Delete a run, and nothing else that may lie in its folder."""
-    for path in [*(folder / name for name in OWNED), *folder.glob(".*.tmp"), *folder.glob("events.jsonl.*")]:
+def clear_folder(folder: Path, more: Sequence[str] = ()) -> None:
+    """Delete a run, and ``more`` that a folder of this kind holds, and nothing else that may lie in it."""
+    first, *others = OWNED
+    for path in [
+        *(folder / name for name in (first, *more, *others)),
+        *folder.glob(".*.tmp"),
+        *folder.glob("events.jsonl.*"),
+    ]:
         remove_tree(path)
 
 

@@ -39,8 +39,8 @@ class VolumeJob:
         Format of the image store: 3 is OME-Zarr 0.5, 2 is 0.4.
     detect_blocks : tuple of int
         Work blocks per axis that one task of detection fills; every one stays a shard of its own.
-    probability_dtype : {"uint8", "uint16"}
-        How finely the probability is stored.
+    probability_dtype : {"uint8", "uint16", "float32"}
+        How finely the probability is stored; float32 as it was computed, to be fused later.
     """
 
     volume: Volume
@@ -51,7 +51,7 @@ class VolumeJob:
     copied: bool
     zarr_format: Literal[2, 3] = 3
     detect_blocks: Index = (1, 1, 1)
-    probability_dtype: Literal["uint8", "uint16"] = "uint8"
+    probability_dtype: Literal["uint8", "uint16", "float32"] = "uint8"
 
     @property
     def id(self) -> str:

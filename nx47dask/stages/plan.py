@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from nx47dask import __version__
 from nx47dask.detectors import Fusion, LearnedDetector, ResidualBand
-from nx47dask.differences import find_differences
 from nx47dask.engine.worker import NUMERIC_PACKAGES, release
-from nx47dask.errors import InputError, PlanMismatchError
+from nx47dask.errors import InputError
 from nx47dask.geometry import Box, Index, add_radii, parse_bbox, storage_chunk
-from nx47dask.io import Volume, write_text
+from nx47dask.io import Volume
 from nx47dask.models.backends import Device
+from nx47dask.stages.claim import FolderPlan
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.plan_text import plan_lines
 from nx47dask.stages.projection import (
@@ -33,7 +31,7 @@ from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, compile_pas
 from nx47dask.workflow import Workflow
 
 if TYPE_CHECKING:
-    from nx47dask.stages.calibrate import Estimate
+    from nx47dask.stages.timing import Estimate
 
 __all__ = ["RunPlan", "make_plan"]
 
@@ -48,13 +46,11 @@ VOLUMES_ON_DISK = 8
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class RunPlan(FolderPlan):
     """What a run will do.
 
     Attributes
     ----------
-    out : Path
-        Run folder.
     workflow : Workflow
     detector : Fusion or ResidualBand
         Source of the surface probability; trained networks with their weights and with what runs them.
@@ -72,7 +68,6 @@ class RunPlan:
         The client runs the tasks itself. Decides no byte of the results.
     """
 
-    out: Path
     workflow: Workflow
     detector: Fusion | ResidualBand
     passes: tuple[Pass, ...]
@@ -81,11 +76,6 @@ class RunPlan:
     delete_stores: bool = False
     scored: bool = False
     serial: bool = False
-
-    @property
-    def record(self) -> Path:
-        """File of the run folder that holds the identity of its plan."""
-        return self.out / "ledger" / "plan.json"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -111,11 +101,6 @@ class RunPlan:
             "inputs": inputs,
             "foreground": self.foreground,
         }
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the identity."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
     @property
     def networks(self) -> list[LearnedDetector]:
@@ -180,38 +165,6 @@ class RunPlan:
         return replace(
             self, jobs=tuple(_with_detect_blocks(job, self.detector, self.workflow, self.jobs) for job in jobs)
         )
-
-    def claim(self) -> None:
-        """Take a run folder that :meth:`check` has let pass for this plan."""
-        if not self.record.exists():
-            write_text(self.record, json.dumps(self.identity, indent=1) + "\n")
-
-    def check(self, resume: bool) -> None:
-        """Refuse a run folder that this plan cannot take.
-
-        Raises
-        ------
-        PlanMismatchError
-            The folder holds the work of another plan; the message names what differs.
-        InputError
-            The folder holds a run and ``resume`` is not set, or what an interrupted ``overwrite`` left of one.
-        """
-        if not self.record.exists():
-            if any(self.record.parent.glob("*")):
-                raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
-            return
-        before = json.loads(self.record.read_text(encoding="utf-8"))
-        differences = find_differences(before, json.loads(json.dumps(self.identity)))
-        if differences:
-            shown = "; ".join(map(str, differences[:5])) + (
-                f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
-            )
-            raise PlanMismatchError(
-                f"{self.out}: the folder holds a run of another plan: {shown}; use --overwrite to start anew, "
-                "or another --out"
-            )
-        if not resume:
-            raise InputError(f"{self.out}: the folder holds a run; use --resume to go on or --overwrite to start anew")
 
 
 def make_plan(

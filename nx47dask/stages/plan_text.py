@@ -20,8 +20,8 @@ from nx47dask.stages.projection import (
 from nx47dask.stages.reads import source_reads
 
 if TYPE_CHECKING:
-    from nx47dask.stages.calibrate import Estimate
     from nx47dask.stages.plan import RunPlan
+    from nx47dask.stages.timing import Estimate
 
 __all__ = ["plan_json", "plan_lines"]
 

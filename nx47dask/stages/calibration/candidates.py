@@ -1,0 +1,205 @@
+"""Candidates of a calibration on labelled volumes: fused, post-processed and scored as wholes, in memory.
+
+The probability of each source is detected once and kept as float32; a candidate's mask is, byte for byte, what
+``nx47dask run`` makes with its workflow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.detectors import quantise, weighted_mean
+from nx47dask.geometry import Box
+from nx47dask.io import ArrayStore, Volume
+from nx47dask.kernels.components import Labelling, label
+from nx47dask.metrics.octants import octant_context, octants
+from nx47dask.metrics.score import WEIGHTS, combine_octants, count_octant, measure_octant
+from nx47dask.steps.base import LocalStep
+from nx47dask.steps.passes import compile_passes
+from nx47dask.steps.whole import whole_mask
+from nx47dask.workflow import Workflow
+
+__all__ = [
+    "TERMS",
+    "LeastScore",
+    "Subject",
+    "evaluate",
+    "field_of",
+    "labels_of",
+    "mask_of",
+    "mask_terms",
+    "scan_of",
+    "source_key",
+    "subject_bytes",
+]
+
+TERMS = ("score", "topo", "surface_dice", "voi")
+TOLERANCE = "2"
+TOPOLOGY_SLACK = 0.1
+"""How much better the topology of a candidate may be than the best one's."""
+SCORE_SLACK = 0.02
+"""How much worse than the best one a candidate may be on one volume and still be of use."""
+BYTES_PER_VOXEL = 48
+"""A candidate from fusion to score, per voxel of a volume, beside its sources and a worker's libraries."""
+PROCESS_BYTES = 300 << 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A labelled volume with the probability of each source.
+
+    Attributes
+    ----------
+    image : Volume or ArrayStore
+        The scan.
+    sources : tuple of (str, ArrayStore)
+        Float32 probability by :func:`source_key`.
+    labels : Volume
+        0 background, 1 surface, 2 left out.
+    """
+
+    image: Volume | ArrayStore
+    sources: tuple[tuple[str, ArrayStore], ...]
+    labels: Volume
+
+    @property
+    def id(self) -> str:
+        return self.labels.id
+
+    @property
+    def box(self) -> Box:
+        return Box.of_shape(self.labels.shape)
+
+
+@dataclass(frozen=True)
+class LeastScore:
+    """The best candidate so far on a volume; one that cannot come near it is not worth counting its features.
+
+    Attributes
+    ----------
+    score, topo : float
+    """
+
+    score: float
+    topo: float
+
+    def in_play(self, terms: Mapping[str, float]) -> bool:
+        """Whether the cheap terms of a candidate leave it a chance."""
+        most = min(1.0, self.topo + TOPOLOGY_SLACK)
+        cheap = math.fsum(WEIGHTS[name] * terms[name] for name in ("surface_dice", "voi"))
+        return cheap + WEIGHTS["topo"] * most >= self.score - SCORE_SLACK
+
+
+def source_key(item: Mapping[str, Mapping[str, Any]]) -> str:
+    """Identity of an entry of ``detect`` in a resolved workflow, whatever its weight."""
+    ((name, parameters),) = item.items()
+    return json.dumps({name: {key: value for key, value in parameters.items() if key != "weight"}}, sort_keys=True)
+
+
+def subject_bytes(subject: Subject) -> int:
+    """Projected peak memory of a worker that evaluates candidates."""
+    return PROCESS_BYTES + subject.box.size * (BYTES_PER_VOXEL + 4 * len(subject.sources))
+
+
+def evaluate(subject: Subject, workflow: Workflow, least: LeastScore | None = None) -> dict[str, Any]:
+    """The official score of a candidate on a volume, its terms, and what else describes its mask.
+
+    Where ``least`` is not in reach by surface Dice and variation of information, features are not counted: then
+    ``score`` and ``topo`` are missing.
+    """
+    return {"terms": mask_terms(mask_of(subject, workflow), labels_of(subject), least)}
+
+
+def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastScore | None = None) -> dict[str, float]:
+    """``score`` and its terms, precision and recall at 2 voxels, density, components; see :func:`evaluate`."""
+    depth, height, width = mask.shape
+    grid = octants((depth, height, width))
+    parts = {}
+    for octant in grid:
+        context = octant_context(grid, octant).slices
+        parts[octant.number] = measure_octant(
+            grid, octant, mask[context], labels[context], places=False, topology=False
+        )
+    found = combine_octants(grid, parts)
+    if least is None or least.in_play(found):
+        for octant in grid:
+            parts[octant.number]["counts"] = count_octant(mask[octant.box.slices], labels[octant.box.slices])
+        found = combine_octants(grid, parts)
+        known: tuple[str, ...] = TERMS
+    else:
+        known = ("surface_dice", "voi")
+    near = found["agreement"][TOLERANCE]
+    return {
+        **{name: found[name] for name in known},
+        "precision": near["precision"],
+        "recall": near["recall"],
+        "density": float(mask.mean()),
+        "components": float(label(mask, Labelling(26))[1]),
+    }
+
+
+def mask_of(subject: Subject, workflow: Workflow) -> NDArray[np.bool_]:
+    """The mask of a candidate, shape (Z, Y, X)."""
+    first = _first_mask_step(workflow)
+    image = scan_of(subject) if any(one.reads_image for one in compile_passes(workflow.steps)) else None
+    return whole_mask(compile_passes(workflow.steps[first:]), field_of(subject, workflow), image)
+
+
+def field_of(subject: Subject, workflow: Workflow) -> NDArray[np.unsignedinteger]:
+    """What the thresholds of a candidate see: its sources fused, stored and smoothed; not to be written to."""
+    steps = workflow.steps[: _first_mask_step(workflow)]
+    detect = json.dumps([workflow.resolved["detect"], workflow.settings.combine, workflow.settings.probability])
+    parts = [part for named in steps for part in named.step.parts()]
+    return _field(subject, detect, tuple(part for part in parts if isinstance(part, LocalStep)))
+
+
+def _first_mask_step(workflow: Workflow) -> int:
+    return next(number for number, named in enumerate(workflow.steps) if named.step.gives == "mask")
+
+
+# Tasks come ordered by volume and by field, so that a worker needs one of each at a time.
+@lru_cache(maxsize=1)
+def _field(subject: Subject, detect: str, steps: tuple[LocalStep, ...]) -> NDArray[np.unsignedinteger]:
+    data = _fused(subject, detect)
+    for step in steps:
+        data = step.apply(data, scan_of(subject) if step.reads_image else None)
+    data.setflags(write=False)
+    return data
+
+
+@lru_cache(maxsize=1)
+def _fused(subject: Subject, detect: str) -> NDArray[np.unsignedinteger]:
+    """Probability of the weighted sources as a run stores it."""
+    items, combine, dtype = json.loads(detect)
+    weights = [next(iter(item.values())).get("weight", 1.0) for item in items]
+    total = math.fsum(weights)
+    sources = _sources(subject)
+    parts = ((weight / total, sources[source_key(item)].copy()) for item, weight in zip(items, weights, strict=True))
+    levels = quantise(weighted_mean(parts, subject.labels.shape, combine), np.dtype(dtype).type)
+    levels.setflags(write=False)
+    return levels
+
+
+@lru_cache(maxsize=1)
+def _sources(subject: Subject) -> dict[str, NDArray[np.float32]]:
+    return {key: store.read(subject.box) for key, store in subject.sources}
+
+
+@lru_cache(maxsize=1)
+def labels_of(subject: Subject) -> NDArray[np.uint8]:
+    """Labels of a volume, shape (Z, Y, X); not to be written to."""
+    return subject.labels.read(subject.box).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def scan_of(subject: Subject) -> NDArray[np.unsignedinteger]:
+    """The scan of a volume, shape (Z, Y, X); not to be written to."""
+    return subject.image.read(subject.box)
