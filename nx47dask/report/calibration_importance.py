@@ -100,12 +100,12 @@ def _importances(indices: Mapping[str, Mapping[str, tuple[float, float]]]) -> Ta
 def _surrogates(found: Mapping[str, Any]) -> Table:
     """A row for each term, with a column for reasons where there are any."""
     reasons = any(one.get("reason") for one in found.values())
-    head = ("forest of the", "candidates", "out-of-bag R²", *["why there are no shares"] * reasons)
+    head = ("surrogate of the", "candidates", "leave-one-out R²", *["why there are no shares"] * reasons)
     rows = []
     for term, one in found.items():
         r2 = "" if one.get("r2") is None else f"{one['r2']:.3f}"
         rows.append((TITLES[term], number(one.get("trials") or 0), r2, *[one.get("reason") or ""] * reasons))
-    caption = "Random forests that the shares are of: candidates learned from, and R² on those left out of each tree"
+    caption = "Gaussian processes that the shares are of: candidates learned from, and R² on each when it is left out"
     return Table(caption, head, rows, "tnn" + "p" * reasons)
 
 

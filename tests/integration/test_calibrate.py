@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -12,10 +13,12 @@ import yaml
 
 import nx47dask
 from nx47dask import calibrate_workflow
+from nx47dask.calibrate.space import space_from
 from nx47dask.engine import Ledger
 from nx47dask.engine.deadline import Deadline
 from nx47dask.errors import InputError
 from nx47dask.phantom import write_phantom
+from nx47dask.workflow import load_workflow
 
 SPACE = {
     "detect.residual.weight": [0.0, 0.3, 1.0],
@@ -180,3 +183,30 @@ def test_another_space_cannot_take_up_the_folder(once, data, tmp_path, space):
     out, _ = once
     with pytest.raises(InputError, match="another plan"):
         calibrate_here(data, out, space, trials=12, resume=True)
+
+
+def test_a_grid_is_measured_whole_and_its_best_points_are_scored(data, tmp_path):
+    grid = {
+        "postprocess.hysteresis.low": {"low": 0.8, "high": 0.9, "step": 0.05},
+        "postprocess.hysteresis.high": {"low": 0.85, "high": 0.95, "step": 0.05},
+        "postprocess.small_objects.min_vox": [20, 200],
+        "postprocess.closing.use": [True, False],
+    }
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
+    out = tmp_path / "out"
+    found = calibrate_here(data, out, tmp_path / "grid.yaml", trials=4)
+    assert found["method"] == "grid"
+    records = [json.loads(line) for line in (out / "ledger" / "candidates.jsonl").read_text().splitlines()]
+    measured = [record["cheap"] for record in records if record["stage"] == "shortlist"]
+    assert len(measured) == 3 * 2, "one table for each volume, with and without closing"
+    assert all(len(cheap) == 16 for cheap in measured), "3 x 3 thresholds, of which one is impossible, x 2 sizes"
+    trials = [trial for trial in found["trials"] if trial["study"] == "all"]
+    assert len(trials) == 4
+    best = np.max([np.mean(cheaps, axis=0).max() for cheaps in (measured[0::2], measured[1::2])])
+    first = trials[1]["candidate"]
+    index = list(space_from(grid, load_workflow("v61.2").resolved, lambda key, words: words).grid())
+    group = [one for one in index if one["postprocess.closing.use"] == first["postprocess.closing.use"]]
+    cheaps = (
+        measured[0::2] if index[0]["postprocess.closing.use"] == first["postprocess.closing.use"] else measured[1::2]
+    )
+    assert np.mean(cheaps, axis=0)[group.index(first)] == best
