@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nx47dask.cli.main_job import Cluster, Inputs, TimeLimit
+from nx47dask.cli.main_job import Cluster, Inputs
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 __all__ = ["commands"]
@@ -37,7 +37,9 @@ def calibrate(
     recall_loss: Annotated[
         float, typer.Option("--recall-loss", help="How far the recall of a volume may fall below the baseline's.")
     ] = 0.05,
-    time_limit: TimeLimit = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", metavar="TIME", help="No new trials after 70 % of it: 2h, 45m, 90s.")
+    ] = None,
     cluster: Cluster = None,
     workers: Annotated[
         int | None, typer.Option("--workers", "--jobs", min=1, help="Worker processes to start.")

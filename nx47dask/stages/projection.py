@@ -53,6 +53,8 @@ SUM_BYTES_PER_VOXEL = 16
 """Sums and weights of blended windows and what becomes of them, per voxel of a block, beside the image."""
 NETWORK_BYTES_PER_VOXEL = 600
 """Inside a network, per voxel of a batch: a few feature maps of 32 channels at full resolution."""
+TORCH_NETWORK_BYTES = 600 << 20
+"""The least for torch on a CPU, whose convolutions of a lone window of up to 64 voxels make a matrix of it first."""
 PASS_BYTES_PER_VOXEL = 24
 """Labelling and local steps, per voxel of a block with its halo."""
 SLAB_BYTES_PER_VOXEL = 4
@@ -183,8 +185,9 @@ def detection_bytes(detector: Fusion | ResidualBand, job: VolumeJob, shape: Inde
 
 def network_bytes(network: LearnedDetector) -> int:
     """Memory inside a network for a batch of windows."""
-    voxels: int = math.prod(network.info.window_zyx) * network.engine.batch
-    return voxels * NETWORK_BYTES_PER_VOXEL
+    engine = network.engine
+    least = TORCH_NETWORK_BYTES if (engine.backend, engine.device) == ("torch", "cpu") else 0
+    return max(least, math.prod(network.info.window_zyx) * engine.batch * NETWORK_BYTES_PER_VOXEL)
 
 
 def widest_scan(volume: Volume) -> ScanStatistics:

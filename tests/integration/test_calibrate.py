@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_bytes_on_a_cluster(once, data, space, tmp_
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("records", [25, 60])
+@pytest.mark.parametrize("records", [30, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_killed_search_loses_what_was_in_flight_and_no_more(once, data, space, tmp_path, monkeypatch, records):
     out, _ = once
     again, append, count = tmp_path / "again", Ledger.append, 0

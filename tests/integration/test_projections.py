@@ -19,7 +19,7 @@ CASES = [
     *(
         pytest.param(edge, kind, marks=pytest.mark.slow)
         for edge in (96, 160, 224)
-        for kind in ("learned", "fast", "tests", "surface", "v61.1")
+        for kind in ("learned 32", "learned 64", "fast", "tests", "surface", "v61.1")
     ),
 ]
 
@@ -28,9 +28,9 @@ def workflow_of(kind, folder):
     """A preset, or one of the tests' workflows as a file."""
     if kind == "tests":
         return write_workflow(folder)
-    if kind != "learned":
+    if not kind.startswith("learned"):
         return kind
-    source = learned(write_model(folder / "model.pt", window_zyx=[32, 32, 32]))
+    source = learned(write_model(folder / "model.pt", window_zyx=[int(kind.split()[1])] * 3))
     (folder / "learned.yaml").write_text(yaml.safe_dump({"detect": [source], "postprocess": ["hysteresis"]}))
     return folder / "learned.yaml"
 

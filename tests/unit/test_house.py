@@ -17,6 +17,7 @@ FORBIDDEN = {
     "detectors": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
     "models": {"dask", "distributed", "zarr", "tifffile", "nx47dask.engine", "nx47dask.stages", "nx47dask.detectors"},
     "training": {"dask", "distributed", "nx47dask.engine", "nx47dask.stages", "nx47dask.workflow", "nx47dask.steps"},
+    "calibrate": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
     "metrics": {"dask", "distributed", "nx47dask.engine", "nx47dask.stages"},
     "io": {"dask", "distributed", "nx47dask.engine", "nx47dask.stages", "nx47dask.kernels", "nx47dask.merge"},
     "engine": {"nx47dask.stages", "nx47dask.kernels", "nx47dask.merge", "nx47dask.detectors", "nx47dask.io"},

@@ -39,13 +39,14 @@ __all__ = [
     "scan_of",
     "source_key",
     "subject_bytes",
+    "without_weight",
 ]
 
 TERMS = ("score", "topo", "surface_dice", "voi")
 TOLERANCE = "2"
-TOPOLOGY_SLACK = 0.1
+TOPOLOGY_SLACK = 0.05
 """How much better the topology of a candidate may be than the best one's."""
-SCORE_SLACK = 0.02
+SCORE_SLACK = 0.01
 """How much worse than the best one a candidate may be on one volume and still be of use."""
 BYTES_PER_VOXEL = 48
 """A candidate from fusion to score, per voxel of a volume, beside its sources and a worker's libraries."""
@@ -99,9 +100,14 @@ class LeastScore:
 
 
 def source_key(item: Mapping[str, Mapping[str, Any]]) -> str:
-    """Identity of an entry of ``detect`` in a resolved workflow, whatever its weight."""
+    """Identity of an entry of ``detect``, whatever its weight and its number among its like (``sheetness#2``)."""
+    return json.dumps(without_weight(item), sort_keys=True)
+
+
+def without_weight(item: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """An entry of ``detect`` that stands alone."""
     ((name, parameters),) = item.items()
-    return json.dumps({name: {key: value for key, value in parameters.items() if key != "weight"}}, sort_keys=True)
+    return {name.partition("#")[0]: {key: value for key, value in parameters.items() if key != "weight"}}
 
 
 def subject_bytes(subject: Subject) -> int:

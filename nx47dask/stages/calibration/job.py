@@ -25,7 +25,7 @@ from nx47dask.models.backends import Device
 from nx47dask.report.compare import write_comparison
 from nx47dask.report.words import size
 from nx47dask.results import Run
-from nx47dask.stages.calibration.candidates import Subject, source_key, subject_bytes
+from nx47dask.stages.calibration.candidates import Subject, source_key, subject_bytes, without_weight
 from nx47dask.stages.calibration.plan import Calibration, plan_calibration
 from nx47dask.stages.calibration.results import BEST, write_results
 from nx47dask.stages.calibration.search import Evaluations
@@ -222,8 +222,7 @@ def _search(
 
 def _source_plan(planned: Calibration, number: int, device: Device | None) -> RunPlan:
     """The detection of one source over all volumes, stored as it is computed."""
-    item = planned.base.resolved["detect"][number]
-    alone = {name: {key: value for key, value in own.items() if key != "weight"} for name, own in item.items()}
+    alone = without_weight(planned.base.resolved["detect"][number])
     data = {**planned.base.resolved, "detect": [alone], "combine": "probability"}
     made = make_plan(
         list(planned.volumes.values()),

@@ -25,7 +25,7 @@ __all__ = ["Evaluations", "TrialScores", "mean_score", "search"]
 TRIALS_AT_A_TIME = 4
 SUBSET = 3
 """One of so many volumes is scored first; a trial that falls behind there is pruned."""
-SUBSET_SLACK = 0.04
+SUBSET_SLACK = 0.02
 
 Terms = dict[str, float]
 

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nx47dask.calibrate.space import Range, SearchSpace, own_values, variant
 from nx47dask.calibrate.study import Trial
 from nx47dask.geometry import Box
-from nx47dask.stages.calibration.candidates import LeastScore, mask_terms
+from nx47dask.stages.calibration.candidates import LeastScore, mask_terms, source_key
 from nx47dask.stages.calibration.search import Evaluations, search
+from nx47dask.workflow import load_workflow, workflow_of
 
 VOLUMES = ("a", "b", "c")
 
@@ -86,6 +88,20 @@ def test_no_trial_is_begun_when_time_is_over():
         search(evaluations(), {"all": (study, VOLUMES)}, 4, lambda: next(over)), lambda weight, _: weight / 20
     )
     assert len(trials) == 4
+
+
+def test_sources_are_told_apart_by_all_but_their_weight(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        "detect: [sheetness: {weight: 0.2}, sheetness: {scales: [2], weight: 0.8}]\npostprocess: [hysteresis]\n"
+    )
+    base = load_workflow(path)
+    keys = [source_key(item) for item in base.resolved["detect"]]
+    assert len(set(keys)) == 2
+    space = SearchSpace({"detect.sheetness.weight": Range(0, 1, 0.5), "detect.sheetness#2.weight": Range(0, 1, 0.5)})
+    candidate = own_values(space, base.resolved) | {"detect.sheetness.weight": 0}
+    alone = workflow_of(variant(base.resolved, candidate), "alone")
+    assert [source_key(item) for item in alone.resolved["detect"]] == keys[1:]
 
 
 def test_topology_is_counted_only_where_a_candidate_has_a_chance():
