@@ -1,14 +1,14 @@
-"""The order in which candidates are tried: a grid, or Optuna's TPE, that a killed and resumed study goes on with.
+"""The order in which candidates are tried: a list, such as a grid, or Optuna's TPE.
 
-What a study asks depends on its space, its seed and the values it was told, on nothing else. Everything asked and told
-is in the storage at once, a journal file that ``optuna-dashboard`` opens.
+What a study asks depends on its space, its seed and the values it was told, on nothing else: after a kill it is begun
+anew and asks the same, of which the scores are known. Everything asked and told is in the storage at once, a journal
+file that ``optuna-dashboard`` opens.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,8 +24,6 @@ from nx47dask.calibrate.space import Candidate, SearchSpace
 from nx47dask.errors import InputError
 
 __all__ = ["Study", "Trial", "open_study"]
-RECORD = b'{"op_code":'
-"""How a record of a journal starts."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +46,10 @@ class Study(Protocol):
     """Asks for candidates and is told what they are worth; more is better."""
 
     def ask(self, count: int) -> list[Trial]:
-        """The next candidates, at most ``count``; fewer at the end.
-
-        Which they are depends on what was told before: ask in batches of one size, and after a kill tell what is
-        :meth:`unfinished` before the next one (a batch that the kill cut short is first made full).
-        """
+        """The next candidates, at most ``count``; none at the end. They depend on what was told before."""
 
     def tell(self, trial: Trial, value: float | None) -> None:
         """Tell a trial's value, finite; None where it was pruned."""
-
-    def done(self) -> bool:
-        """Whether all trials are asked and told."""
-
-    def unfinished(self) -> list[Trial]:
-        """Trials that were asked and not told, in order."""
-
-    def told(self) -> list[tuple[Trial, float | None]]:
-        """Trials that were told, with their values, in order."""
 
 
 def open_study(
@@ -78,13 +63,13 @@ def open_study(
     trials: int = 256,
     candidates: Iterable[Candidate] | None = None,
 ) -> Study:
-    """Start a study, or go on with the one of this name in the storage.
+    """Start a study.
 
     The first trial is ``first``. Where there are ``candidates``, such as the points of a grid, the others are these in
-    order. Else TPE asks ``startup - 1`` points of a
-    scrambled Sobol sequence, the same ones in the studies of every name, and then samples (Bergstra et al.,
-    "Algorithms for hyper-parameter optimization", 2011; Optuna's multivariate sampler, trials under way counted as
-    bad). Each trial has a sampler of its own, seeded by ``seed`` and its number.
+    order. Else TPE asks ``startup - 1`` points of a scrambled Sobol sequence, the same ones in the studies of every
+    name, and then samples (Bergstra et al., "Algorithms for hyper-parameter optimization", 2011; Optuna's multivariate
+    sampler, trials under way counted as bad). Each trial has a sampler of its own, seeded by ``seed`` and its number:
+    the same answers lead to the same questions.
 
     Parameters
     ----------
@@ -92,78 +77,60 @@ def open_study(
     first : mapping of str to Any
         The candidate to try first, with all keys of the space; its values need not lie in the space.
     storage : Path or None
-        The journal file, which studies of several names share; None keeps the study in memory.
+        A journal file for ``optuna-dashboard``, which studies of several names share; None writes none.
     name : str
+        Not in the storage yet.
     seed : int
         At least 0.
     startup, trials : int
-        Of TPE: trials before it samples, and all trials. A resumed study may be given more trials.
+        Of TPE: trials before it samples, and all trials.
     candidates : iterable of candidates, optional
         What to try after the first; those that cannot differ from it in a mask are left out.
 
     Raises
     ------
     InputError
-        Optuna is not installed, the storage is not a journal, or the study in it is of another space, seed, startup or
-        first candidate.
+        Optuna is not installed.
     """
     optuna = _optuna()
-    plan: dict[str, Any] = {"seed": seed, "startup": startup if candidates is None else None}
-    plan |= {f"space of {key}": repr(dimension) for key, dimension in space.dimensions.items()}
-    plan |= {f"first {key}": value for key, value in first.items()}
-    study = _open(optuna, storage, name)
-    before = study.user_attrs.get("plan", plan)
-    for key in before | plan:
-        if before.get(key) != plan.get(key):
-            raise InputError(
-                f"{storage}: study {name} has {key} = {before.get(key)}, asked for is {plan.get(key)}; "
-                f"ask for the same, or take another output folder"
-            )
-    study.set_user_attr("plan", plan)
     if candidates is None:
         planned = _startup(space, dict(first), seed, min(startup, trials))
     else:
         planned = [dict(first), *(one for one in candidates if space.identity(one) != space.identity(first))]
         trials = len(planned)
-    return _OptunaStudy(optuna, study, space, planned, seed, trials)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        journal = None
+        if storage is not None:
+            journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(storage)))
+        shown = optuna.create_study(study_name=name, storage=journal, direction="maximize")
+    return _OptunaStudy(optuna, shown, space, planned, seed, trials)
 
 
 class _OptunaStudy:
     def __init__(
-        self, optuna: ModuleType, study: Any, space: SearchSpace, planned: list[Candidate], seed: int, trials: int
+        self, optuna: ModuleType, shown: Any, space: SearchSpace, planned: list[Candidate], seed: int, trials: int
     ) -> None:
-        self.optuna, self.study, self.space = optuna, study, space
+        self.optuna, self.shown, self.space = optuna, shown, space
         self.planned, self.seed, self.trials = planned, seed, trials
-        # What samples is a copy in memory, which is asked first: the storage gets a trial with its candidate only.
+        # What samples is a study in memory: the one that is shown gets a trial with its repaired candidate.
         self.memory = optuna.create_study(direction="maximize")
-        self.memory.add_trials(self._stored())
+        self.asked = 0
         self.distributions = {
             key: _distribution(optuna, dimension) for key, dimension in space.dimensions.items() if dimension.size != 1
         }
 
     def ask(self, count: int) -> list[Trial]:
-        asked = len(self._stored())
-        return [self._ask(number) for number in range(asked, min(asked + count, self.trials))]
+        first, self.asked = self.asked, min(self.asked + count, self.trials)
+        return [self._ask(number) for number in range(first, self.asked)]
 
     def tell(self, trial: Trial, value: float | None) -> None:
         if value is not None and not math.isfinite(value):
             raise InputError(f"trial {trial.number} has the value {value}: expected a finite number, or None if pruned")
         state = self.optuna.trial.TrialState.PRUNED if value is None else None
-        for study in (self.study, self.memory):
+        for study in (self.shown, self.memory):
             study.tell(trial.number, value, state=state)
-
-    def done(self) -> bool:
-        stored = self._stored()
-        return len(stored) >= self.trials and all(one.state.is_finished() for one in stored)
-
-    def unfinished(self) -> list[Trial]:
-        return [_trial(one) for one in self._stored() if not one.state.is_finished()]
-
-    def told(self) -> list[tuple[Trial, float | None]]:
-        return [(_trial(one), one.value) for one in self._stored() if one.state.is_finished()]
-
-    def _stored(self) -> list[Any]:
-        return list(self.study.get_trials(deepcopy=False))
 
     def _ask(self, number: int) -> Trial:
         if number < len(self.planned):
@@ -176,14 +143,13 @@ class _OptunaStudy:
                 for key, dimension in self.space.dimensions.items()
             }
             candidate = self.space.repair(decoded)
-        # One record: a kill leaves either no trial or one with its candidate.
         trial = self.optuna.trial.create_trial(
             state=self.optuna.trial.TrialState.RUNNING,
             params=values,
             distributions=self.distributions,
             user_attrs={"candidate": candidate},
         )
-        self.study.add_trial(trial)
+        self.shown.add_trial(trial)
         if number < len(self.planned):
             self.memory.add_trial(trial)
         return Trial(number, candidate)
@@ -193,10 +159,9 @@ class _OptunaStudy:
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
-            sampler = self.optuna.samplers.TPESampler(
+            self.memory.sampler = self.optuna.samplers.TPESampler(
                 seed=seed, multivariate=True, constant_liar=True, n_startup_trials=0
             )
-        self.memory.sampler = sampler
         return dict(self.memory.ask(self.distributions).params)
 
 
@@ -207,10 +172,6 @@ def _startup(space: SearchSpace, first: Candidate, seed: int, count: int) -> lis
     sobol = qmc.Sobol(len(space.dimensions), rng=np.random.default_rng(np.random.SeedSequence(seed)))
     points = sobol.random_base2(math.ceil(math.log2(count)))  # a prefix does not depend on the count
     return [first, *(space.at(point) for point in points[: count - 1])]
-
-
-def _trial(stored: Any) -> Trial:
-    return Trial(stored.number, stored.user_attrs["candidate"])
 
 
 def _distribution(optuna: ModuleType, dimension: Dimension) -> Any:
@@ -231,40 +192,6 @@ def _encoded(dimension: Dimension, value: Any) -> Any:
 
 def _decoded(dimension: Dimension, value: Any) -> Any:
     return json.loads(value) if isinstance(dimension, Choices) else dimension.nearest(value)
-
-
-def _open(optuna: ModuleType, storage: Path | None, name: str) -> Any:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if storage is None:
-            return optuna.create_study(study_name=name, direction="maximize")
-        try:
-            _mend(storage)
-            backend = optuna.storages.journal.JournalFileBackend(str(storage))
-            journal = optuna.storages.JournalStorage(backend)
-            return optuna.create_study(study_name=name, storage=journal, direction="maximize", load_if_exists=True)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{storage}: cannot be used as a journal of studies ({error}); remove it") from error
-
-
-def _mend(storage: Path) -> None:
-    """Take away what a killed client left: a lock, and a last record that is not whole.
-
-    Nobody else writes here: a client holds the lock of its output folder.
-
-    Raises
-    ------
-    ValueError
-        The file is not a journal.
-    """
-    records = storage.read_bytes() if storage.exists() else b""
-    if not RECORD.startswith(records[: len(RECORD)]):
-        raise ValueError("it holds something else")
-    storage.with_name(f"{storage.name}.lock").unlink(missing_ok=True)
-    whole = records.rfind(b"\n") + 1
-    if whole < len(records):
-        os.truncate(storage, whole)
 
 
 def _optuna() -> ModuleType:

@@ -33,7 +33,7 @@ RESULTS = ("calibration.json", "calibration.csv", "calibration.md", "calibration
 def data(tmp_path_factory):
     """Three phantoms of two scrolls in the competition's layout."""
     folder = tmp_path_factory.mktemp("phantoms")
-    ids = write_phantom(folder, (32, 48, 48), 3, count=3)
+    ids = write_phantom(folder, (24, 40, 40), 3, count=3)
     rows = [f"{name},{7 + (number == 2)}" for number, name in enumerate(ids)]
     (folder / "train.csv").write_text("\n".join(["id,scroll_id", *rows]) + "\n")
     return folder
@@ -54,7 +54,7 @@ def once(data, space, tmp_path_factory):
 
 
 def calibrate_here(data, out, space, **options):
-    settings = {"trials": 9, "serial": True, "space": space, "recall_loss": 1.0} | options
+    settings = {"trials": 6, "serial": True, "space": space, "recall_loss": 1.0} | options
     return calibrate_workflow([data / "train_images"], data / "train_labels", out, **settings)
 
 
@@ -71,15 +71,10 @@ def test_a_candidate_has_the_mask_and_the_score_of_a_run(once, data, tmp_path):
         assert run.volume_metrics[volume]["mask"]["components_26"] == terms["components"]
 
 
-def test_the_same_seed_gives_the_same_bytes_on_a_cluster(once, data, space, tmp_path):
-    out, _ = once
-    calibrate_here(data, tmp_path / "again", space, serial=False, workers=2)
-    for name in RESULTS:
-        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
-
-
 @pytest.mark.parametrize("records", [30, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_killed_search_loses_what_was_in_flight_and_no_more(once, data, space, tmp_path, monkeypatch, records):
+def test_a_killed_search_goes_on_with_the_same_bytes_and_loses_what_was_in_flight(
+    once, data, space, tmp_path, monkeypatch, records
+):
     out, _ = once
     again, append, count = tmp_path / "again", Ledger.append, 0
 
@@ -96,7 +91,7 @@ def test_a_killed_search_loses_what_was_in_flight_and_no_more(once, data, space,
         with pytest.raises(KeyboardInterrupt):
             calibrate_here(data, again, space)
     before = (again / "ledger" / "candidates.jsonl").read_text()
-    calibrate_here(data, again, space, resume=True)
+    calibrate_here(data, again, space, resume=True, serial=False, workers=2)
     for name in RESULTS:
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
     whole = (again / "ledger" / "candidates.jsonl").read_text()
@@ -124,7 +119,7 @@ def test_folds_leave_out_volumes_and_scrolls(once):
     assert sorted(map(sorted, held_out)) == sorted([[ids[0]], [ids[1]], [ids[2]], ids[:2]])
     for fold in found["folds"]:
         trials = [trial for trial in found["trials"] if trial["study"] == fold["name"]]
-        assert len(trials) == 9
+        assert len(trials) == 6
         seen = {volume for trial in trials for volume in trial["terms"]}
         assert seen == set(ids).difference(fold["held_out"]), "a search has seen what it must not"
 

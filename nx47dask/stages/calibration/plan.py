@@ -91,7 +91,6 @@ class Calibration(FolderPlan):
             "baseline": self.baseline,
             "trials": self.trials,
             "seed": self.seed,
-            "recall_loss": self.recall_loss,
         }
 
     @property

@@ -1,4 +1,4 @@
-"""Studies: what is asked, in which order, and that a kill changes nothing."""
+"""Studies: what is asked, in which order, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nx47dask.calibrate.space import Choices, Range, SearchSpace
 from nx47dask.calibrate.study import open_study
 from nx47dask.errors import InputError
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
 
 LOW, HIGH = "postprocess.hysteresis.low", "postprocess.hysteresis.high"
 SPACE = SearchSpace(
@@ -54,9 +54,12 @@ def tell_all(study, trials):
 
 
 def run(study, batch=4):
-    while not study.done():
-        tell_all(study, study.ask(batch))
-    return [trial.candidate for trial, _ in study.told()]
+    asked = []
+    while trials := study.ask(batch):
+        asked += trials
+        tell_all(study, trials)
+    assert [trial.number for trial in asked] == list(range(len(asked)))
+    return [trial.candidate for trial in asked]
 
 
 @pytest.fixture(scope="module")
@@ -83,59 +86,12 @@ def test_candidates_lie_in_the_space_and_are_repaired(straight):
             assert dimension.nearest(candidate[key]) == candidate[key]
 
 
-@pytest.mark.parametrize("lost", range(0, 20, 3))
-def test_a_killed_study_goes_on_as_if_nothing_had_been(straight, tmp_path, lost):
-    """Killed between asking a batch and telling all of it."""
-    path = tmp_path / "journal.log"
-    study = opened(path)
-    asked = []
-    while len(asked) <= lost:
-        batch = study.ask(4)
-        asked += batch
-        tell_all(study, [trial for trial in batch if trial.number < lost])
-    del study
-    again = opened(path)
-    assert again.unfinished() == [trial for trial in asked if trial.number >= lost]
-    assert [trial for trial, _ in again.told()] == asked[:lost]
-    assert not again.done()
-    tell_all(again, again.unfinished())
-    assert run(again) == straight
-
-
-def test_a_batch_that_a_kill_cut_short_can_be_made_full(straight, tmp_path):
-    path = tmp_path / "journal.log"
-    study = opened(path)
-    for _ in range(2):
-        tell_all(study, study.ask(4))
-    asked = study.ask(1)
-    again = opened(path)
-    assert again.unfinished() == asked
-    tell_all(again, again.unfinished() + again.ask(3))
-    assert run(again) == straight
-
-
-@pytest.mark.parametrize("length", [1, 60])
-def test_a_client_killed_while_it_writes_loses_that_record_alone(straight, tmp_path, length):
-    path = tmp_path / "journal.log"
-    study = opened(path)
-    tell_all(study, study.ask(4))
-    before = path.stat().st_size
-    asked = study.ask(1)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: before + length])
-    (tmp_path / "journal.log.lock").symlink_to(path)
-    again = opened(path)
-    assert again.unfinished() == []
-    assert again.ask(1) == asked
-    assert path.read_bytes().startswith(whole[:before])
-
-
 def test_studies_of_one_seed_share_what_comes_before_sampling(tmp_path):
     studies = [opened(tmp_path / "journal.log", name) for name in ("all", "fold 1")]
-    one, other = ([trial.candidate for trial in study.ask(7)] for study in studies)
-    assert one[:6] == other[:6]
-    tell_all(studies[0], studies[0].unfinished())
-    for trial in studies[1].unfinished():
+    one, other = (study.ask(6) for study in studies)
+    assert one == other
+    tell_all(studies[0], one)
+    for trial in other:
         studies[1].tell(trial, -worth(trial.candidate))
     assert [t.candidate for t in studies[0].ask(8)] != [t.candidate for t in studies[1].ask(8)]
 
@@ -145,14 +101,6 @@ def test_sampling_beats_even_cover():
     assert max(map(worth, tried[20:])) > max(map(worth, tried[1:20]))
 
 
-def test_told_values_come_back(tmp_path):
-    study = opened(tmp_path / "journal.log")
-    first, second = study.ask(2)
-    study.tell(second, None)
-    study.tell(first, 0.25)
-    assert opened(tmp_path / "journal.log").told() == [(first, 0.25), (second, None)]
-
-
 def test_values_are_finite():
     study = opened()
     (trial,) = study.ask(1)
@@ -160,45 +108,31 @@ def test_values_are_finite():
         study.tell(trial, math.nan)
 
 
-def test_a_study_may_be_made_longer(tmp_path):
-    path = tmp_path / "journal.log"
-    short = run(opened(path, trials=8))
-    assert run(opened(path, trials=12))[:8] == short
-
-
-@pytest.mark.parametrize("options", [{"seed": 5}, {"startup": 7}, {"first": FIRST | {LOW: 0.2}}, {"space": GRID}])
-def test_a_study_goes_on_only_with_what_it_began_with(tmp_path, options):
-    opened(tmp_path / "journal.log")
-    with pytest.raises(InputError, match=r"journal.log: study all has .*another output folder"):
-        opened(tmp_path / "journal.log", **options)
-
-
-def test_a_file_that_is_no_journal_is_refused(tmp_path):
-    path = tmp_path / "journal.log"
-    path.write_text("no journal")
-    with pytest.raises(InputError, match=r"journal.log: cannot be used.*something else"):
-        opened(path)
-    assert path.read_text() == "no journal"
-
-
-def test_a_grid_asks_the_first_candidate_and_every_other_point_once(tmp_path):
+def test_a_list_is_asked_after_the_first_candidate_once():
     first = {LOW: 0.1, HIGH: 0.2}
-    study = opened(tmp_path / "journal.log", space=GRID, first=first, candidates=GRID.grid())
+    study = opened(space=GRID, first=first, candidates=GRID.grid())
     tried = []
-    while not study.done():
-        batch = study.ask(2)
-        tried += [trial.candidate for trial in batch]
-        for trial in batch:
+    while trials := study.ask(2):
+        tried += [trial.candidate for trial in trials]
+        for trial in trials:
             study.tell(trial, trial.candidate[LOW])
-        study = opened(tmp_path / "journal.log", space=GRID, first=first, candidates=GRID.grid())
     assert tried == [first, *(one for one in GRID.grid() if one != first)]
+
+
+def test_the_journal_shows_what_was_asked_and_told(straight, tmp_path):
+    run(opened(tmp_path / "journal.log"))
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    shown = optuna.load_study(study_name="all", storage=optuna.storages.JournalStorage(backend)).trials
+    assert [trial.user_attrs["candidate"] for trial in shown] == straight
+    values = [None if number % 3 == 2 else worth(candidate) for number, candidate in enumerate(straight)]
+    assert [trial.value for trial in shown] == values
 
 
 def test_a_key_with_one_value_is_kept():
     space = SearchSpace({LOW: Range(0.1, 0.9, 0.1), "postprocess.closing.use": Choices((False,))})
     study = opened(space=space, first={LOW: 0.1, "postprocess.closing.use": False}, trials=9)
-    while not study.done():
-        for trial in study.ask(1):
+    while trials := study.ask(1):
+        for trial in trials:
             assert trial.candidate["postprocess.closing.use"] is False
             study.tell(trial, trial.candidate[LOW])
 
