@@ -24,7 +24,9 @@ Inputs = Annotated[
         show_default=False,
     ),
 ]
-WorkflowName = Annotated[str, typer.Option("--workflow", help="A preset (surface, v61.1, v61.2, fast) or a YAML file.")]
+WorkflowName = Annotated[
+    str, typer.Option("--workflow", help="A preset (surface, fast, v61.1, v61.2, v61.2-recto) or a YAML file.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. postprocess.hysteresis.high=0.9; repeatable."),

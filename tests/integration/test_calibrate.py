@@ -19,6 +19,7 @@ from nx47dask.engine.deadline import Deadline
 from nx47dask.errors import InputError
 from nx47dask.phantom import write_phantom
 from nx47dask.workflow import load_workflow
+from tests.integration.commands import command
 
 SPACE = {
     "detect.residual.weight": [0.0, 0.3, 1.0],
@@ -135,6 +136,18 @@ def test_results_for_people_and_programs(once, data):
     first, second = (out / name).read_text().splitlines()[:2]
     assert f"nx47dask calibrate {data / 'train_images'}" in first
     assert "held-out score" in second
+
+
+def test_the_command_says_what_it_found_and_fails_the_gate_where_it_refuses(once, data, space, capsys):
+    out, found = once
+    given = ("calibrate", data / "train_images", "--labels", data / "train_labels", "--out", out, "--space", space)
+    code = command(*given, "--trials", 6, "--recall-loss", 1, "--serial", "--resume")
+    told = capsys.readouterr()
+    assert code == (0 if found["promoted"] else 4)
+    assert told.out.startswith("Calibration of v61.2 on 3 volumes\nHeld-out score 0.")
+    assert ("refused" in told.err) == (not found["promoted"])
+    assert command(*given, "--trials", 6, "--serial") == 2, "the folder is taken"
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_one_volume_gives_no_estimate_and_promotes_nothing(data, space, tmp_path):

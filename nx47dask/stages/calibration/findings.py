@@ -60,11 +60,6 @@ class Sweep:
     by: ThresholdBasis
     least_vox: int
 
-    @property
-    def highest(self) -> float:
-        """The high threshold, or the only one."""
-        return self.value if self.high is None else self.high
-
     @classmethod
     def of(cls, workflow: Workflow) -> Sweep:
         """The threshold of a workflow; each has one."""
@@ -90,7 +85,11 @@ class Sweep:
     def thresholds(self, more: Sequence[float]) -> list[float]:
         """Where the curve is measured."""
         usual = VALUES if self.by == "value" else QUANTILES
-        return sorted({one for one in (*usual, self.value, *more) if self.high is None or one <= self.high})
+        return sorted({*usual, self.value, *more})
+
+    def high_at(self, low: float) -> float:
+        """The high threshold of the curve's mask: never below the low one."""
+        return low if self.high is None else max(low, self.high)
 
 
 def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) -> Work:
@@ -129,7 +128,13 @@ def trade_offs(
     scored = around.get(sweep.key, [])
     thresholds = sweep.thresholds([one["value"] for one in scored])
     tasks = [
-        Task(number, f"volume {volume}", measure_curve, (subject, workflow, sweep, thresholds, scans[volume]))
+        Task(
+            number,
+            f"volume {volume}",
+            measure_curve,
+            (subject, workflow, sweep, thresholds, scans[volume]),
+            key=f"{evaluations.identity(best)} {thresholds}",
+        )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
     ]
     records = yield Batch("curves", tasks, len(tasks), 0)
@@ -156,12 +161,12 @@ def measure_curve(
 ) -> dict[str, Any]:
     """Rows of threshold, density, precision and recall; and what is known of the volume without labels."""
     field = field_of(subject, workflow)
-    highs = thresholds if sweep.high is None else [sweep.high]
+    highs = sorted({sweep.high_at(low) for low in thresholds})
     table = threshold_table(field, thresholds, highs, [sweep.least_vox], by=sweep.by, labels=labels_of(subject))
-    columns = range(len(thresholds)) if sweep.high is None else [0] * len(thresholds)
+    measured = (table.density, table.precision, table.recall)
     rows = [
-        [low, *(float(values[row, column, 0]) for values in (table.density, table.precision, table.recall))]
-        for row, (low, column) in enumerate(zip(thresholds, columns, strict=True))
+        [low, *(float(values[row, highs.index(sweep.high_at(low)), 0]) for values in measured)]
+        for row, low in enumerate(thresholds)
     ]
     known = {name: value for name, value in asdict(scan).items() if isinstance(value, int | float)}
     return {"curve": rows, "features": features(known, field)}
@@ -207,7 +212,13 @@ def evidence_of_gains(evaluations: Evaluations, best: Candidate, baseline: Mappi
     """Whether the voxels gained over the baseline's masks are surface, by volume."""
     workflow = evaluations.workflow_of(best)
     tasks = [
-        Task(number, f"volume {volume}", measure_evidence, (subject, workflow, baseline[volume]))
+        Task(
+            number,
+            f"volume {volume}",
+            measure_evidence,
+            (subject, workflow, baseline[volume]),
+            key=evaluations.identity(best),
+        )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
     ]
     records = yield Batch("evidence", tasks, len(tasks), 0)

@@ -65,10 +65,13 @@ def shortlist(
 
 def measure_table(subject: Subject, workflow: Workflow, sweeps: list[Sweep]) -> dict[str, Any]:
     """The cheap terms of candidates on one field."""
-    lows, highs = (sorted({getattr(one, end) for one in sweeps}) for end in ("value", "highest"))
+    lows, highs = sorted({one.value for one in sweeps}), sorted({one.high_at(one.value) for one in sweeps})
     sizes = sorted({one.least_vox for one in sweeps})
     table = threshold_table(field_of(subject, workflow), lows, highs, sizes, by=sweeps[0].by, labels=labels_of(subject))
-    found = [table.cheap[lows.index(one.value), highs.index(one.highest), sizes.index(one.least_vox)] for one in sweeps]
+    places = [
+        (lows.index(one.value), highs.index(one.high_at(one.value)), sizes.index(one.least_vox)) for one in sweeps
+    ]
+    found = [table.cheap[place] for place in places]
     return {"cheap": [round(float(value), DIGITS) for value in found]}
 
 
