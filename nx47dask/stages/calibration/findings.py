@@ -82,10 +82,10 @@ class Sweep:
             least_vox=max(least, default=self.least_vox) if self.least_vox > 1 else 1,
         )
 
-    def thresholds(self, more: Sequence[float]) -> list[float]:
-        """Where the curve is measured."""
+    def thresholds(self, more: Sequence[float], most: float | None) -> list[float]:
+        """Where the curve is measured; ``most``: the highest that a candidate may have."""
         usual = VALUES if self.by == "value" else QUANTILES
-        return sorted({*usual, self.value, *more})
+        return sorted(one for one in {*usual, self.value, *more} if most is None or one <= most)
 
     def high_at(self, low: float) -> float:
         """The high threshold of the curve's mask: never below the low one."""
@@ -126,7 +126,8 @@ def trade_offs(
     workflow = evaluations.workflow_of(best)
     sweep = Sweep.of(workflow)
     scored = around.get(sweep.key, [])
-    thresholds = sweep.thresholds([one["value"] for one in scored])
+    fixed = None if sweep.key.removesuffix("low") + "high" in best else sweep.high
+    thresholds = sweep.thresholds([one["value"] for one in scored], fixed)
     tasks = [
         Task(
             number,
@@ -189,7 +190,7 @@ def density_targets(evaluations: Evaluations, best: Candidate, curves: Findings)
         others = [one for one in volumes if one != volume]
         model = fit([known[one] for one in others], [goals[one] for one in others])
         predicted = model.predict(known[volume])
-        steered[volume] = predicted, {**best, key: _threshold_at(volumes[volume]["curve"], predicted)}
+        steered[volume] = predicted, _moved(best, key, _threshold_at(volumes[volume]["curve"], predicted))
     yield from evaluations.ask("steered", [(one, volume, None) for volume, (_, one) in steered.items()])
     errors = held_out_errors(list(known.values()), list(goals.values()))
     return {
@@ -263,6 +264,12 @@ def _best_density(curve: Sequence[Mapping[str, Any]]) -> float | None:
         return None
     density: float = max(scored, key=lambda one: one["score"])["density"]
     return density if 0 < density < 1 else None
+
+
+def _moved(candidate: Candidate, key: str, threshold: float) -> Candidate:
+    """A candidate with another low threshold; a high one is never below it."""
+    high = key.removesuffix(".low") + ".high"
+    return {**candidate, key: threshold} | ({high: max(candidate[high], threshold)} if high in candidate else {})
 
 
 def _threshold_at(curve: Sequence[Mapping[str, float]], density: float) -> float:
