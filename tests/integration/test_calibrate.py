@@ -100,17 +100,24 @@ def test_a_killed_search_goes_on_with_the_same_bytes_and_loses_what_was_in_fligh
     assert len(whole.splitlines()) == len((out / "ledger" / "candidates.jsonl").read_text().splitlines())
 
 
-def test_a_search_that_is_out_of_time_ends_with_what_it_has(data, space, tmp_path, monkeypatch):
-    rounds = iter([False, False])
+def test_a_search_that_is_out_of_time_ends_with_what_it_has_and_goes_on_later(data, space, tmp_path, monkeypatch):
+    def search(rounds, **options):
+        over = iter([False] * rounds)
 
-    class TwoRounds(Deadline):
-        def over(self):
-            return next(rounds, True)
+        class Rounds(Deadline):
+            def over(self):
+                return next(over, True)
 
-    monkeypatch.setattr("nx47dask.stages.calibration.job.Deadline", TwoRounds)
-    found = calibrate_here(data, tmp_path / "out", space, trials=40, time_limit_s=1000)
-    assert 0 < sum(trial["study"] == "all" for trial in found["trials"]) < 40
-    assert found["workflows"]["best"]["terms"].keys() == {volume["id"] for volume in found["volumes"]}
+        monkeypatch.setattr("nx47dask.stages.calibration.job.Deadline", Rounds)
+        found = calibrate_here(data, tmp_path / "out", space, trials=40, **options)
+        assert found["workflows"]["best"]["terms"].keys() == {volume["id"] for volume in found["volumes"]}
+        return [(trial["study"], trial["number"], trial["candidate"], trial["terms"]) for trial in found["trials"]]
+
+    first = search(1)
+    assert len(first) == 4 * 5, "a round of each study"
+    second = search(2, resume=True)
+    assert len(second) == 2 * len(first)
+    assert second[: len(first)] == first
 
 
 def test_folds_leave_out_volumes_and_scrolls(once):

@@ -20,7 +20,7 @@ from nx47dask.engine.jobs import JobTitle
 from nx47dask.engine.pools import open_pool
 from nx47dask.engine.progress import progress_for
 from nx47dask.engine.spec import ClusterSpec, LocalSpec, read_cluster
-from nx47dask.errors import InputError
+from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.models.backends import Device
 from nx47dask.report.compare import write_comparison
 from nx47dask.report.words import size
@@ -36,8 +36,8 @@ from nx47dask.stages.folder import clear_folder, occupied_folder
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.plan import RunPlan, make_plan
-from nx47dask.stages.run import run
-from nx47dask.workflow import preset_names, workflow_of
+from nx47dask.stages.run import plan, run
+from nx47dask.workflow import load_workflow, preset_names, workflow_of
 
 __all__ = ["calibrate_workflow"]
 
@@ -126,18 +126,28 @@ def calibrate_workflow(
     console = console or Console(stderr=True)
     engine: dict[str, Any] = {"cluster": cluster, "workers": workers, "serial": serial, "console": console}
     deadline = Deadline(SEARCH_SHARE * time_limit_s, 0.0)
+    spec = None if serial else read_cluster(cluster, workers)
+    known = _known_baseline(planned)
+
+    def finished(name: str, workflow: str | Path, against: Run | None = None) -> Run:
+        return _finished_run(planned.out / name, images, labels, workflow, _device(spec), against, engine)
+
     with occupied_folder(planned, resume=resume, overwrite=overwrite):
         if overwrite:
             clear_folder(planned.out, _own_names(planned))
         planned.claim()
-        before = _baseline(planned, images, labels, engine)
-        found = _search(planned, before, deadline, None if serial else read_cluster(cluster, workers), console)
+        before = known or finished(BASELINE, baseline)
+        found = _search(planned, before, deadline, spec, console)
         write_results(planned, found)
         if found["promoted"]:
-            best = planned.out / f"{BEST}.yaml"
-            after = _finished_run(planned.out / BEST, images, labels, best, engine, before)
+            after = finished(BEST, planned.out / f"{BEST}.yaml", before)
             write_comparison({**compare_runs(before, after, **engine), "gates": []}, planned.out / DELTA)
     return found
+
+
+def _device(spec: ClusterSpec | None) -> Device | None:
+    """What ``device: auto`` of a network means on a cluster."""
+    return "cuda" if spec is not None and "GPU" in spec.pools else None
 
 
 def _own_names(planned: Calibration) -> list[str]:
@@ -148,11 +158,12 @@ def _source_name(number: int) -> str:
     return f"source-{number}"
 
 
-def _baseline(planned: Calibration, images: Sequence[str | Path], labels: str | Path, engine: Mapping[str, Any]) -> Run:
-    """The run that must be beaten: made here from a workflow, or found and checked."""
+def _known_baseline(planned: Calibration) -> Run | None:
+    """The run that must be beaten, checked; None where it is to be made from a workflow."""
     name = planned.baseline
     if name in preset_names() or name.endswith((".yaml", ".yml")):
-        return _finished_run(planned.out / BASELINE, images, labels, name, engine)
+        load_workflow(name)
+        return None
     found = find_run(name)
     found.require_finished("calibrate against it")
     for volume, one in planned.volumes.items():
@@ -173,21 +184,26 @@ def _finished_run(
     images: Sequence[str | Path],
     labels: str | Path,
     workflow: str | Path,
+    device: Device | None,
+    baseline: Run | None,
     engine: Mapping[str, Any],
-    baseline: Run | None = None,
 ) -> Run:
-    """A run of all volumes, resumed where it was begun."""
-    begun = (folder / "ledger" / "plan.json").is_file()
+    """A run of all volumes, resumed where it was begun with the same workflow."""
+    begun = plan(images, folder, workflow=workflow, device=device)
+    try:
+        begun.check(resume=True)
+        how: dict[str, Any] = {"resume": begun.record.is_file()}
+    except PlanMismatchError:  # a search that was given more time has found another best workflow
+        how = {"overwrite": True}
     against = baseline.path if baseline else None
-    return run(images, folder, workflow=workflow, labels=labels, baseline=against, resume=begun, **engine)
+    return run(images, folder, workflow=workflow, labels=labels, baseline=against, **how, **engine)
 
 
 def _search(
     planned: Calibration, baseline: Run, deadline: Deadline, spec: ClusterSpec | None, console: Console
 ) -> dict[str, Any]:
     """Detect every source once, search, and look around what was found."""
-    device: Device | None = "cuda" if spec is not None and "GPU" in spec.pools else None
-    sources = [_source_plan(planned, number, device) for number, _ in enumerate(planned.base.resolved["detect"])]
+    sources = [_source_plan(planned, number, _device(spec)) for number, _ in enumerate(planned.base.resolved["detect"])]
     if isinstance(spec, LocalSpec) and any(one.uses_gpu for one in sources):
         spec = spec.for_gpus()
     subjects = {name: _subject(planned, name, sources) for name in planned.volumes}
