@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from nx47dask import __version__
 from nx47dask.engine.ledger import Record
 from nx47dask.engine.lines import LineLog
 from nx47dask.engine.tasks import Batch, Failure
+
+if TYPE_CHECKING:
+    from nx47dask.engine.jobs import JobTitle
 
 __all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
 
@@ -57,6 +64,16 @@ class EventFile:
 
     def close(self) -> None:
         self._lines.close()
+
+    @contextmanager
+    def of_run(self, plan: str, title: JobTitle) -> Iterator[None]:
+        """An event at the start of a run and one at its end, however it ends; ``plan`` is the plan's SHA-256."""
+        start = time.perf_counter()
+        self.write("run-started", plan=plan, version=__version__, arguments=sys.argv[1:], **asdict(title))
+        try:
+            yield
+        finally:
+            self.write("run-ended", seconds=round(time.perf_counter() - start, 3))
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         self.write("stage-started", volume=volume, stage=batch.stage, tasks=batch.count, voxels=batch.voxels)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from nx47dask import __version__
 from nx47dask.baselines import find_run
 from nx47dask.engine import Batch, Ledger, Pool, Record, execute
 from nx47dask.engine.deadline import Deadline
@@ -296,11 +294,10 @@ def _execute(
     start = time.perf_counter()
     folder = planned.out
     statistics = StageStatistics()
-    told = {"plan": planned.digest, "version": __version__, "arguments": sys.argv[1:], **asdict(job_title(planned))}
     with (
         contextlib.closing(EventFile(folder / "events.jsonl")) as events,
         contextlib.closing(Ledger(folder / "ledger")) as ledger,
-        _logged(events, **told),
+        events.of_run(planned.digest, job_title(planned)),
     ):
         with progress_for(console, len(planned.jobs)) as progress:
             pipelines = {job.id: process(job, planned, yardstick.labels.get(job.id)) for job in planned.jobs}
@@ -316,17 +313,6 @@ def _execute(
         write_results(planned, results, statistics, time.perf_counter() - start, submission, yardstick, zipped)
     _raise(errors, len(planned.jobs), folder)
     _raise_unfinished(planned, results)
-
-
-@contextlib.contextmanager
-def _logged(events: EventFile, **values: Any) -> Iterator[None]:
-    """An event at the start of a run and one at its end, however it ends."""
-    start = time.perf_counter()
-    events.write("run-started", **values)
-    try:
-        yield
-    finally:
-        events.write("run-ended", seconds=round(time.perf_counter() - start, 3))
 
 
 def _raise_unfinished(planned: RunPlan, results: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from nx47dask.errors import InputError
 __all__ = ["Quarantined", "RunStatus", "StageStatus", "read_status"]
 
 Key = tuple[str, str, int]
+LAST = ("manifest.json", "calibration.json")
+"""What is written last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +175,15 @@ def read_status(folder: Path, now_s: float) -> RunStatus:
     events = _Events()
     for event in _parse(folder / "events.jsonl"):
         events.add(event)
-    volumes = list(plan["inputs"])
+    # A calibration works on more than its inputs, and its parts go through stages of their own.
+    volumes = list(events.title.get("volumes") or plan["inputs"])
     done, written = _read_ledger(folder, volumes)
     failed = [key for key in events.failures if key[2] not in done.get(key[:2], _Done()).numbers]
     stages = _stages(volumes, events, done, failed)
     work = [_work(stage) for stage in stages]
-    complete = len(written) == len(volumes) and not failed and (folder / "manifest.json").is_file()
+    if (folder / "calibration.json").is_file():
+        written = set(volumes)
+    complete = len(written) == len(volumes) and not failed and any((folder / name).is_file() for name in LAST)
     state: Literal["running", "finished", "stopped", "killed"] = (
         "running" if owner else "killed" if not events.ended else "finished" if complete else "stopped"
     )
@@ -264,10 +269,11 @@ def _stage(
     voxels = sum(voxels for (_, stage), (_, voxels) in events.sizes.items() if stage == name)
     found = [one for (_, stage), one in done.items() if stage == name]
     recorded = sum(len(one.numbers) for one in found)
+    expected = volumes if events.title.get("stages") else len(sizes)
     return StageStatus(
         name=name,
         done=recorded,
-        tasks=max(recorded, round(sum(sizes) / len(sizes) * volumes)) if sizes else recorded or None,
+        tasks=max(recorded, round(sum(sizes) / len(sizes) * expected)) if sizes else recorded or None,
         volumes=max(len(sizes), len(found)),
         skipped=sum(one.skipped for one in found),
         retried=events.retried.get(name, 0),
@@ -293,7 +299,7 @@ def _advice(state: str, quarantined: int, arguments: list[str]) -> str:
     if state == "running" and not quarantined:
         return "wait for it"
     again = "the command of the run with --resume"
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["calibrate"]):
         kept = [one for one in arguments if one not in ("--overwrite", "--resume")]
         again = f"nx47dask {shlex.join(kept)} --resume"
     before = "wait for its end, " if state == "running" else ""

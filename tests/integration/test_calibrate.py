@@ -18,6 +18,7 @@ from nx47dask.engine import Ledger
 from nx47dask.engine.deadline import Deadline
 from nx47dask.errors import InputError
 from nx47dask.phantom import write_phantom
+from nx47dask.stages.status import read_status
 from nx47dask.workflow import load_workflow
 from tests.integration.commands import command
 
@@ -153,6 +154,10 @@ def test_the_command_says_what_it_found_and_fails_the_gate_where_it_refuses(once
     assert code == (0 if found["promoted"] else 4)
     assert told.out.startswith("Calibration of v61.2 on 3 volumes\nHeld-out score 0.")
     assert ("refused" in told.err) == (not found["promoted"])
+    status = read_status(out, 0)
+    assert (status.state, status.share, status.finished) == ("finished", 1.0, status.volumes)
+    assert {stage.name for stage in status.stages} >= {"detect", "search.1a", "around"}
+    assert all(stage.done == stage.tasks for stage in status.stages)
     assert command(*given, "--trials", 6, "--serial") == 2, "the folder is taken"
     assert "--resume" in capsys.readouterr().err
 

@@ -44,6 +44,8 @@ __all__ = ["calibrate_workflow"]
 SEARCH_SHARE = 0.7
 """Of a time limit; the rest is for what is held out, for the curves and for the report."""
 BASELINE, DELTA = "baseline", "delta"
+CANDIDATES = "candidates"
+"""What the ledger calls all work after detection."""
 OWNED = (
     "calibration.html",
     "calibration.md",
@@ -208,11 +210,19 @@ def _search(
         spec = spec.for_gpus()
     subjects = {name: _subject(planned, name, sources) for name in planned.volumes}
     needed = max([one.peak_bytes_per_worker() for one in sources] + [subject_bytes(one) for one in subjects.values()])
-    title = JobTitle(planned.out.absolute().name, str(planned.out), planned.base.name, tuple(subjects), ())
+    detections = {
+        f"{job.id}.{_source_name(number)}": _detected(source, job)
+        for number, source in enumerate(sources)
+        for job in source.jobs
+    }
+    title = JobTitle(
+        planned.out.absolute().name, str(planned.out), planned.base.name, (*detections, CANDIDATES), stages=()
+    )
     with (
         open_pool(spec, console, title=title, worker_bytes=needed) as pool,
         contextlib.closing(EventFile(planned.out / "events.jsonl")) as events,
         contextlib.closing(Ledger(planned.out / "ledger")) as ledger,
+        events.of_run(planned.digest, title),
     ):
         _require_memory(needed, pool.memory_limit_bytes)
 
@@ -223,17 +233,11 @@ def _search(
                 raise error
             return results
 
-        scans = work(
-            {
-                f"{job.id}.{_source_name(number)}": _detected(source, job)
-                for number, source in enumerate(sources)
-                for job in source.jobs
-            }
-        )
+        scans = work(detections)
         known = {name: scans[f"{name}.{_source_name(0)}"] for name in subjects}
         evaluations = Evaluations(subjects, planned.workflow_of, planned.space.identity)
-        found: dict[str, Any] = work({"candidates": select(planned, evaluations, known, baseline, deadline.over)})
-    return dict(found["candidates"])
+        found: dict[str, Any] = work({CANDIDATES: select(planned, evaluations, known, baseline, deadline.over)})
+    return dict(found[CANDIDATES])
 
 
 def _source_plan(planned: Calibration, number: int, device: Device | None) -> RunPlan:
