@@ -306,7 +306,9 @@ def _usual(kind: str, own: Mapping[str, Any]) -> dict[str, Dimension]:
             return use | {"radius_zyx_vox": _with_own(RADII, own["radius_zyx_vox"])}
         case "fill_holes":
             return {"max_vox": _with_own(HOLES, own["max_vox"])}
-        case "z_coherence" | "support":
+        case "diffuse":
+            return use | {"steps": Range(2, 12, 2, integer=True)}
+        case "z_coherence" | "support" | "plug_pinholes" | "thin":
             return use
     return {}
 

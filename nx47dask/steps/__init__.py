@@ -2,15 +2,19 @@
 
 from nx47dask.steps.base import Binarise, ComponentStep, LocalStep, Step
 from nx47dask.steps.coherence import ZCoherence
+from nx47dask.steps.diffusion import Diffuse
 from nx47dask.steps.morphology import Closing, Opening
 from nx47dask.steps.objects import FillHoles, SmallObjects
+from nx47dask.steps.pinholes import PlugPinholes
 from nx47dask.steps.smooth import Smooth
 from nx47dask.steps.support import Support
+from nx47dask.steps.thinning import Thin
 from nx47dask.steps.thresholds import Hysteresis, KeepStrong, Threshold
 
 STEPS: dict[str, type[Step]] = {
     "support": Support,
     "smooth": Smooth,
+    "diffuse": Diffuse,
     "threshold": Threshold,
     "hysteresis": Hysteresis,
     "small_objects": SmallObjects,
@@ -18,6 +22,8 @@ STEPS: dict[str, type[Step]] = {
     "z_coherence": ZCoherence,
     "closing": Closing,
     "opening": Opening,
+    "plug_pinholes": PlugPinholes,
+    "thin": Thin,
 }
 
 __all__ = ["STEPS", "Binarise", "ComponentStep", "KeepStrong", "LocalStep", "Step"]

@@ -11,6 +11,7 @@ from skimage.measure import euler_number
 
 from nx47dask.detectors import ResidualBand, ScanStatistics, quantise
 from nx47dask.geometry import Box
+from nx47dask.steps import STEPS
 
 FULL = {6: 1, 18: 2, 26: 3}
 
@@ -117,6 +118,10 @@ def detect(image, detector):
     return quantise(detector.probability(image, volume, volume, volume, scan))
 
 
+CHECKED = {name: STEPS[name] for name in ("diffuse", "plug_pinholes", "thin")}
+"""Steps whose kernels have references in tests of their own; here they run on the whole volume."""
+
+
 def postprocess(probability, image, steps):
     """Run resolved steps (name, parameters) on a whole volume."""
     data = probability
@@ -130,6 +135,9 @@ def postprocess(probability, image, steps):
             data = binarise(data, (parameters["value"],), parameters["by"])[0]
         elif kind in ("closing", "opening"):
             data = globals()[kind](data, parameters["radius_zyx_vox"], parameters["shape"])
+        elif kind in CHECKED:
+            data = CHECKED[kind](**parameters).apply(data.view(np.uint8) if data.dtype == bool else data, None)
+            data = data if kind == "diffuse" else data != 0
         else:
             data = globals()[kind](data, **parameters)
     return data

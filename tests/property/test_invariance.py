@@ -29,6 +29,8 @@ def probability_steps(draw):
         steps.append({"support": {"level": draw(st.integers(0, 90)), "radius_vox": draw(st.integers(0, 2))}})
     if draw(st.booleans()):
         steps.append({"smooth": {"sigma_zyx_vox": draw(st.lists(st.floats(0, 1.2), min_size=3, max_size=3))}})
+    if draw(st.booleans()):
+        steps.append({"diffuse": {"rule": draw(st.sampled_from(["edge", "sheet"])), "steps": draw(st.integers(1, 3))}})
     return steps
 
 
@@ -62,6 +64,8 @@ mask_step = st.one_of(
     ),
     st.builds(lambda w, n: {"z_coherence": {"window_vox": w, "reach_vox": n}}, st.integers(1, 2), st.integers(0, 2)),
     st.builds(lambda w: {"z_coherence": {"window_vox": w, "rule": "vote"}}, st.integers(1, 3)),
+    st.builds(lambda d, p: {"plug_pinholes": {"diagonals": d, "pinholes": p}}, st.booleans(), st.booleans()),
+    st.builds(lambda n, e: {"thin": {"layers": n, "keep_ends": e}}, st.integers(1, 2), st.booleans()),
 )
 workflows = st.builds(
     lambda band, p, t, m: {

@@ -164,6 +164,17 @@ def test_complexity_counts_sources_and_steps_that_act(base):
     assert space.complexity(own | {f"{CLOSING}.radius_zyx_vox": [0, 0, 0]}) == 8
 
 
+def test_steps_for_topology_are_searched_too(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("detect: [sheetness]\npostprocess: [diffuse: {steps: 8}, hysteresis, thin, plug_pinholes]\n")
+    base = load_workflow(path).resolved
+    space = default_space(base)
+    own = own_values(space, base)
+    assert own["postprocess.diffuse.steps"] == 8
+    off = variant(base, own | {f"postprocess.{step}.use": False for step in ("diffuse", "thin", "plug_pinholes")})
+    assert [next(iter(item)) for item in off["postprocess"]] == ["hysteresis"]
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_own_values_are_the_base_workflow(name, tmp_path):
     workflow = load_workflow(name)
