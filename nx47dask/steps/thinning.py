@@ -19,9 +19,9 @@ class Thin(LocalStep):
     """Peel layers off both sides of every sheet without a change of topology; never adds a voxel.
 
     The number of pieces (26-connected), tunnels and cavities stays: sheets that touch are not parted, and a sheet gets
-    no hole where it is thin. The score's foreground is 6-connected, though: have ``plug_pinholes`` after it, which joins
-    again what holds together diagonally only. Reaches 7 voxels a layer. One layer of 320³, a third of it foreground, takes about 1.1 s
-    on one core.
+    no hole where it is thin. The score's foreground is 6-connected, though: have ``plug_pinholes`` after it, which
+    joins again what holds together diagonally only. Reaches 7 voxels a layer. One layer of 320³, a third of it
+    foreground, takes about 1.1 s on one core.
 
     Parameters
     ----------
