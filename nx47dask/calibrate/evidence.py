@@ -19,7 +19,7 @@ from nx47dask.errors import InputError
 from nx47dask.kernels.morphology import dilate
 from nx47dask.kernels.periodicity import find_repetition, ring_counts, slice_counts
 
-__all__ = ["Evidence", "Pattern", "evidence", "evidence_map"]
+__all__ = ["Evidence", "Pattern", "evidence"]
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.uint8]
@@ -178,23 +178,6 @@ def evidence(
     plate_like, contrast = _seen_in_scan(scan, gained, count) if count else (None, None)
     return Evidence(count, lost, **shares, plate_like=plate_like, contrast=contrast,
                     patterns=_patterns(doubtful, max(count, 1), centre_yx))  # fmt: skip
-
-
-def evidence_map(baseline: Mask, candidate: Mask, labels: Labels) -> NDArray[np.uint8]:
-    """Where the gained voxels lie, for a picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (Z, Y, X)
-        0 not gained, 1 on the labelled surface or within 2 voxels of it, 2 unlabelled within 8 voxels, 3 elsewhere.
-
-    Raises
-    ------
-    InputError
-        The arrays differ in shape, or are not three-dimensional.
-    """
-    _check_shapes(candidate, baseline=baseline, labels=labels)
-    return np.minimum(_classes(candidate & ~baseline, labels), np.uint8(3))
 
 
 _CLASSES = ("on_surface", "unlabelled_near", "unlabelled_far", "background")

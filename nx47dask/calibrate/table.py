@@ -100,7 +100,6 @@ def threshold_table(
     by: ThresholdBasis = "value",
     connectivity: Connectivity = 26,
     labels: NDArray[np.uint8] | None = None,
-    near_labels: NDArray[np.bool_] | None = None,
 ) -> ThresholdTable:
     """Measure the masks of all thresholds and least sizes of a probability field.
 
@@ -118,8 +117,6 @@ def threshold_table(
         Of both steps.
     labels : ndarray of uint8, shape (Z, Y, X), optional
         0 background, 1 surface, 2 left out.
-    near_labels : ndarray of bool, shape (Z, Y, X), optional
-        Voxels within 2 voxels of the surface, for a caller with many fields of one volume; made here if not given.
 
     Raises
     ------
@@ -136,12 +133,12 @@ def threshold_table(
     1/N (sum of a log2 a over rows + the same over columns - 2 sum of n log2 n). A component that is not kept moves its
     voxels on the surface to the row of the background; the other terms are sums over the components that are kept.
     """
-    _check(field, lows, highs, sizes, labels, near_labels)
+    _check(field, lows, highs, sizes, labels)
     low_ranks, high_ranks = (_padded(binarise(field, levels)) for levels in _levels(field, lows, highs, by))
     scored = labels is not None
     if labels is None:
-        labels, near_labels = np.zeros(field.shape, np.uint8), np.zeros(field.shape, np.bool_)
-    surface = _surface(_padded(labels), None if near_labels is None else _padded(near_labels))
+        labels = np.zeros(field.shape, np.uint8)
+    surface = _surface(_padded(labels))
     rows = [
         _entries(*label(low_ranks > i, Labelling(connectivity)), high_ranks, len(highs), np.asarray(sizes), surface)
         for i in range(len(lows))
@@ -221,11 +218,9 @@ def _voi_score(
     return np.asarray(1 / (1 + VOI_ALPHA * np.maximum(bits, 0)), dtype=np.float64)
 
 
-def _surface(labels: NDArray[np.uint8], near_labels: NDArray[np.bool_] | None) -> _Surface:
+def _surface(labels: NDArray[np.uint8]) -> _Surface:
     mask = labels == 1
-    if near_labels is None:
-        near_labels = dilate(mask, (TOLERANCE,) * 3, "ellipsoid")
-    places = near_labels.astype(np.uint8) * np.uint8(NEAR)
+    places = dilate(mask, (TOLERANCE,) * 3, "ellipsoid").astype(np.uint8) * np.uint8(NEAR)
     places[labels == IGNORE] = LEFT_OUT
     components, number = label(mask, Labelling(26))
     points = np.flatnonzero(mask)
@@ -272,7 +267,6 @@ def _check(
     highs: Sequence[float],
     sizes: Sequence[int],
     labels: NDArray[np.uint8] | None,
-    near_labels: NDArray[np.bool_] | None,
 ) -> None:
     if field.ndim != 3 or not field.size or field.dtype not in (np.uint8, np.uint16):
         raise InputError(
@@ -285,10 +279,7 @@ def _check(
             raise InputError(
                 f"{name} are {list(values)}: give 1 to {MOST_LEVELS} numbers, above 0, rising, none above {most}"
             )
-    for name, array in (("labels", labels), ("near_labels", near_labels)):
-        if array is not None and array.shape != field.shape:
-            raise InputError(
-                f"{name} have shape {array.shape}, the field has {field.shape}: both must be of one volume"
-            )
+    if labels is not None and labels.shape != field.shape:
+        raise InputError(f"labels have shape {labels.shape}, the field has {field.shape}: both must be of one volume")
     if labels is not None and labels.max() > IGNORE:
         raise InputError(f"labels are 0, 1 and {IGNORE}, these go up to {labels.max()}: map them to these values")

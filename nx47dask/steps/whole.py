@@ -15,7 +15,7 @@ from nx47dask.steps.base import Binarise
 from nx47dask.steps.chain import apply_chain
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan
 
-__all__ = ["levels_of", "whole_mask"]
+__all__ = ["whole_mask"]
 
 NO_FACES = ((False, False),) * 3
 
@@ -42,12 +42,12 @@ def whole_mask(
         if one.resolve:
             data = _resolve(one.resolve, data)
         data, _ = apply_chain(one.local, data, image if one.reads_image else None, levels, core)
-        levels = levels_of(one.scan.thresholds, data) if isinstance(one.scan, QuantileScan) else None
+        levels = _levels(one.scan.thresholds, data) if isinstance(one.scan, QuantileScan) else None
     mask: NDArray[np.bool_] = data != 0
     return mask
 
 
-def levels_of(thresholds: Binarise, probability: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+def _levels(thresholds: Binarise, probability: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
     """What thresholds that are quantiles are in a volume, shape (1 or Z, thresholds)."""
     histograms = slice_histograms(probability)
     if thresholds.by == "volume":

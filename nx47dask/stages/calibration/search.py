@@ -20,7 +20,7 @@ from nx47dask.engine import Batch, Record, Task
 from nx47dask.stages.calibration.candidates import LeastScore, Subject, evaluate
 from nx47dask.workflow import Workflow
 
-__all__ = ["Evaluations", "TrialScores", "mean_score", "search"]
+__all__ = ["Evaluations", "TrialScores", "search"]
 
 TRIALS_AT_A_TIME = 4
 SUBSET = 3
@@ -144,7 +144,7 @@ def search(
     raise AssertionError
 
 
-def mean_score(terms: Mapping[str, Terms], volumes: Sequence[str]) -> float | None:
+def _mean_score(terms: Mapping[str, Terms], volumes: Sequence[str]) -> float | None:
     """Mean official score over volumes, if all have one."""
     scores = [terms.get(volume, {}).get("score") for volume in volumes]
     return None if None in scores else fmean(score for score in scores if score is not None)
@@ -153,7 +153,7 @@ def mean_score(terms: Mapping[str, Terms], volumes: Sequence[str]) -> float | No
 def _scored(evaluations: Evaluations, study: str, trial: Trial, volumes: Sequence[str]) -> TrialScores:
     known = {volume: evaluations.terms(trial.candidate, volume) for volume in volumes}
     terms = {volume: one for volume, one in known.items() if one is not None}
-    return TrialScores(study, trial.number, trial.candidate, terms, mean_score(terms, volumes))
+    return TrialScores(study, trial.number, trial.candidate, terms, _mean_score(terms, volumes))
 
 
 def _rungs(volumes: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -33,7 +33,6 @@ TIE = 0.002
 JOURNAL = "studies.log"
 
 Terms = dict[str, float]
-Verdicts = dict[str, Verdict]
 
 
 def select(

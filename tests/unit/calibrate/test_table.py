@@ -155,17 +155,6 @@ def test_without_labels_there_are_counts_only():
     assert np.isnan([table.precision, table.recall, table.dice, table.voi, table.cheap]).all()
 
 
-def test_what_is_near_the_labels_may_be_given():
-    field = smooth_field((9, 8, 7), 5)
-    labels = (field > 180).astype(np.uint8)
-    near = ndimage.distance_transform_edt(labels == 0) <= 2
-    given_near, made = (
-        threshold_table(field, LOWS, HIGHS, SIZES, labels=labels, near_labels=one) for one in (near, None)
-    )
-    assert np.array_equal(given_near.precision, made.precision, equal_nan=True)
-    assert np.nanmin(made.precision) < 1
-
-
 FIELD = np.zeros((2, 3, 4), np.uint8)
 
 
