@@ -19,7 +19,7 @@ from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, StageStatistics
 from nx47dask.engine.pools import open_pool
 from nx47dask.engine.progress import progress_for
-from nx47dask.engine.spec import LocalSpec, read_cluster
+from nx47dask.engine.spec import ClusterSpec, LocalSpec, read_cluster
 from nx47dask.errors import InputError, Nx47Error, RunStoppedError
 from nx47dask.gates import parse_gates
 from nx47dask.io import Volume, discover
@@ -47,7 +47,7 @@ from nx47dask.stages.score import View, check_labels, find_labels, score
 from nx47dask.stages.title import job_title
 from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
 
-__all__ = ["plan", "run"]
+__all__ = ["device_of", "plan", "run"]
 
 CLOSING_S = 10.0
 CLOSING_S_PER_VOXEL = 6e-8
@@ -188,7 +188,7 @@ def run(
         foreground=foreground,
         delete_stores=delete_stores,
         copy_input=copy_input,
-        device="cuda" if spec is not None and "GPU" in spec.pools else None,
+        device=device_of(spec),
     )
     target = _submission_target(submission, bbox)
     planned = replace(planned, scored=labels is not None, serial=serial)
@@ -210,6 +210,11 @@ def run(
         planned.claim()
         _execute(planned, pool, console, deadline, target, yardstick)
     return Run(planned.out)
+
+
+def device_of(spec: ClusterSpec | None) -> Device | None:
+    """What ``device: auto`` of a network means on a cluster; None: what this machine has."""
+    return "cuda" if spec is not None and "GPU" in spec.pools else None
 
 
 def process(

@@ -154,9 +154,9 @@ def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastS
 
 def mask_of(subject: Subject, workflow: Workflow) -> NDArray[np.bool_]:
     """The mask of a candidate, shape (Z, Y, X)."""
-    first = _first_mask_step(workflow)
-    image = scan_of(subject) if any(one.reads_image for one in compile_passes(workflow.steps)) else None
-    return whole_mask(compile_passes(workflow.steps[first:]), field_of(subject, workflow), image)
+    passes = compile_passes(workflow.steps[_first_mask_step(workflow) :])
+    image = scan_of(subject) if any(one.reads_image for one in passes) else None
+    return whole_mask(passes, field_of(subject, workflow), image)
 
 
 def field_of(subject: Subject, workflow: Workflow) -> NDArray[np.unsignedinteger]:

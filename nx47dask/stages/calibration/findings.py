@@ -140,11 +140,13 @@ def trade_offs(
     ]
     records = yield Batch("curves", tasks, len(tasks), 0)
     found: Findings = {}
+    knees = []
     for number, volume in enumerate(evaluations.subjects):
         scores = {one["value"]: one["scores"][volume] for one in scored}
         rows = records[number]["curve"]
         curve = [CurvePoint(at, density, right, seen, scores.get(at)) for at, density, right, seen in rows]
         falls = knee([one.density for one in curve], [one.precision for one in curve])
+        knees.append(falls)
         found[volume] = {
             "curve": [asdict(one) for one in curve],
             "operating": asdict(operating_point(curve, sweep.value)),
@@ -152,9 +154,13 @@ def trade_offs(
             "knee": asdict(falls) if falls else None,
             "features": records[number]["features"],
         }
-    knees = spread([knee([p["density"] for p in one["curve"]], [p["precision"] for p in one["curve"]])
-                    for one in found.values()])  # fmt: skip
-    return {"volumes": found, "key": sweep.key, "by": sweep.by, "knees": asdict(knees) if knees else None}
+    range_of_knees = spread(knees)
+    return {
+        "volumes": found,
+        "key": sweep.key,
+        "by": sweep.by,
+        "knees": asdict(range_of_knees) if range_of_knees else None,
+    }
 
 
 def measure_curve(

@@ -36,7 +36,7 @@ from nx47dask.stages.folder import clear_folder, occupied_folder
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.plan import RunPlan, make_plan
-from nx47dask.stages.run import plan, run
+from nx47dask.stages.run import device_of, plan, run
 from nx47dask.workflow import load_workflow, preset_names, workflow_of
 
 __all__ = ["calibrate_workflow"]
@@ -132,7 +132,7 @@ def calibrate_workflow(
     known = _known_baseline(planned)
 
     def finished(name: str, workflow: str | Path, against: Run | None = None) -> Run:
-        return _finished_run(planned.out / name, images, labels, workflow, _device(spec), against, engine)
+        return _finished_run(planned.out / name, images, labels, workflow, device_of(spec), against, engine)
 
     with occupied_folder(planned, resume=resume, overwrite=overwrite):
         if overwrite:
@@ -145,11 +145,6 @@ def calibrate_workflow(
             after = finished(BEST, planned.out / f"{BEST}.yaml", before)
             write_comparison({**compare_runs(before, after, **engine), "gates": []}, planned.out / DELTA)
     return found
-
-
-def _device(spec: ClusterSpec | None) -> Device | None:
-    """What ``device: auto`` of a network means on a cluster."""
-    return "cuda" if spec is not None and "GPU" in spec.pools else None
 
 
 def _own_names(planned: Calibration) -> list[str]:
@@ -205,7 +200,9 @@ def _search(
     planned: Calibration, baseline: Run, deadline: Deadline, spec: ClusterSpec | None, console: Console
 ) -> dict[str, Any]:
     """Detect every source once, search, and look around what was found."""
-    sources = [_source_plan(planned, number, _device(spec)) for number, _ in enumerate(planned.base.resolved["detect"])]
+    sources = [
+        _source_plan(planned, number, device_of(spec)) for number, _ in enumerate(planned.base.resolved["detect"])
+    ]
     if isinstance(spec, LocalSpec) and any(one.uses_gpu for one in sources):
         spec = spec.for_gpus()
     subjects = {name: _subject(planned, name, sources) for name in planned.volumes}
@@ -248,7 +245,6 @@ def _source_plan(planned: Calibration, number: int, device: Device | None) -> Ru
         list(planned.volumes.values()),
         planned.out,
         workflow_of(data, planned.base.name),
-        copy_input=None,
         device=device,
     )
     folder = planned.out.absolute() / _source_name(number)

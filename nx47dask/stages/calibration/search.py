@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, takewhile
 from statistics import fmean
 
 from nx47dask.calibrate.space import Candidate
@@ -26,6 +26,8 @@ TRIALS_AT_A_TIME = 4
 SUBSET = 3
 """One of so many volumes is scored first; a trial that falls behind there is pruned."""
 SUBSET_SLACK = 0.02
+THRESHOLDS = (".low", ".high", ".value")
+"""How the keys of thresholds end."""
 
 Terms = dict[str, float]
 
@@ -182,5 +184,5 @@ def _easier(one: LeastScore | None, other: LeastScore | None) -> LeastScore | No
 
 
 def _field_of(candidate: Candidate) -> str:
-    """What decides the fused field of a candidate."""
-    return json.dumps({key: value for key, value in candidate.items() if key.startswith("detect.") or "smooth" in key})
+    """What decides the field that the thresholds of a candidate see: what stands before them."""
+    return json.dumps(list(takewhile(lambda item: not item[0].endswith(THRESHOLDS), candidate.items())))

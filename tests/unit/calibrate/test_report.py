@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from dataclasses import asdict
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from nx47dask.calibrate.tradeoff import CurvePoint, knee, operating_point, recal
 from nx47dask.report.calibration import FILES, summary, trial_rows, verdict, write_calibration
 from nx47dask.report.calibration_figures import Series, bars, chart, choice_axis, linear_axis, log_axis
 from nx47dask.report.words import signed
+from tests.pages import Page
 
 LOW, CLOSING = "postprocess.hysteresis.low", "postprocess.closing.radius_zyx_vox"
 IDS = ("1", "2", "3")
@@ -28,29 +28,6 @@ SPACE = {
     LOW: {"low": 0.7, "high": 0.9, "step": 0.05, "log": False, "integer": False},
     CLOSING: {"values": [[1, 1, 1], [2, 1, 1]]},
 }
-VOID = {"meta", "link"}
-
-
-class Page(HTMLParser):
-    """Tags of a page; fails where they do not nest."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags = [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def terms(score, recall=0.9):
