@@ -306,9 +306,9 @@ def _usual(kind: str, own: Mapping[str, Any]) -> dict[str, Dimension]:
             return use | {"radius_zyx_vox": _with_own(RADII, own["radius_zyx_vox"])}
         case "fill_holes":
             return {"max_vox": _with_own(HOLES, own["max_vox"])}
-        case "diffuse":
-            return use | {"steps": Range(2, 12, 2, integer=True)}
-        case "z_coherence" | "support" | "plug_pinholes" | "thin":
+        case "smooth_sheet":
+            return use | {"sigma_vox": Range(1, 6, 0.5)}
+        case "z_coherence" | "support" | "plug_pinholes" | "thin" | "thicken" | "clear_border":
             return use
     return {}
 

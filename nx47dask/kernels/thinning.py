@@ -1,10 +1,11 @@
-"""Erosion that keeps the topology: layers of a mask's border go, its pieces, tunnels and cavities stay.
+"""Erosion and dilation that keep the topology: layers go or come, pieces, tunnels and cavities stay.
 
-The foreground is 26-connected, the background 6-connected, and what lies outside the array is background. One layer is
-six parallel sub-iterations, one for each face direction. The voxels P that a sub-iteration looks at have background
-at their face in that direction; those of them that are *P-simple* go all at once. A P-simple voxel stays simple
-whatever other voxels of P are gone already, so any set of them may go together: no order, no parity of coordinates and
-so no dependence on where a block begins.
+The foreground is 6-connected, as the score takes it, the background 26-connected, and what lies outside the array is
+background. One layer is six parallel sub-iterations, one for each face direction. The voxels P that a sub-iteration
+looks at have the other side (thinning: background, thickening: foreground) at their face in that direction; those of
+them that are *P-simple* change sides all at once. A P-simple voxel stays simple whatever other voxels of P have changed
+already, so any set of them may change together: no order, no parity of coordinates and so no dependence on where a
+block begins.
 
 References
 ----------
@@ -23,30 +24,29 @@ from numpy.typing import NDArray
 
 from nx47dask.kernels.compiled import compiled
 
-__all__ = ["thin", "thinning_radius"]
+__all__ = ["layers_radius", "thicken", "thin"]
 
 Mask = NDArray[np.bool_]
 
-# What a voxel is during a sub-iteration. The ring around the array is background, but opens no border: a sheet that
-# leaves the volume is not peeled from its cut side.
+# What a voxel is during a sub-iteration. The ring around the array is background in every question of topology, but no
+# side to peel from or grow into: a sheet that leaves the volume is not peeled from where it is cut.
 _BACKGROUND, _FOREGROUND, _CANDIDATE, _OUTSIDE = 0, 1, 2, 3
 
 # A neighbourhood of 3 x 3 x 3 is 27 bits, z slowest: the centre is bit 13, and opposite bits add up to 26.
 _DIRECTIONS = (4, 22, 10, 16, 12, 14)  # -z, +z, -y, +y, -x, +x
+_AROUND = (1 << 27) - 1 - (1 << 13)
 _FACES = sum(1 << bit for bit in _DIRECTIONS)
-_CORNERS = sum(1 << bit for bit in (0, 2, 6, 8, 18, 20, 24, 26))
-_FACES_AND_EDGES = (1 << 27) - 1 - _CORNERS - (1 << 13)
-
-_MOST_NEIGHBOURS_OF_AN_END = 8
+_FACES_AND_EDGES = _AROUND - sum(1 << bit for bit in (0, 2, 6, 8, 18, 20, 24, 26))
 
 
-def thinning_radius(layers: int) -> int:
-    """Radius of :func:`thin` along every axis, in voxels: seven a layer.
+def layers_radius(layers: int, keep_ends: bool = False) -> int:
+    """Radius of :func:`thin` and :func:`thicken` along every axis, in voxels: seven a layer, nine with ``keep_ends``.
 
     A sub-iteration looks one voxel far, and two in its own direction (whether a neighbour is a candidate). Each side
-    of an axis is faced once in the six: five times one and once two.
+    of an axis is faced once in the six: five times one and once two. What is thin is looked for within two voxels of
+    the candidates of the first.
     """
-    return 7 * layers
+    return (9 if keep_ends else 7) * layers
 
 
 def thin(mask: Mask, layers: int = 1, keep_ends: bool = True) -> Mask:
@@ -59,15 +59,38 @@ def thin(mask: Mask, layers: int = 1, keep_ends: bool = True) -> Mask:
         How many layers to peel, from each side. A layer takes only voxels that touch the background with a face when
         it begins. The volume's border is no background in this.
     keep_ends : bool
-        Keep voxels where the mask is thin already: both neighbours along z, along y or along x are background, and at
-        most 8 of the 26 neighbours are foreground. So the rim of a sheet of one voxel does not retreat and its holes
-        do not widen. A bump of one voxel on a surface has at least 9 neighbours: it is no end and sinks with it.
+        Keep voxels where the mask is thin already: no block of 2 x 2 x 2 that is all foreground begins or ends within
+        one voxel. So the rim of a thin sheet, flat or oblique, does not retreat and its holes do not widen. A bump of
+        one voxel on a thicker sheet sinks with it.
 
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
-        Part of the mask, with the same 26-components, 6-components of the background and Euler number.
+        Part of the mask, with the same 6-components, 26-components of the background and Euler number.
     """
+    return _change_layers(mask, layers, _BACKGROUND, keep_ends)
+
+
+def thicken(mask: Mask, layers: int = 1) -> Mask:
+    """Add layers to a mask without a change of topology.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (Z, Y, X)
+    layers : int
+        How many layers to add, on each side. A layer adds only voxels that touch the foreground with a face when it
+        begins.
+
+    Returns
+    -------
+    ndarray of bool, shape (Z, Y, X)
+        The mask and more, with the same 6-components, 26-components of the background and Euler number.
+    """
+    return _change_layers(mask, layers, _FOREGROUND, False)
+
+
+def _change_layers(mask: Mask, layers: int, side: int, keep_ends: bool) -> Mask:
+    """Let layers of voxels change to a side, background or foreground."""
     padded = np.full([edge + 2 for edge in mask.shape], _OUTSIDE, dtype=np.uint8)
     inner = (slice(1, -1),) * mask.ndim
     padded[inner] = mask
@@ -76,11 +99,13 @@ def thin(mask: Mask, layers: int = 1, keep_ends: bool = True) -> Mask:
     offsets = np.array([(z * rows + y) * columns + x for z, y, x in _cube()], dtype=np.int64)
     near_26, near_6 = _adjacency()
     for _ in range(layers):
-        border = _border(state, offsets)
+        border = _border(state, offsets, side)
+        if keep_ends:
+            border = border[_near_blocks(padded == _FOREGROUND).reshape(-1)[border]]
         for direction in _DIRECTIONS:
-            _peel(state, border, direction, offsets, near_26, near_6, keep_ends)
-    thinned: Mask = padded[inner] == _FOREGROUND
-    return thinned
+            _change(state, border, side, direction, offsets, near_26, near_6)
+    changed: Mask = padded[inner] == _FOREGROUND
+    return changed
 
 
 def _cube() -> list[tuple[int, int, int]]:
@@ -100,18 +125,37 @@ def _adjacency() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return near_26, near_6
 
 
-def _border(state: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places of the foreground voxels that have background of the volume at a face."""
-    empty = state == _BACKGROUND
-    touched = np.zeros_like(empty)
+def _border(state: NDArray[np.uint8], offsets: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+    """Places of the voxels of the volume that have the other side at a face."""
+    there = state == side
+    touched = np.zeros_like(there)
     for direction in _DIRECTIONS:
-        # The ring is not empty, so a shift of the flat array carries nothing from one row into the next.
+        # The ring is on no side, so a shift of the flat array carries nothing from one row into the next.
         step = int(offsets[direction])
         if step > 0:
-            touched[:-step] |= empty[step:]
+            touched[:-step] |= there[step:]
         else:
-            touched[-step:] |= empty[:step]
-    return np.flatnonzero(touched & (state == _FOREGROUND))
+            touched[-step:] |= there[:step]
+    return np.flatnonzero(touched & (state == 1 - side))
+
+
+def _near_blocks(foreground: Mask) -> Mask:
+    """Voxels within one of a block of 2 x 2 x 2 that is all foreground."""
+    near = foreground
+    for axis in range(3):
+        near = np.moveaxis(near, axis, 0)
+        near = np.moveaxis(near[:-1] & near[1:], 0, axis)
+    for axis in range(3):
+        # A block at i covers i and i + 1, and is near to i - 1 to i + 2.
+        near = np.moveaxis(near, axis, 0)
+        pairs = np.zeros((len(near) + 1, *near.shape[1:]), dtype=bool)
+        pairs[:-1] = near
+        pairs[1:] |= near
+        grown = pairs.copy()
+        grown[:-1] |= pairs[1:]
+        grown[1:] |= pairs[:-1]
+        near = np.moveaxis(grown, 0, axis)
+    return near
 
 
 @compiled
@@ -130,69 +174,60 @@ def _reach(start: int, cells: int, near: NDArray[np.int64]) -> int:
 
 
 @compiled
-def _is_end(filled: int) -> bool:
-    """Whether few neighbours are foreground and both faces along an axis are background."""
-    thin_axis = False
-    for bit in (4, 10, 12):
-        if not ((filled >> bit) | (filled >> (26 - bit))) & 1:
-            thin_axis = True
-    if not thin_axis:
-        return False
-    neighbours = 0
-    while filled:
-        filled &= filled - 1
-        neighbours += 1
-    return neighbours <= _MOST_NEIGHBOURS_OF_AN_END
+def _is_p_simple(filled: int, candidates: int, near_26: NDArray[np.int64], near_6: NDArray[np.int64]) -> bool:
+    """Whether a candidate may change sides, whichever other candidates do.
 
-
-@compiled
-def _is_p_simple(
-    kept: int, candidates: int, direction: int, near_26: NDArray[np.int64], near_6: NDArray[np.int64]
-) -> bool:
-    """Whether a candidate may go, whichever other candidates go.
-
-    Bertrand's conditions: (1) the foreground that surely stays is there and is one piece; (2) so is the background
-    among faces and edges, as seen from the faces; (3) every candidate beside the voxel touches foreground that stays
-    beside it; (4) every candidate at a face closes a unit square with two background voxels. (4) always holds here:
-    that candidate lies across the direction, and the square is completed by the background that both have there.
+    Bertrand's conditions: (1) the background that is there for sure is one piece; (2) so is such foreground among faces
+    and edges, as seen from the faces; (3) every candidate beside the voxel touches background beside it; (4) every
+    candidate at a face closes a unit square with two foreground voxels. They are the same from either side.
     """
-    if kept == 0 or _reach(kept & -kept, kept, near_26) != kept:
+    empty = _AROUND & ~(filled | candidates)
+    if empty == 0 or filled & _FACES == 0:
         return False
     for bit in range(27):
-        if (candidates >> bit) & 1 and near_26[bit] & kept == 0:
+        if (candidates >> bit) & 1 and near_26[bit] & empty == 0:
             return False
-    empty = _FACES_AND_EDGES & ~(kept | candidates)
-    return _FACES & empty & ~_reach(1 << direction, empty, near_6) == 0
+    for face in _DIRECTIONS:
+        if (candidates >> face) & 1:
+            closed = False
+            for beside in _DIRECTIONS:
+                if beside not in (face, 26 - face) and (filled >> beside) & (filled >> (face + beside - 13)) & 1:
+                    closed = True
+            if not closed:
+                return False
+    faces = filled & _FACES
+    if faces & ~_reach(faces & -faces, filled & _FACES_AND_EDGES, near_6):
+        return False
+    return _reach(empty & -empty, empty, near_26) == empty
 
 
 @compiled
-def _peel(
+def _change(
     state: NDArray[np.uint8],
     border: NDArray[np.int64],
+    side: int,
     direction: int,
     offsets: NDArray[np.int64],
     near_26: NDArray[np.int64],
     near_6: NDArray[np.int64],
-    keep_ends: bool,
 ) -> None:
     """One sub-iteration in place; every decision comes from the state before it."""
     for place in border:
-        if state[place] == _FOREGROUND and state[place + offsets[direction]] == _BACKGROUND:
+        if state[place] == 1 - side and state[place + offsets[direction]] == side:
             state[place] = _CANDIDATE
-    gone = np.zeros(border.size, dtype=np.bool_)
+    changes = np.zeros(border.size, dtype=np.bool_)
     for row in range(border.size):
         if state[border[row]] != _CANDIDATE:
             continue
-        kept = 0
+        filled = 0
         candidates = 0
         for bit in range(27):
             neighbour = state[border[row] + offsets[bit]]
-            if bit != 13 and neighbour == _FOREGROUND:
-                kept |= 1 << bit
+            if neighbour == _FOREGROUND:
+                filled |= 1 << bit
             elif bit != 13 and neighbour == _CANDIDATE:
                 candidates |= 1 << bit
-        if not (keep_ends and _is_end(kept | candidates)):
-            gone[row] = _is_p_simple(kept, candidates, direction, near_26, near_6)
+        changes[row] = _is_p_simple(filled, candidates, near_26, near_6)
     for row in range(border.size):
         if state[border[row]] == _CANDIDATE:
-            state[border[row]] = _BACKGROUND if gone[row] else _FOREGROUND
+            state[border[row]] = side if changes[row] else 1 - side

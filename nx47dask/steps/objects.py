@@ -22,18 +22,27 @@ class SmallObjects(ComponentStep):
     ----------
     min_vox : int
         Components of at least this many voxels stay.
+    border_min_vox : int or null
+        Components that touch the volume's border may go on beyond it: for them at least this many voxels are enough,
+        where that is fewer; null asks as many of them as of the others. With ``per_slice`` the border is that of the
+        slice, with ``--bbox`` that of the box with its context.
     connectivity, per_slice
         See :class:`~nx47dask.steps.base.ComponentStep`.
     """
 
     min_vox: Annotated[int, Field(ge=1)] = 100
+    border_min_vox: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def attributes(self) -> tuple[AttributeName, ...]:
-        return ("voxels",)
+        return ("voxels",) if self.border_min_vox is None else ("border", "voxels")
 
     def changes(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
-        return attributes["voxels"].astype(np.int64) < self.min_vox
+        voxels = attributes["voxels"].astype(np.int64)
+        small: NDArray[np.bool_] = voxels < self.min_vox
+        if self.border_min_vox is None:
+            return small
+        return small & ~(attributes["border"].astype(bool) & (voxels >= self.border_min_vox))
 
 
 @dataclass(frozen=True)

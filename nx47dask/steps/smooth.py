@@ -1,4 +1,4 @@
-"""Gaussian smoothing of the probability before thresholds."""
+"""Smoothing of the probability before thresholds: all round, or along the sheets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from nx47dask.geometry import Index
+from nx47dask.kernels.along_sheet import smooth_along_sheet, smoothing_radius
+from nx47dask.kernels.normals import LARGEST_WINDOW
 from nx47dask.kernels.probability import gaussian_radius, smooth
 from nx47dask.steps.base import Kind, LocalStep
 
@@ -38,3 +40,37 @@ class Smooth(LocalStep):
         self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
     ) -> NDArray[np.unsignedinteger]:
         return smooth(data, self.sigma_zyx_vox)
+
+
+@dataclass(frozen=True)
+class SmoothSheet(LocalStep):
+    """Smooth the probability along the sheets and not across them.
+
+    Of all steps here the one that gains most score. A threshold after it gives fewer pinholes, tunnels and ragged
+    faces, and joins no sheets: the average of a voxel lies in the tangent plane of its sheet. It changes no topology
+    by itself. A probability below 0.05 stays.
+
+    Reaches ``ceil(2 sigma)`` voxels and the larger of that and ``window + 4``: 15 by default. 320³ voxels take 3.3 s
+    on one core where a fifth of them are above 0.05, 6.9 s where most are.
+
+    Parameters
+    ----------
+    sigma_vox : float
+        Standard deviation along the sheet.
+    window_vox : int
+        Half width of the window in which the normal of the sheet is looked for.
+    """
+
+    takes: ClassVar[Kind] = "probability"
+    gives: ClassVar[Kind] = "probability"
+
+    sigma_vox: Annotated[float, Field(gt=0, le=8)] = 3.0
+    window_vox: Annotated[int, Field(ge=1, le=LARGEST_WINDOW)] = 5
+
+    def radius_zyx(self) -> Index:
+        return (smoothing_radius(self.sigma_vox, self.window_vox),) * 3
+
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
+        return smooth_along_sheet(data, self.sigma_vox, self.window_vox)

@@ -1,4 +1,4 @@
-"""Thinning of a mask without a change of topology."""
+"""Thinning and thickening of a mask without a change of topology."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from nx47dask.geometry import Index
-from nx47dask.kernels.thinning import thin, thinning_radius
+from nx47dask.kernels.thinning import layers_radius, thicken, thin
 from nx47dask.steps.base import LocalStep
+
+Layers = Annotated[int, Field(ge=1, le=2)]
 
 
 @dataclass(frozen=True)
 class Thin(LocalStep):
     """Peel layers off both sides of every sheet without a change of topology; never adds a voxel.
 
-    The number of pieces (26-connected), tunnels and cavities stays: sheets that touch are not parted, and a sheet gets
-    no hole where it is thin. The score's foreground is 6-connected, though: have ``plug_pinholes`` after it, which
-    joins again what holds together diagonally only. Reaches 7 voxels a layer. One layer of 320³, a third of it
-    foreground, takes about 1.1 s on one core.
+    The number of pieces (6-connected, as the score counts them), tunnels and cavities stays: sheets that touch are not
+    parted, and a sheet gets no hole where it is thin. Reaches 9 voxels a layer, 7 without ``keep_ends``. One layer of
+    320³, a third of it foreground, takes about 1.5 s on one core.
 
     Parameters
     ----------
@@ -29,18 +30,46 @@ class Thin(LocalStep):
         How many voxels to take from each side, and from the rim of a sheet that is thick there. On an oblique surface
         a layer is 0.6 to 1 voxel deep. The volume's border is no side: a sheet is not peeled where it leaves.
     keep_ends : bool
-        Keep what is one voxel thin already (both neighbours along an axis are background, and at most 8 of all 26 are
-        foreground), so that the rim of a sheet and its holes stay where they are. Otherwise they recede by the layers.
+        Keep what is thin already (no block of 2 x 2 x 2 voxels within one voxel of it is all foreground), so that the
+        rim of a thin sheet and its holes stay where they are. Otherwise they recede by the layers.
     """
 
-    layers: Annotated[int, Field(ge=1, le=2)] = 1
+    layers: Layers = 1
     keep_ends: bool = True
 
     def radius_zyx(self) -> Index:
-        radius = thinning_radius(self.layers)
+        radius = layers_radius(self.layers, self.keep_ends)
         return radius, radius, radius
 
     def apply(
         self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
     ) -> NDArray[np.unsignedinteger]:
         return thin(data != 0, self.layers, self.keep_ends).view(np.uint8)
+
+
+@dataclass(frozen=True)
+class Thicken(LocalStep):
+    """Add layers to both sides of every sheet without a change of topology; never removes a voxel.
+
+    The number of pieces (6-connected, as the score counts them), tunnels and cavities stays: sheets never merge, the
+    last voxel of a gap between them stays open, and no hole closes. It is ``thin`` for the background: have one after
+    the other to bring sheets to a wanted width. Reaches 7 voxels a layer. One layer of 320³, a third of it foreground,
+    takes about 1.1 s on one core.
+
+    Parameters
+    ----------
+    layers : int
+        How many voxels to add to each side and to the rim of a sheet. On an oblique surface a layer is 0.6 to 1 voxel
+        deep. The volume's border is no side: nothing grows from there.
+    """
+
+    layers: Layers = 1
+
+    def radius_zyx(self) -> Index:
+        radius = layers_radius(self.layers)
+        return radius, radius, radius
+
+    def apply(
+        self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
+    ) -> NDArray[np.unsignedinteger]:
+        return thicken(data != 0, self.layers).view(np.uint8)

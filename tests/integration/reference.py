@@ -61,28 +61,38 @@ def hysteresis(probability, low, high, by, connectivity, per_slice):
     return keep[labels]
 
 
-def small_objects(mask, min_vox, connectivity, per_slice):
+def near_border(shape, width_zyx):
+    """Voxels within so many of the ends of each axis."""
+    inside = np.ones(shape, dtype=bool)
+    for axis, width in enumerate(width_zyx):
+        place = np.arange(shape[axis])
+        inside &= np.expand_dims((place >= width) & (place < shape[axis] - width), [i for i in range(3) if i != axis])
+    return ~inside
+
+
+def small_objects(mask, min_vox, border_min_vox, connectivity, per_slice):
     labels, _ = ndimage.label(mask, structure(connectivity, per_slice))
     sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return (sizes >= min_vox)[labels]
+    keep = sizes >= min_vox
+    if border_min_vox is not None:
+        cut = np.unique(labels[near_border(mask.shape, (not per_slice, 1, 1))])
+        keep[cut] |= sizes[cut] >= border_min_vox
+    keep[0] = False
+    return keep[labels]
 
 
 def fill_holes(mask, max_vox, connectivity, per_slice):
     labels, number = ndimage.label(~mask, structure(connectivity, per_slice))
-    border = np.zeros(mask.shape, dtype=bool)
-    for axis in (1, 2) if per_slice else (0, 1, 2):
-        index = [slice(None)] * 3
-        for end in (0, -1):
-            index[axis] = end
-            border[tuple(index)] = True
-            index[axis] = slice(None)
     fill = np.ones(number + 1, dtype=bool)
-    fill[np.unique(labels[border])] = False
+    fill[np.unique(labels[near_border(mask.shape, (not per_slice, 1, 1))])] = False
     fill[0] = False
     if max_vox is not None:
         fill &= np.bincount(labels.ravel(), minlength=number + 1) <= max_vox
     return mask | fill[labels]
+
+
+def clear_border(mask, width_zyx_vox):
+    return mask & ~near_border(mask.shape, width_zyx_vox)
 
 
 def z_coherence(mask, window_vox, rule, least, reach_vox):
@@ -118,7 +128,7 @@ def detect(image, detector):
     return quantise(detector.probability(image, volume, volume, volume, scan))
 
 
-CHECKED = {name: STEPS[name] for name in ("diffuse", "plug_pinholes", "thin")}
+CHECKED = {name: STEPS[name] for name in ("smooth_sheet", "plug_pinholes", "thin", "thicken")}
 """Steps whose kernels have references in tests of their own; here they run on the whole volume."""
 
 
@@ -137,7 +147,7 @@ def postprocess(probability, image, steps):
             data = globals()[kind](data, parameters["radius_zyx_vox"], parameters["shape"])
         elif kind in CHECKED:
             data = CHECKED[kind](**parameters).apply(data.view(np.uint8) if data.dtype == bool else data, None)
-            data = data if kind == "diffuse" else data != 0
+            data = data if CHECKED[kind].gives == "probability" else data != 0
         else:
             data = globals()[kind](data, **parameters)
     return data

@@ -30,7 +30,7 @@ def probability_steps(draw):
     if draw(st.booleans()):
         steps.append({"smooth": {"sigma_zyx_vox": draw(st.lists(st.floats(0, 1.2), min_size=3, max_size=3))}})
     if draw(st.booleans()):
-        steps.append({"diffuse": {"rule": draw(st.sampled_from(["edge", "sheet"])), "steps": draw(st.integers(1, 3))}})
+        steps.append({"smooth_sheet": {"sigma_vox": draw(st.floats(0.3, 2)), "window_vox": draw(st.integers(1, 3))}})
     return steps
 
 
@@ -54,7 +54,12 @@ def threshold_steps(draw):
 
 components = st.fixed_dictionaries({"connectivity": connectivity, "per_slice": st.booleans()})
 mask_step = st.one_of(
-    st.builds(lambda c, n: {"small_objects": {**c, "min_vox": n}}, components, st.integers(1, 60)),
+    st.builds(
+        lambda c, n, b: {"small_objects": {**c, "min_vox": n, "border_min_vox": b}},
+        components,
+        st.integers(1, 60),
+        st.none() | st.integers(1, 40),
+    ),
     st.builds(lambda c, n: {"fill_holes": {**c, "max_vox": n}}, components, st.none() | st.integers(1, 40)),
     st.builds(
         lambda r, s: {"closing": {"radius_zyx_vox": r, "shape": s}}, radii, st.sampled_from(["box", "ellipsoid"])
@@ -66,6 +71,8 @@ mask_step = st.one_of(
     st.builds(lambda w: {"z_coherence": {"window_vox": w, "rule": "vote"}}, st.integers(1, 3)),
     st.builds(lambda d, p: {"plug_pinholes": {"diagonals": d, "pinholes": p}}, st.booleans(), st.booleans()),
     st.builds(lambda n, e: {"thin": {"layers": n, "keep_ends": e}}, st.integers(1, 2), st.booleans()),
+    st.builds(lambda n: {"thicken": {"layers": n}}, st.integers(1, 2)),
+    st.builds(lambda w: {"clear_border": {"width_zyx_vox": w}}, st.lists(st.integers(0, 6), min_size=3, max_size=3)),
 )
 workflows = st.builds(
     lambda band, p, t, m: {

@@ -166,12 +166,13 @@ def test_complexity_counts_sources_and_steps_that_act(base):
 
 def test_steps_for_topology_are_searched_too(tmp_path):
     path = tmp_path / "w.yaml"
-    path.write_text("detect: [sheetness]\npostprocess: [diffuse: {steps: 8}, hysteresis, thin, plug_pinholes]\n")
+    steps = "smooth_sheet: {sigma_vox: 2.5}, hysteresis, thin, plug_pinholes"
+    path.write_text(f"detect: [sheetness]\npostprocess: [{steps}]\n")
     base = load_workflow(path).resolved
     space = default_space(base)
     own = own_values(space, base)
-    assert own["postprocess.diffuse.steps"] == 8
-    off = variant(base, own | {f"postprocess.{step}.use": False for step in ("diffuse", "thin", "plug_pinholes")})
+    assert own["postprocess.smooth_sheet.sigma_vox"] == 2.5
+    off = variant(base, own | {f"postprocess.{step}.use": False for step in ("smooth_sheet", "thin", "plug_pinholes")})
     assert [next(iter(item)) for item in off["postprocess"]] == ["hysteresis"]
 
 

@@ -1,0 +1,130 @@
+"""Averages of a stored probability along the sheet: it is smoothed within the tangent plane, never across the sheet.
+
+The average is of two passes, each along a line of whole voxels: first along the tangent nearest to the Z axis, then
+along the other one. The second pass goes over what the first made of its surroundings, whose tangents are their own,
+so that the average follows a sheet that bends. Weights and sums are integers: no rounding depends on where a block
+begins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.kernels.compiled import compiled
+from nx47dask.kernels.normals import normals_radius, sheet_normals
+
+__all__ = ["smooth_along_sheet", "smoothing_radius"]
+
+_TRUNCATE = 2.0
+"""Standard deviations at which a line ends."""
+_WHOLE = 1024
+"""Sum of the weights of a line, about."""
+_START = 1 << 15
+_FLOOR = 0.05
+"""Below this probability a voxel stays as it is: it is far from any threshold, and most voxels are such."""
+
+
+def smoothing_radius(sigma: float, window: int) -> int:
+    """Radius of :func:`smooth_along_sheet` along every axis, in voxels.
+
+    The second line reaches ``2 sigma``; at its end begin the first line, of the same length, and the window of the
+    normal.
+    """
+    reach = _reach(sigma)
+    return reach + max(reach, normals_radius(window))
+
+
+def smooth_along_sheet(levels: NDArray[np.unsignedinteger], sigma: float, window: int) -> NDArray[np.unsignedinteger]:
+    """Smooth a probability with a Gaussian within the tangent plane of the sheet.
+
+    Parameters
+    ----------
+    levels : ndarray of uint8 or uint16, shape (Z, Y, X)
+        Probability in stored levels.
+    sigma : float
+        Standard deviation along both tangents in voxels, above 0. Lines end at ``2 sigma``.
+    window : int
+        Half width in voxels of the window in which the normal is looked for, see
+        :func:`~nx47dask.kernels.normals.sheet_normals`.
+
+    Returns
+    -------
+    ndarray of the input's type and shape
+        Voxels of a probability below 0.05 keep it.
+    """
+    band = levels >= math.ceil(_FLOOR * np.iinfo(levels.dtype).max)
+    if not band.any():
+        return levels.copy()
+    normals = sheet_normals(levels, window, band)
+    # What the first pass leaves between two 8-bit levels, the second one sees.
+    widened = 8 * (2 - levels.dtype.itemsize)
+    fine: NDArray[np.uint16] = levels.astype(np.uint16) << np.uint16(widened)
+    for across in (False, True):
+        fine = _average_along_lines(fine, normals, band, _line_weights(sigma), across)
+    return (fine + np.uint16((1 << widened) >> 1) >> np.uint16(widened)).astype(levels.dtype)
+
+
+def _reach(sigma: float) -> int:
+    return math.ceil(_TRUNCATE * sigma)
+
+
+def _line_weights(sigma: float) -> NDArray[np.int64]:
+    """Weights of a line's voxels as whole numbers."""
+    reach = _reach(sigma)
+    values = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights: NDArray[np.int64] = np.rint(values * (_WHOLE / values.sum())).astype(np.int64)
+    return weights
+
+
+@compiled
+def _average_along_lines(
+    values: NDArray[np.uint16],
+    normals: NDArray[np.int8],
+    band: NDArray[np.bool_],
+    weights: NDArray[np.int64],
+    across: bool,
+) -> NDArray[np.uint16]:
+    """One pass, along the tangent nearest to Z or ``across`` it; what a line has beyond the array does not count."""
+    depth, height, width = values.shape
+    reach = len(weights) // 2
+    averages = values.copy()
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if not band[z, y, x]:
+                    continue
+                nz, ny, nx = normals[z, y, x, 0], normals[z, y, x, 1], normals[z, y, x, 2]
+                if nz == 0 and ny == 0 and nx == 0:
+                    continue
+                tz, ty, tx = _tangent(nz, ny, nx, across)
+                # Places along the line in 1/65536 of a voxel, half a voxel ahead: the whole part is the nearest voxel.
+                pz, py, px = _START - reach * tz, _START - reach * ty, _START - reach * tx
+                total, present = 0, 0
+                for step in range(2 * reach + 1):
+                    z1, y1, x1 = z + (pz >> 16), y + (py >> 16), x + (px >> 16)
+                    if 0 <= z1 < depth and 0 <= y1 < height and 0 <= x1 < width:
+                        total += weights[step] * values[z1, y1, x1]
+                        present += weights[step]
+                    pz, py, px = pz + tz, py + ty, px + tx
+                averages[z, y, x] = (total + present // 2) // present
+    return averages
+
+
+@compiled
+def _tangent(nz: int, ny: int, nx: int, across: bool) -> tuple[int, int, int]:
+    """Vector of 65536 units at right angles to a normal: the one nearest to Z (to Y where the normal is near Z), or
+    the one ``across`` that.
+    """
+    length = np.sqrt(1.0 * nz * nz + ny * ny + nx * nx)
+    z, y, x = nz / length, ny / length, nx / length
+    if abs(z) < 0.8:
+        uz, uy, ux = 1.0 - z * z, -z * y, -z * x
+    else:
+        uz, uy, ux = -y * z, 1.0 - y * y, -y * x
+    if across:
+        uz, uy, ux = y * ux - x * uy, x * uz - z * ux, z * uy - y * uz
+    length = 65536.0 / np.sqrt(uz * uz + uy * uy + ux * ux)
+    return round(uz * length), round(uy * length), round(ux * length)
