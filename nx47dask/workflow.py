@@ -139,7 +139,7 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
 
 
 def workflow_of(data: Mapping[str, Any], name: str) -> Workflow:
-    """A workflow from the data of a workflow file, such as :attr:`Workflow.resolved` with other values.
+    """A workflow from the data of a workflow file, or from :attr:`Workflow.resolved`, as it is or with other values.
 
     Raises
     ------
@@ -232,13 +232,14 @@ class _Draft:
             key, parameters = _entry(item)
             if key is None or not isinstance(parameters, Mapping):
                 raise self.error(where, f"{section}: expected one name with its parameters, found {_show(item)}")
-            if key not in registry:
+            kind = _kind(name)
+            if kind not in registry or key not in (kind, name):
                 raise self.error((*where, key), unknown_key(key, tuple(registry)))
             own = {k: v for k, v in parameters.items() if k not in extra}
             found.append(
                 (
                     name,
-                    self.validate((*where, key), registry[key], own),
+                    self.validate((*where, key), registry[kind], own),
                     {k: v for k, v in parameters.items() if k in extra},
                 )
             )
@@ -306,12 +307,17 @@ def _entry(item: Any) -> tuple[str | None, Any]:
     return None, None
 
 
+def _kind(name: str) -> str:
+    """What an item is, without its count."""
+    return name.partition("#")[0]
+
+
 def _names(items: Sequence[Any]) -> list[str]:
-    """Names of list items, a repeated one with its count (``closing#2``)."""
+    """Names of list items, a repeated one with its count (``closing#2``), as a resolved workflow has it already."""
     seen: dict[str, int] = {}
     names = []
     for item in items:
-        name = str(_entry(item)[0])
+        name = _kind(str(_entry(item)[0]))
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return names

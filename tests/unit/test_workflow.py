@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nx47dask.errors import WorkflowError
-from nx47dask.workflow import Settings, load_workflow, preset_names
+from nx47dask.workflow import Settings, load_workflow, preset_names, workflow_of
 
 GOOD = """\
 detect:
@@ -50,6 +50,15 @@ def test_overrides_reach_their_key(write):
     assert resolved["postprocess"][1]["closing"]["radius_zyx_vox"] == (1, 1, 1)
     assert resolved["postprocess"][2]["closing#2"]["radius_zyx_vox"] == (3, 1, 1)
     assert resolved["detect"][0]["residual"]["weight"] == 2
+
+
+def test_a_resolved_workflow_is_read_as_it_is(write):
+    workflow = load_workflow(write(GOOD))
+    again = workflow_of(workflow.resolved, workflow.name)
+    assert "closing#2" in again.resolved["postprocess"][2]
+    assert again == workflow
+    with pytest.raises(WorkflowError, match="unknown key 'closing#7'"):
+        load_workflow(write(GOOD + "  - closing#7: {}\n"))
 
 
 def test_settings_stand_beside_the_lists_and_can_be_overridden(write):

@@ -16,6 +16,19 @@ from nx47dask.workflow import load_workflow, preset_names
 
 LOW, HIGH = "postprocess.hysteresis.low", "postprocess.hysteresis.high"
 CLOSING = "postprocess.closing"
+BASE = """\
+detect:
+  - residual: {weight: 0.3}
+  - sheetness: {weight: 0.7}
+postprocess:
+  - support
+  - smooth
+  - hysteresis: {by: volume, low: 0.86, high: 0.92}
+  - z_coherence: {window_vox: 1, least: 1, reach_vox: 1}
+  - small_objects: {min_vox: 5000}
+  - closing: {radius_zyx_vox: [1, 1, 1]}
+  - fill_holes
+"""
 
 
 def where(key, message):
@@ -23,8 +36,10 @@ def where(key, message):
 
 
 @pytest.fixture(scope="module")
-def base():
-    return load_workflow("v61.2").resolved
+def base(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "base.yaml"
+    path.write_text(BASE)
+    return load_workflow(path).resolved
 
 
 @pytest.fixture
