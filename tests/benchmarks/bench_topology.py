@@ -1,0 +1,320 @@
+"""Ablation table of post-processing: what each step adds to a base chain, alone and cumulated.
+
+Either on fixed probability maps with labels in the competition's layout (``ID.npy`` or ``ID.tif``, uint8, and
+``train_labels/ID.tif``), or on masks of human sheets (NRRD) with planted defects, whose labels are the masks as they
+were::
+
+    python -m tests.benchmarks.bench_topology --scores MAPS --labels LABELS [--workflow surface] [--rows rows.yaml]
+    python -m tests.benchmarks.bench_topology --planted MASKS [--blur 1.0]
+
+A row may have several alternatives. *Held out* means that for each volume the alternative is taken that is best in the
+mean of the others; cumulated rows choose one after the other, always on the other volumes. *In sample* means that it is
+taken on all volumes. Everything is evaluated once. Seconds are processor time of the whole chain on one core.
+
+The planted mask stands for a probability of 0 and 1, and its base chain is a threshold; with ``--blur`` it becomes a
+noisy probability first, and the base chain is that of the maps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import yaml
+
+from nx47dask.metrics.score import official_score
+from nx47dask.steps import STEPS
+from nx47dask.steps.passes import compile_passes
+from nx47dask.steps.whole import whole_mask
+from nx47dask.workflow import load_workflow, workflow_of
+from tests.planted import Planted, Recipe, blurred, plant, read_sheets, repaired
+
+BASE = """
+- smooth: {sigma_zyx_vox: [1.5, 1.5, 1.5]}
+- hysteresis: {low: 0.45, high: 0.8}
+- small_objects: {min_vox: 5000}
+"""
+BASE_OF_MASKS = "- threshold: {value: 0.5}"
+ROWS = """
+- name: smoothing along sheets
+  any: [{smooth_sheet: {sigma_vox: 3}}, {smooth_sheet: {sigma_vox: 4, window_vox: 7}}]
+- name: narrower Gaussian before it
+  replaces: smooth
+  any: [{smooth: {sigma_zyx_vox: [0.7, 0.7, 0.7]}}, {smooth: {sigma_zyx_vox: [1, 1, 1]}}]
+- name: low threshold
+  replaces: hysteresis
+  any: [{hysteresis: {low: 0.45, high: 0.8}}, {hysteresis: {low: 0.5, high: 0.8}}]
+- name: larger objects only
+  replaces: small_objects
+  any: [{small_objects: {min_vox: 8000}}, {small_objects: {min_vox: 12000}}]
+- name: plug pinholes
+  any: [plug_pinholes]
+- name: closing
+  any: [null, {closing: {radius_zyx_vox: [1, 1, 1]}}, {closing: {radius_zyx_vox: [2, 2, 2]}}]
+- name: plug pinholes again
+  any: [plug_pinholes]
+- name: fill holes
+  any: [fill_holes]
+- name: z-coherence
+  any: [null, {z_coherence: {rule: vote}}]
+- name: opening
+  any: [null, {opening: {radius_zyx_vox: [1, 1, 1]}}]
+- name: thinning
+  any: [null, thin]
+- name: thickening
+  any: [null, thicken]
+- name: clear border
+  any: [null, clear_border]
+"""
+"""Rows in the order of the chain: a name, and any one of some steps (or null for none).
+
+A step on probabilities goes before the base's first step that gives a mask, a step on masks to the end; ``before``
+names the base's step that it goes before instead, and ``replaces`` the one that it stands for.
+"""
+
+TERMS = ("score", "topo", "surface_dice", "voi")
+SHARES = ("pinholes", "holes", "bridges", "specks", "lost")
+PINHOLE_VOX = 1.0
+WARM_UP = (slice(0, 48),) * 3
+
+Chain = tuple[str, ...]
+"""Items of a workflow's list of steps as JSON, so that chains can be compared and kept."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: alternatives, as JSON (``null`` for none), and where they go in the base chain."""
+
+    name: str
+    alternatives: tuple[str, ...]
+    before: str | None = None
+    replaces: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A volume: its name, the file it comes from, and its labels (maps) or the blur of the mask (planted)."""
+
+    name: str
+    source: Path
+    labels: Path | None = None
+    blur: float = 0.0
+    seed: int = 0
+
+
+def read_chain(text: str) -> Chain:
+    return tuple(json.dumps(item) for item in yaml.safe_load(text))
+
+
+def read_rows(text: str) -> list[Row]:
+    return [
+        Row(row["name"], tuple(map(json.dumps, row["any"])), row.get("before"), row.get("replaces"))
+        for row in yaml.safe_load(text)
+    ]
+
+
+def name_of(item: str) -> str:
+    data = json.loads(item)
+    return data if isinstance(data, str) else next(iter(data))
+
+
+def with_step(chain: Chain, row: Row, item: str) -> Chain:
+    """The chain with a step of a row where it belongs."""
+    if item == "null":
+        return chain
+    names = [name_of(one) for one in chain]
+    if row.replaces:
+        place = names.index(row.replaces)
+        return (*chain[:place], item, *chain[place + 1 :])
+    if row.before:
+        place = names.index(row.before)
+    elif STEPS[name_of(item)].gives == "probability":
+        place = next(n for n, name in enumerate(names) if STEPS[name].gives == "mask")
+    else:
+        place = len(chain)
+    return (*chain[:place], item, *chain[place:])
+
+
+@functools.cache
+def planted_case(case: Case) -> Planted:
+    return plant(read_sheets(case.source), Recipe(seed=case.seed))
+
+
+def read_case(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and labels of a volume."""
+    if case.labels:
+        read = np.load if case.source.suffix == ".npy" else tifffile.imread
+        return read(case.source), tifffile.imread(case.labels)
+    planted = planted_case(case)
+    labels = (planted.sheets != 0).astype(np.uint8)
+    if case.blur:
+        return blurred(planted.mask, case.blur, seed=case.seed), labels
+    return np.uint8(255) * planted.mask, labels
+
+
+def evaluate(case: Case, chain: Chain) -> dict[str, float]:
+    """Run a chain on a volume and measure the result."""
+    workflow = workflow_of({"detect": ["sheetness"], "postprocess": [json.loads(item) for item in chain]}, "ablation")
+    passes = compile_passes(workflow.steps)
+    if any(one.reads_image for one in passes):
+        raise SystemExit("a step of this chain reads the scan, which is not here")
+    probability, labels = read_case(case)
+    whole_mask(passes, np.ascontiguousarray(probability[WARM_UP]), None)  # compiles what there is to
+    start = time.process_time()
+    mask = whole_mask(passes, probability, None)
+    seconds = time.process_time() - start
+    score = official_score(mask, labels, places=False)
+    matched, predicted, labelled = score["counts"][1]
+    found = {"seconds": seconds, "matched": matched, "predicted": predicted, "labelled": labelled}
+    found |= {name: score[name] for name in TERMS}
+    if not case.labels:
+        after = repaired(planted_case(case), mask)
+        found |= {
+            "pinholes": after.share("hole", (0, PINHOLE_VOX)),
+            "holes": after.share("hole", (PINHOLE_VOX, np.inf)),
+            "bridges": after.share("bridge"),
+            "specks": after.share("speck"),
+            "lost": after.lost,
+        }
+    return found
+
+
+class Results:
+    """What chains give on all volumes, each evaluated once."""
+
+    def __init__(self, cases: list[Case], pool: ProcessPoolExecutor) -> None:
+        self.cases, self.pool = cases, pool
+        self.found: dict[Chain, list[dict[str, float]]] = {}
+
+    def of(self, chains: Iterable[Chain]) -> None:
+        """Evaluate chains that are new, at once."""
+        new = [chain for chain in dict.fromkeys(chains) if chain not in self.found]
+        waiting = {chain: [self.pool.submit(evaluate, case, chain) for case in self.cases] for chain in new}
+        for chain, futures in waiting.items():
+            self.found[chain] = [future.result() for future in futures]
+
+    def best(self, chains: list[Chain], without: int | None = None) -> Chain:
+        """The chain with the best mean score, over all volumes or all but one; the first of equals."""
+        return max(
+            chains,
+            key=lambda chain: statistics.mean(
+                one["score"] for n, one in enumerate(self.found[chain]) if n != without or len(self.cases) == 1
+            ),
+        )
+
+
+def ablate(results: Results, base: Chain, rows: list[Row]) -> list[tuple[str, list[Chain], Chain]]:
+    """Lines of the table: a title, the held-out chain of every volume, and the in-sample chain."""
+    numbers = range(len(results.cases))
+    alone, cumulated = [], []
+    held, sample = [base] * len(numbers), base
+    results.of([base, *(with_step(base, row, item) for row in rows for item in row.alternatives)])
+    for row in rows:
+
+        def extended(chain: Chain, row: Row = row) -> list[Chain]:
+            return [with_step(chain, row, item) for item in row.alternatives]
+
+        options = extended(base)
+        alone.append((row.name, [results.best(options, n) for n in numbers], results.best(options)))
+        results.of(option for chain in (*held, sample) for option in extended(chain))
+        held = [results.best(extended(chain), n) for n, chain in enumerate(held)]
+        sample = results.best(extended(sample))
+        cumulated.append((f"+ {row.name}", held, sample))
+    return [("base", [base] * len(numbers), base), *alone, *cumulated]
+
+
+def table(results: Results, lines: list[tuple[str, list[Chain], Chain]]) -> str:
+    """The table in Markdown: means over the volumes, held out, and each volume's difference to the base."""
+    base = results.found[lines[0][2]]
+    shares = SHARES if "lost" in base[0] else ()
+    heads = [
+        "", "score", "topo", "surface dice", "voi", "in sample", "loops", "in labels", "matched",
+        *shares,
+        "seconds", *(f"Δ {case.name}" for case in results.cases),
+    ]  # fmt: skip
+    text = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    for title, held, sample in lines:
+        found = [results.found[chain][n] for n, chain in enumerate(held)]
+
+        def mean(key: str, found: list[dict[str, float]] = found) -> float:
+            return statistics.mean(one[key] for one in found)
+
+        cells = [
+            title,
+            *(f"{mean(key):.4f}" for key in TERMS),
+            f"{statistics.mean(one['score'] for one in results.found[sample]):.4f}",
+            *(f"{mean(key):.0f}" for key in ("predicted", "labelled", "matched")),
+            *(f"{mean(key):.2%}" if key == "lost" else f"{mean(key):.0%}" for key in shares),
+            f"{mean('seconds'):.1f}",
+            *(f"{one['score'] - first['score']:+.4f}" for one, first in zip(found, base, strict=True)),
+        ]
+        text.append("| " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def choices(lines: list[tuple[str, list[Chain], Chain]]) -> str:
+    """Which chain each volume was given at the end."""
+    _, held, sample = lines[-1]
+    counted = {chain: held.count(chain) for chain in dict.fromkeys(held)}
+    text = [f"held out, {count} volumes: {', '.join(chain)}" for chain, count in counted.items()]
+    return "\n".join([*text, f"in sample: {', '.join(sample)}"])
+
+
+def cases_of(options: argparse.Namespace) -> list[Case]:
+    if options.planted:
+        files = sorted(options.planted.glob("*.nrrd"))
+        return [Case(path.stem[:11], path, blur=options.blur, seed=n) for n, path in enumerate(files)]
+    labels = options.labels / "train_labels" if (options.labels / "train_labels").is_dir() else options.labels
+    files = sorted(path for path in options.scores.iterdir() if path.suffix in (".npy", ".tif"))
+    return [
+        Case(path.stem, path, labels / f"{path.stem.removeprefix(options.prefix)}.tif")
+        for path in files
+        if path.stem.startswith(options.prefix)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--scores", type=Path, help="folder of probability maps")
+    kind.add_argument("--planted", type=Path, help="folder of NRRD masks")
+    parser.add_argument("--labels", type=Path, help="folder in the competition's layout, or of its label files")
+    parser.add_argument("--prefix", default="", help="of the maps' names, before the id")
+    parser.add_argument("--blur", type=float, default=0.0, help="standard deviation in voxels")
+    parser.add_argument("--workflow", help="preset or file whose steps are the base chain")
+    parser.add_argument("--rows", type=Path, help="YAML file of rows")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    if options.scores and not options.labels:
+        parser.error("--scores needs --labels")
+    base = read_chain(BASE_OF_MASKS if options.planted and not options.blur else BASE)
+    if options.workflow:
+        base = tuple(
+            json.dumps({name.partition("#")[0]: values})
+            for item in load_workflow(options.workflow).resolved["postprocess"]
+            for name, values in item.items()
+        )
+    rows = read_rows(options.rows.read_text() if options.rows else ROWS)
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
+    cases = cases_of(options)
+    if not cases:
+        parser.error("no volumes there")
+    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = Results(cases, pool)
+        lines = ablate(results, base, rows)
+    print(table(results, lines), choices(lines), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
