@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 settings.register_profile(
     "default", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -32,6 +33,19 @@ def sheets(shape, seed=0):
     phase = y / 3.1 + 2 * np.sin(x / 11 + seed) + np.sin(z / 7)
     image = 110 + 60 * np.sin(phase) + rng.normal(0, 12, shape)
     return np.clip(image, 1, 255).astype(np.uint8)
+
+
+def crop(data, shape, radius):
+    """A random box, the block around it within the array, and the box in that block."""
+    core, block, inside = [], [], []
+    for length in shape:
+        start = data.draw(st.integers(0, length - 1))
+        stop = data.draw(st.integers(start + 1, length))
+        low = max(start - radius, 0)
+        core.append(slice(start, stop))
+        block.append(slice(low, min(stop + radius, length)))
+        inside.append(slice(start - low, stop - low))
+    return tuple(core), tuple(block), tuple(inside)
 
 
 @pytest.fixture

@@ -308,7 +308,7 @@ def _usual(kind: str, own: Mapping[str, Any]) -> dict[str, Dimension]:
             return {"max_vox": _with_own(HOLES, own["max_vox"])}
         case "smooth_sheet":
             return use | {"sigma_vox": Range(1, 6, 0.5)}
-        case "z_coherence" | "support" | "plug_pinholes" | "thin" | "thicken" | "clear_border":
+        case "z_coherence" | "support" | "plug_pinholes" | "patch_holes" | "thin" | "thicken" | "clear_border":
             return use
     return {}
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.kernels.compiled import compiled
-from nx47dask.kernels.normals import normals_radius, sheet_normals
+from nx47dask.kernels.normals import normals_radius, sheet_normals, tangent
 
 __all__ = ["smooth_along_sheet", "smoothing_radius"]
 
@@ -99,7 +99,7 @@ def _average_along_lines(
                 nz, ny, nx = normals[z, y, x, 0], normals[z, y, x, 1], normals[z, y, x, 2]
                 if nz == 0 and ny == 0 and nx == 0:
                     continue
-                tz, ty, tx = _tangent(nz, ny, nx, across)
+                tz, ty, tx = tangent(nz, ny, nx, across)
                 # Places along the line in 1/65536 of a voxel, half a voxel ahead: the whole part is the nearest voxel.
                 pz, py, px = _START - reach * tz, _START - reach * ty, _START - reach * tx
                 total, present = 0, 0
@@ -111,20 +111,3 @@ def _average_along_lines(
                     pz, py, px = pz + tz, py + ty, px + tx
                 averages[z, y, x] = (total + present // 2) // present
     return averages
-
-
-@compiled
-def _tangent(nz: int, ny: int, nx: int, across: bool) -> tuple[int, int, int]:
-    """Vector of 65536 units at right angles to a normal: the one nearest to Z (to Y where the normal is near Z), or
-    the one ``across`` that.
-    """
-    length = np.sqrt(1.0 * nz * nz + ny * ny + nx * nx)
-    z, y, x = nz / length, ny / length, nx / length
-    if abs(z) < 0.8:
-        uz, uy, ux = 1.0 - z * z, -z * y, -z * x
-    else:
-        uz, uy, ux = -y * z, 1.0 - y * y, -y * x
-    if across:
-        uz, uy, ux = y * ux - x * uy, x * uz - z * ux, z * uy - y * uz
-    length = 65536.0 / np.sqrt(uz * uz + uy * uy + ux * ux)
-    return round(uz * length), round(uy * length), round(ux * length)

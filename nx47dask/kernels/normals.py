@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nx47dask.kernels.compiled import compiled
 
-__all__ = ["LARGEST_WINDOW", "UNIT", "normals_radius", "sheet_normals"]
+__all__ = ["LARGEST_WINDOW", "UNIT", "normals_radius", "sheet_normals", "tangent"]
 
 UNIT = 127
 """Length of a normal in its stored form."""
@@ -64,6 +64,35 @@ def sheet_normals(
         wanted = np.ones(levels.shape, dtype=bool) if where is None else where
         _fill(_smoothed(levels), window, wanted, normals)
     return normals
+
+
+@compiled
+def tangent(nz: int, ny: int, nx: int, across: bool) -> tuple[int, int, int]:
+    """A tangent of a sheet, for compiled kernels.
+
+    Parameters
+    ----------
+    nz, ny, nx : int
+        Normal of any length above 0.
+    across : bool
+        Which of the two tangents: the one nearest to the Z axis (to the Y axis where the normal is near Z), or the one
+        at right angles to that.
+
+    Returns
+    -------
+    tuple of int
+        Components along z, y and x in 1/65536 of a voxel, of length 65536 up to rounding.
+    """
+    length = np.sqrt(1.0 * nz * nz + ny * ny + nx * nx)
+    z, y, x = nz / length, ny / length, nx / length
+    if abs(z) < 0.8:
+        uz, uy, ux = 1.0 - z * z, -z * y, -z * x
+    else:
+        uz, uy, ux = -y * z, 1.0 - y * y, -y * x
+    if across:
+        uz, uy, ux = y * ux - x * uy, x * uz - z * ux, z * uy - y * uz
+    length = 65536.0 / np.sqrt(uz * uz + uy * uy + ux * ux)
+    return round(uz * length), round(uy * length), round(ux * length)
 
 
 def _smoothed(levels: NDArray[np.unsignedinteger]) -> NDArray[np.int16]:

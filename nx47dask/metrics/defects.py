@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from nx47dask.geometry import Box
 from nx47dask.kernels.compiled import compiled
 from nx47dask.kernels.components import Labelling, label
 from nx47dask.kernels.morphology import dilate, erode
+from nx47dask.kernels.pieces import add_pieces, measure_pieces
 
 __all__ = ["Place", "find_bridges", "find_holes"]
 
@@ -57,7 +57,7 @@ def find_holes(prediction: Mask, labels: Mask) -> list[Place]:
     small = closed & dilate(labels, (1, 1, 1))
     large = dilate(labels & ~dilate(prediction, (2, 2, 2), "ellipsoid"), (3, 3, 3)) & dilate(labels, (2, 2, 2))
     missing, count = _cut_large(*label((small | large) & ~prediction, _ALL))
-    change, touches = _add_pieces(prediction, missing, count)
+    change, touches = add_pieces(prediction, missing, count)
     plugs = np.flatnonzero((change > 0) & touches)
     return _largest_first([*_places(missing, plugs), *_places(*_own_cavities(prediction, labels))])
 
@@ -77,7 +77,7 @@ def find_bridges(prediction: Mask, labels: Mask) -> list[Place]:
         first.
     """
     extra, count = label(prediction & ~dilate(labels, (2, 2, 2), "ellipsoid"), _ALL)
-    change, touches = _add_pieces(prediction & (extra == 0), extra, count)
+    change, touches = add_pieces(prediction & (extra == 0), extra, count)
     joints = ((change < 0) & touches)[extra]
     sheets, _ = label(labels, _ALL)
     zones = np.where(prediction, sheets, 0).astype(np.int32)
@@ -91,7 +91,7 @@ def find_bridges(prediction: Mask, labels: Mask) -> list[Place]:
 
 def _cut_large(pieces: Labels, count: int) -> tuple[Labels, int]:
     """Cut pieces that reach too far to be a place along a grid."""
-    extents = _measure(pieces, np.arange(count + 1) - 1, count)
+    extents = measure_pieces(pieces, np.arange(count + 1) - 1, count)
     large = np.append(False, (extents[:, 3:6] - extents[:, :3] >= LARGEST_EXTENT).any(axis=1))
     where = np.nonzero(large[pieces])
     cells = tuple(-(-n // GRID) for n in pieces.shape)
@@ -130,93 +130,11 @@ def _places(labelled: Labels, wanted: NDArray[np.intp]) -> list[Place]:
         return []
     row = np.full(int(labelled.max()) + 1, -1)
     row[wanted] = np.arange(len(wanted))
-    extents = _measure(labelled, row, len(wanted))
+    extents = measure_pieces(labelled, row, len(wanted))
     return [
         Place(Box((int(z0), int(y0), int(x0)), (int(z1) + 1, int(y1) + 1, int(x1) + 1)), int(voxels))
         for z0, y0, x0, z1, y1, x1, voxels in extents
     ]
-
-
-@compiled
-def _measure(labelled: Labels, row: NDArray[np.intp], count: int) -> NDArray[np.int64]:
-    """First and last coordinates and voxels of the components that have a row."""
-    extents = np.zeros((count, 7), np.int64)
-    extents[:, :3] = max(labelled.shape)
-    depth, height, width = labelled.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                number = row[labelled[z, y, x]]
-                if labelled[z, y, x] and number >= 0:
-                    for axis, place in enumerate((z, y, x)):
-                        extents[number, axis] = min(extents[number, axis], place)
-                        extents[number, 3 + axis] = max(extents[number, 3 + axis], place)
-                    extents[number, 6] += 1
-    return extents
-
-
-def _add_pieces(prediction: Mask, pieces: Labels, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each piece, how the Euler number changes when it is added, and whether it shares a face with the prediction.
-
-    A cell is new where all its voxels are of the prediction or of the piece and one is of the piece; it counts at the
-    first such voxel.
-    """
-    cells, signs = _cells_at_a_voxel()
-    padded, inside = np.pad(pieces.astype(np.int32), 1), np.pad(prediction, 1)
-    change, touches = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.bool_)
-    _count_cells(inside, padded, cells, signs, change, touches)
-    return change, touches
-
-
-@cache
-def _cells_at_a_voxel() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The 27 cells that hold a voxel, as bits of its 3x3x3 neighbourhood in raster order, and their signs."""
-    cells, signs = [], []
-    for sides in itertools.product((-1, 0, 1), repeat=3):
-        steps = [(0, side) if side else (0,) for side in sides]
-        voxels = [9 * (z + 1) + 3 * (y + 1) + x + 1 for z, y, x in itertools.product(*steps)]
-        cells.append(sum(1 << voxel for voxel in voxels))
-        signs.append((-1) ** sum(map(abs, sides)))
-    return np.array(cells), np.array(signs)
-
-
-@compiled
-def _count_cells(
-    prediction: Mask,
-    pieces: NDArray[np.int32],
-    cells: NDArray[np.int64],
-    signs: NDArray[np.int64],
-    change: NDArray[np.int64],
-    touches: NDArray[np.bool_],
-) -> None:
-    depth, height, width = pieces.shape
-    for z in range(1, depth - 1):
-        for y in range(1, height - 1):
-            for x in range(1, width - 1):
-                piece = pieces[z, y, x]
-                if piece == 0:
-                    continue
-                there, before, bit = 0, 0, 1
-                for z1 in range(z - 1, z + 2):
-                    for y1 in range(y - 1, y + 2):
-                        for x1 in range(x - 1, x + 2):
-                            same = pieces[z1, y1, x1] == piece
-                            if same or prediction[z1, y1, x1]:
-                                there |= bit
-                            if same and bit < 1 << 13:
-                                before |= bit
-                            bit <<= 1
-                for cell in range(len(cells)):
-                    if cells[cell] & there == cells[cell] and cells[cell] & before == 0:
-                        change[piece] += signs[cell]
-                touches[piece] |= (
-                    prediction[z - 1, y, x]
-                    or prediction[z + 1, y, x]
-                    or prediction[z, y - 1, x]
-                    or prediction[z, y + 1, x]
-                    or prediction[z, y, x - 1]
-                    or prediction[z, y, x + 1]
-                )
 
 
 @compiled

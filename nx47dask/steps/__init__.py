@@ -3,6 +3,7 @@
 from nx47dask.steps.base import Binarise, ComponentStep, LocalStep, Step
 from nx47dask.steps.border import ClearBorder
 from nx47dask.steps.coherence import ZCoherence
+from nx47dask.steps.holes import PatchHoles
 from nx47dask.steps.morphology import Closing, Opening
 from nx47dask.steps.objects import FillHoles, SmallObjects
 from nx47dask.steps.pinholes import PlugPinholes
@@ -24,6 +25,7 @@ STEPS: dict[str, type[Step]] = {
     "closing": Closing,
     "opening": Opening,
     "plug_pinholes": PlugPinholes,
+    "patch_holes": PatchHoles,
     "thin": Thin,
     "thicken": Thicken,
 }

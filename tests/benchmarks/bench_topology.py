@@ -7,9 +7,10 @@ were::
     python -m tests.benchmarks.bench_topology --scores MAPS --labels LABELS [--workflow surface] [--rows rows.yaml]
     python -m tests.benchmarks.bench_topology --planted MASKS [--blur 1.0]
 
-A row may have several alternatives. *Held out* means that for each volume the alternative is taken that is best in the
-mean of the others; cumulated rows choose one after the other, always on the other volumes. *In sample* means that it is
-taken on all volumes. Everything is evaluated once. Seconds are processor time of the whole chain on one core.
+A row may have several alternatives. *Held out* means that for each volume those are taken that are best in the mean of
+the others: of a row alone by itself, of the chain by the whole chain, whose rows are then cumulated. *In sample* means
+that they are taken on all volumes. Everything is evaluated once. Seconds are processor time of the whole chain on one
+core.
 
 The planted mask stands for a probability of 0 and 1, and its base chain is a threshold; with ``--blur`` it becomes a
 noisy probability first, and the base chain is that of the maps.
@@ -28,6 +29,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -47,40 +49,39 @@ BASE = """
 """
 BASE_OF_MASKS = "- threshold: {value: 0.5}"
 ROWS = """
-- name: smoothing along sheets
-  any: [{smooth_sheet: {sigma_vox: 3}}, {smooth_sheet: {sigma_vox: 4, window_vox: 7}}]
-- name: narrower Gaussian before it
+- name: smoothing along the sheets
   replaces: smooth
-  any: [{smooth: {sigma_zyx_vox: [0.7, 0.7, 0.7]}}, {smooth: {sigma_zyx_vox: [1, 1, 1]}}]
+  any:
+    - [{smooth: {sigma_zyx_vox: [0.7, 0.7, 0.7]}}, {smooth_sheet: {sigma_vox: 3}}]
+    - [{smooth: {sigma_zyx_vox: [0.7, 0.7, 0.7]}}, {smooth_sheet: {sigma_vox: 4, window_vox: 7}}]
+    - [{smooth: {sigma_zyx_vox: [1, 1, 1]}}, {smooth_sheet: {sigma_vox: 3}}]
+    - [{smooth: {sigma_zyx_vox: [1, 1, 1]}}, {smooth_sheet: {sigma_vox: 4, window_vox: 7}}]
 - name: low threshold
   replaces: hysteresis
-  any: [{hysteresis: {low: 0.45, high: 0.8}}, {hysteresis: {low: 0.5, high: 0.8}}]
+  any: [{hysteresis: {low: 0.4, high: 0.8}}, {hysteresis: {low: 0.5, high: 0.8}}]
 - name: larger objects only
   replaces: small_objects
   any: [{small_objects: {min_vox: 8000}}, {small_objects: {min_vox: 12000}}]
 - name: plug pinholes
   any: [plug_pinholes]
 - name: closing
-  any: [null, {closing: {radius_zyx_vox: [1, 1, 1]}}, {closing: {radius_zyx_vox: [2, 2, 2]}}]
+  any: [{closing: {radius_zyx_vox: [1, 1, 1]}}]
 - name: plug pinholes again
   any: [plug_pinholes]
 - name: fill holes
   any: [fill_holes]
-- name: z-coherence
-  any: [null, {z_coherence: {rule: vote}}]
-- name: opening
-  any: [null, {opening: {radius_zyx_vox: [1, 1, 1]}}]
-- name: thinning
-  any: [null, thin]
-- name: thickening
-  any: [null, thicken]
-- name: clear border
-  any: [null, clear_border]
+- {name: patch holes, extra: true, any: [patch_holes]}
+- {name: closing of 2 voxels, extra: true, any: [{closing: {radius_zyx_vox: [2, 2, 2]}}]}
+- {name: vote along z, extra: true, any: [{z_coherence: {rule: vote}}]}
+- {name: opening, extra: true, any: [{opening: {radius_zyx_vox: [1, 1, 1]}}]}
+- {name: thinning, extra: true, any: [thin]}
+- {name: thickening, extra: true, any: [thicken]}
+- {name: clear border, extra: true, any: [clear_border]}
 """
-"""Rows in the order of the chain: a name, and any one of some steps (or null for none).
+"""Rows in the order of the chain: a name, and any one of some steps or lists of steps.
 
-A step on probabilities goes before the base's first step that gives a mask, a step on masks to the end; ``before``
-names the base's step that it goes before instead, and ``replaces`` the one that it stands for.
+A step on probabilities goes before the base's first step that gives a mask, a step on masks to the end; with
+``replaces`` it stands for a step of the base. What is ``extra`` is shown alone and after the whole chain.
 """
 
 TERMS = ("score", "topo", "surface_dice", "voi")
@@ -94,12 +95,20 @@ Chain = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: alternatives, as JSON (``null`` for none), and where they go in the base chain."""
+    """A row of the table: its alternatives, the step of the base that they replace, whether it is beside the chain."""
 
     name: str
-    alternatives: tuple[str, ...]
-    before: str | None = None
+    alternatives: tuple[Chain, ...]
     replaces: str | None = None
+    extra: bool = False
+
+
+class Line(NamedTuple):
+    """A line of the table: its title, the held-out chain of every volume, and the in-sample chain."""
+
+    title: str
+    held: list[Chain]
+    sample: Chain
 
 
 @dataclass(frozen=True)
@@ -118,8 +127,11 @@ def read_chain(text: str) -> Chain:
 
 
 def read_rows(text: str) -> list[Row]:
+    def steps(item: object) -> Chain:
+        return tuple(json.dumps(one) for one in (item if isinstance(item, list) else [item]))
+
     return [
-        Row(row["name"], tuple(map(json.dumps, row["any"])), row.get("before"), row.get("replaces"))
+        Row(row["name"], tuple(map(steps, row["any"])), row.get("replaces"), row.get("extra", False))
         for row in yaml.safe_load(text)
     ]
 
@@ -129,21 +141,18 @@ def name_of(item: str) -> str:
     return data if isinstance(data, str) else next(iter(data))
 
 
-def with_step(chain: Chain, row: Row, item: str) -> Chain:
-    """The chain with a step of a row where it belongs."""
-    if item == "null":
-        return chain
+def with_steps(chain: Chain, row: Row, steps: Chain) -> Chain:
+    """The chain with steps of a row where they belong."""
     names = [name_of(one) for one in chain]
+    after = len(chain)
     if row.replaces:
         place = names.index(row.replaces)
-        return (*chain[:place], item, *chain[place + 1 :])
-    if row.before:
-        place = names.index(row.before)
-    elif STEPS[name_of(item)].gives == "probability":
-        place = next(n for n, name in enumerate(names) if STEPS[name].gives == "mask")
+        after = place + 1
+    elif STEPS[name_of(steps[0])].gives == "probability":
+        place = after = next(n for n, name in enumerate(names) if STEPS[name].gives == "mask")
     else:
-        place = len(chain)
-    return (*chain[:place], item, *chain[place:])
+        place = after
+    return (*chain[:place], *steps, *chain[after:])
 
 
 @functools.cache
@@ -214,29 +223,53 @@ class Results:
         )
 
 
-def ablate(results: Results, base: Chain, rows: list[Row]) -> list[tuple[str, list[Chain], Chain]]:
-    """Lines of the table: a title, the held-out chain of every volume, and the in-sample chain."""
+def chosen(results: Results, base: Chain, rows: list[Row], without: int | None) -> list[Chain]:
+    """The alternative of every row that makes the whole chain best, one row after the other, twice."""
+    steps = [row.alternatives[0] for row in rows]
+    for number, row in [*enumerate(rows), *enumerate(rows)]:
+        options = [[*steps[:number], one, *steps[number + 1 :]] for one in row.alternatives]
+        chains = [chain_of(base, rows, option) for option in options]
+        results.of(chains)
+        steps = options[chains.index(results.best(chains, without))]
+    return steps
+
+
+def chain_of(base: Chain, rows: list[Row], steps: list[Chain]) -> Chain:
+    """The base chain with the first rows, as many as there are steps."""
+    for row, one in zip(rows, steps, strict=False):
+        base = with_steps(base, row, one)
+    return base
+
+
+def ablate(results: Results, base: Chain, rows: list[Row]) -> list[Line]:
+    """Lines of the table: the base, each row alone, the rows of the chain one after the other, the others after it."""
     numbers = range(len(results.cases))
-    alone, cumulated = [], []
-    held, sample = [base] * len(numbers), base
-    results.of([base, *(with_step(base, row, item) for row in rows for item in row.alternatives)])
-    for row in rows:
+    of_chain = [row for row in rows if not row.extra]
+    results.of([base])
 
-        def extended(chain: Chain, row: Row = row) -> list[Chain]:
-            return [with_step(chain, row, item) for item in row.alternatives]
+    def line(title: str, row: Row, before: Line) -> Line:
+        def best(chain: Chain, without: int | None) -> Chain:
+            options = [with_steps(chain, row, steps) for steps in row.alternatives]
+            results.of(options)
+            return results.best(options, without)
 
-        options = extended(base)
-        alone.append((row.name, [results.best(options, n) for n in numbers], results.best(options)))
-        results.of(option for chain in (*held, sample) for option in extended(chain))
-        held = [results.best(extended(chain), n) for n, chain in enumerate(held)]
-        sample = results.best(extended(sample))
-        cumulated.append((f"+ {row.name}", held, sample))
-    return [("base", [base] * len(numbers), base), *alone, *cumulated]
+        held = [best(chain, n) for n, chain in zip(numbers, before.held, strict=True)]
+        return Line(title, held, best(before.sample, None))
+
+    choices = [chosen(results, base, of_chain, n) for n in (*numbers, None)]
+    lines = []
+    for count in range(len(of_chain) + 1):
+        *held, sample = (chain_of(base, of_chain, steps[:count]) for steps in choices)
+        results.of([*held, sample])
+        lines.append(Line(f"+ {of_chain[count - 1].name}" if count else "base", held, sample))
+    alone = [line(row.name, row, lines[0]) for row in rows]
+    extra = [line(f"chain and {row.name}", row, lines[-1]) for row in rows if row.extra]
+    return [lines[0], *alone, *lines[1:], *extra]
 
 
-def table(results: Results, lines: list[tuple[str, list[Chain], Chain]]) -> str:
+def table(results: Results, lines: list[Line]) -> str:
     """The table in Markdown: means over the volumes, held out, and each volume's difference to the base."""
-    base = results.found[lines[0][2]]
+    base = results.found[lines[0].sample]
     shares = SHARES if "lost" in base[0] else ()
     heads = [
         "", "score", "topo", "surface dice", "voi", "in sample", "loops", "in labels", "matched",
@@ -263,9 +296,9 @@ def table(results: Results, lines: list[tuple[str, list[Chain], Chain]]) -> str:
     return "\n".join(text)
 
 
-def choices(lines: list[tuple[str, list[Chain], Chain]]) -> str:
-    """Which chain each volume was given at the end."""
-    _, held, sample = lines[-1]
+def choices(lines: list[Line]) -> str:
+    """Which chain each volume was given, without what is extra."""
+    _, held, sample = [line for line in lines if not line.title.startswith("chain and")][-1]
     counted = {chain: held.count(chain) for chain in dict.fromkeys(held)}
     text = [f"held out, {count} volumes: {', '.join(chain)}" for chain, count in counted.items()]
     return "\n".join([*text, f"in sample: {', '.join(sample)}"])

@@ -128,7 +128,7 @@ def detect(image, detector):
     return quantise(detector.probability(image, volume, volume, volume, scan))
 
 
-CHECKED = {name: STEPS[name] for name in ("smooth_sheet", "plug_pinholes", "thin", "thicken")}
+CHECKED = {name: STEPS[name] for name in ("smooth_sheet", "plug_pinholes", "patch_holes", "thin", "thicken")}
 """Steps whose kernels have references in tests of their own; here they run on the whole volume."""
 
 

@@ -22,9 +22,14 @@ LOCAL = {
     "postprocess": [
         {"support": {"level": 40, "radius_vox": 2}},
         {"smooth": {"sigma_zyx_vox": [0.4, 0.8, 0.8]}},
+        {"smooth_sheet": {"sigma_vox": 1, "window_vox": 1}},
         {"threshold": {"value": 0.5}},
         {"closing": {"radius_zyx_vox": [1, 2, 1]}},
         {"z_coherence": {"window_vox": 1}},
+        "plug_pinholes",
+        {"patch_holes": {"width_vox": 2, "window_vox": 1}},
+        "thicken",
+        {"clear_border": {"width_zyx_vox": [1, 2, 3]}},
     ],
 }
 COMPONENTS = {

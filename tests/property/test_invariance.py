@@ -70,6 +70,7 @@ mask_step = st.one_of(
     st.builds(lambda w, n: {"z_coherence": {"window_vox": w, "reach_vox": n}}, st.integers(1, 2), st.integers(0, 2)),
     st.builds(lambda w: {"z_coherence": {"window_vox": w, "rule": "vote"}}, st.integers(1, 3)),
     st.builds(lambda d, p: {"plug_pinholes": {"diagonals": d, "pinholes": p}}, st.booleans(), st.booleans()),
+    st.builds(lambda n, w: {"patch_holes": {"width_vox": n, "window_vox": w}}, st.integers(1, 3), st.integers(1, 3)),
     st.builds(lambda n, e: {"thin": {"layers": n, "keep_ends": e}}, st.integers(1, 2), st.booleans()),
     st.builds(lambda n: {"thicken": {"layers": n}}, st.integers(1, 2)),
     st.builds(lambda w: {"clear_border": {"width_zyx_vox": w}}, st.lists(st.integers(0, 6), min_size=3, max_size=3)),

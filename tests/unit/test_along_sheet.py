@@ -13,12 +13,12 @@ from skimage.measure import euler_number
 from nx47dask.kernels.along_sheet import smooth_along_sheet
 from nx47dask.kernels.normals import LARGEST_WINDOW, UNIT, normals_radius, sheet_normals
 from nx47dask.steps import STEPS
-from tests.conftest import sheets
+from tests.conftest import crop, sheets
+from tests.planes import NORMALS, distance
 
 windows = st.integers(1, LARGEST_WINDOW)
 dtypes = st.sampled_from([np.uint8, np.uint16])
 shapes = st.tuples(*[st.integers(1, 34)] * 3)
-NORMALS = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1), (0.2, 0.4, 0.9), (-0.3, 0.91, 0.3), (0.9, -0.3, 0.3)]
 
 
 def volume(shape, dtype, seed):
@@ -27,25 +27,6 @@ def volume(shape, dtype, seed):
     grey = sheets(shape, seed).astype(np.int64) * (rng.random(shape) < 0.9)
     grey[: shape[0] // 3] //= 200
     return (grey * (np.iinfo(dtype).max // 255)).astype(dtype)
-
-
-def distance(normal, edge=40):
-    """Signed distance in voxels to the plane through the middle of a cube."""
-    unit = np.asarray(normal) / np.linalg.norm(normal)
-    return sum(n * (g - edge // 2) for n, g in zip(unit, np.indices((edge,) * 3), strict=True)), unit
-
-
-def crop(data, shape, radius):
-    """A random box, the block around it within the array, and the box in that block."""
-    core, block, inside = [], [], []
-    for length in shape:
-        start = data.draw(st.integers(0, length - 1))
-        stop = data.draw(st.integers(start + 1, length))
-        low = max(start - radius, 0)
-        core.append(slice(start, stop))
-        block.append(slice(low, min(stop + radius, length)))
-        inside.append(slice(start - low, stop - low))
-    return tuple(core), tuple(block), tuple(inside)
 
 
 @given(windows, shapes, st.data(), dtypes, st.integers(0, 99))
