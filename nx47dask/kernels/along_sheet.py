@@ -22,8 +22,8 @@ _TRUNCATE = 2.0
 """Standard deviations at which a line ends."""
 _WHOLE = 1024
 """Sum of the weights of a line, about."""
-_START = 1 << 15
-_FLOOR = 0.05
+_HALF = 1 << 15
+_FLOOR = 0.1
 """Below this probability a voxel stays as it is: it is far from any threshold, and most voxels are such."""
 
 
@@ -53,7 +53,7 @@ def smooth_along_sheet(levels: NDArray[np.unsignedinteger], sigma: float, window
     Returns
     -------
     ndarray of the input's type and shape
-        Voxels of a probability below 0.05 keep it.
+        Voxels of a probability below 0.1 keep it.
     """
     band = levels >= math.ceil(_FLOOR * np.iinfo(levels.dtype).max)
     if not band.any():
@@ -101,13 +101,23 @@ def _average_along_lines(
                     continue
                 tz, ty, tx = tangent(nz, ny, nx, across)
                 # Places along the line in 1/65536 of a voxel, half a voxel ahead: the whole part is the nearest voxel.
-                pz, py, px = _START - reach * tz, _START - reach * ty, _START - reach * tx
+                pz, py, px = (z << 16) + _HALF, (y << 16) + _HALF, (x << 16) + _HALF
+                # The part of the line inside the array is one piece.
+                first, last = -reach, reach
+                while not _inside(pz + first * tz, py + first * ty, px + first * tx, depth, height, width):
+                    first += 1
+                while not _inside(pz + last * tz, py + last * ty, px + last * tx, depth, height, width):
+                    last -= 1
                 total, present = 0, 0
-                for step in range(2 * reach + 1):
-                    z1, y1, x1 = z + (pz >> 16), y + (py >> 16), x + (px >> 16)
-                    if 0 <= z1 < depth and 0 <= y1 < height and 0 <= x1 < width:
-                        total += weights[step] * values[z1, y1, x1]
-                        present += weights[step]
-                    pz, py, px = pz + tz, py + ty, px + tx
+                for step in range(first, last + 1):
+                    weight = weights[reach + step]
+                    total += weight * values[pz + step * tz >> 16, py + step * ty >> 16, px + step * tx >> 16]
+                    present += weight
                 averages[z, y, x] = (total + present // 2) // present
     return averages
+
+
+@compiled
+def _inside(pz: int, py: int, px: int, depth: int, height: int, width: int) -> bool:
+    """Whether a place in 1/65536 of a voxel is in the array."""
+    return 0 <= pz >> 16 < depth and 0 <= py >> 16 < height and 0 <= px >> 16 < width

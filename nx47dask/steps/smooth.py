@@ -48,10 +48,10 @@ class SmoothSheet(LocalStep):
 
     Of all steps here the one that gains most score. A threshold after it gives fewer pinholes, tunnels and ragged
     faces, and joins no sheets: the average of a voxel lies in the tangent plane of its sheet. It changes no topology
-    by itself. A probability below 0.05 stays.
+    by itself. A probability below 0.1 stays.
 
     Reaches ``ceil(2 sigma)`` voxels and the larger of that and ``window + 4``: 15 by default. 320³ voxels take 3.3 s
-    on one core where a fifth of them are above 0.05, 6.9 s where most are.
+    on one core where a fifth of them are above 0.1, 6.9 s where most are.
 
     Parameters
     ----------
