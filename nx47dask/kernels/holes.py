@@ -71,10 +71,10 @@ def patch_holes(mask: Mask, width: int, window: int) -> Mask:
     enclosed = np.zeros_like(mask)
     _enclose(mask, normals, width, _directions(), enclosed)
     pieces, count = label(enclosed, _BACKGROUND)
-    change, touches = add_pieces(mask, pieces, count)
+    change, _ = add_pieces(mask, pieces, count)
     extents = measure_pieces(pieces, np.arange(count + 1) - 1, count)
     lengths = extents[:, 3:6] - extents[:, :3] + 1
-    plugs = (change[1:] > 0) & touches[1:] & (lengths <= _largest_extent(width)).all(axis=1)
+    plugs = (change[1:] > 0) & (lengths <= _largest_extent(width)).all(axis=1)
     filled = mask.copy()
     for number in np.flatnonzero(plugs):
         first, last = extents[number, :3], extents[number, 3:6]
