@@ -33,7 +33,7 @@ import yaml
 
 from nx47dask.detectors import ScanStatistics
 from nx47dask.engine import Ledger, SerialPool, execute
-from nx47dask.engine.cluster import WORKER_ENVIRONMENT
+from nx47dask.engine.settings import WORKER_ENVIRONMENT
 from nx47dask.geometry import Box
 from nx47dask.io import ArrayStore, discover
 from nx47dask.models import load_networks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,11 @@ def test_modules_and_functions_stay_small(path):
             docstring = (ast.get_docstring(node, clean=False) or "").count("\n")
             body = node.end_lineno - node.body[0].lineno - docstring  # a signature is documentation, as its docstring
             assert body < 50, f"{path}:{node.lineno} {node.name}"
+
+
+BENCHMARKS = PACKAGE.parent / "tests" / "benchmarks"
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_finds_what_it_imports(path):
+    assert importlib.import_module(f"tests.benchmarks.{path.stem}").__doc__
