@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.kernels.compiled import compiled
-from nx47dask.kernels.normals import normals_radius, sheet_normals, tangent
+from nx47dask.kernels.normals import HALF_VOXEL, normals_radius, sheet_normals, tangent
 
 __all__ = ["smooth_along_sheet", "smoothing_radius"]
 
@@ -22,7 +22,6 @@ _TRUNCATE = 2.0
 """Standard deviations at which a line ends."""
 _WHOLE = 1024
 """Sum of the weights of a line, about."""
-_HALF = 1 << 15
 _FLOOR = 0.1
 """Below this probability a voxel stays as it is: it is far from any threshold, and most voxels are such."""
 
@@ -101,7 +100,7 @@ def _average_along_lines(
                     continue
                 tz, ty, tx = tangent(nz, ny, nx, across)
                 # Places along the line in 1/65536 of a voxel, half a voxel ahead: the whole part is the nearest voxel.
-                pz, py, px = (z << 16) + _HALF, (y << 16) + _HALF, (x << 16) + _HALF
+                pz, py, px = (z << 16) + HALF_VOXEL, (y << 16) + HALF_VOXEL, (x << 16) + HALF_VOXEL
                 # The part of the line inside the array is one piece.
                 first, last = -reach, reach
                 while not _inside(pz + first * tz, py + first * ty, px + first * tx, depth, height, width):

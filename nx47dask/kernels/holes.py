@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nx47dask.kernels.compiled import compiled
 from nx47dask.kernels.components import Labelling, label
 from nx47dask.kernels.morphology import dilate
-from nx47dask.kernels.normals import normals_radius, sheet_normals, tangent
+from nx47dask.kernels.normals import HALF_VOXEL, normals_radius, sheet_normals, tangent
 from nx47dask.kernels.pieces import add_pieces, measure_pieces
 
 __all__ = ["patch_holes", "patching_radius"]
@@ -27,7 +27,6 @@ Mask = NDArray[np.bool_]
 _LINES = 8
 _SHIFT = 12
 """Cosines are whole numbers of 1/4096."""
-_HALF = 1 << 15
 _FOREGROUND, _BACKGROUND = Labelling(6), Labelling(26)
 
 
@@ -138,7 +137,11 @@ def _free(mask: Mask, z: int, y: int, x: int, tz: int, ty: int, tx: int, most: i
     """
     depth, height, width = mask.shape
     for step in range(1, most + 2):
-        z1, y1, x1 = z + ((step * tz + _HALF) >> 16), y + ((step * ty + _HALF) >> 16), x + ((step * tx + _HALF) >> 16)
+        z1, y1, x1 = (
+            z + ((step * tz + HALF_VOXEL) >> 16),
+            y + ((step * ty + HALF_VOXEL) >> 16),
+            x + ((step * tx + HALF_VOXEL) >> 16),
+        )
         if not (0 <= z1 < depth and 0 <= y1 < height and 0 <= x1 < width):
             break
         if mask[z1, y1, x1]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from nx47dask.kernels.compiled import compiled
 
-__all__ = ["LARGEST_WINDOW", "UNIT", "normals_radius", "sheet_normals", "tangent"]
+__all__ = ["HALF_VOXEL", "LARGEST_WINDOW", "UNIT", "normals_radius", "sheet_normals", "tangent"]
 
 UNIT = 127
 """Length of a normal in its stored form."""
 LARGEST_WINDOW = 7
 """Beyond it, a sum of squares could leave 32 bits."""
+HALF_VOXEL = 1 << 15
+"""In the unit of :func:`tangent`; added before a shift by 16 bits, it gives the nearest voxel."""
 
 _BOXES = (2, 1)  # half widths of the boxes that smooth the volume: a standard deviation of 1.6 voxels
 _CONTEXT = sum(_BOXES) + 1  # and a voxel for the difference
