@@ -8,33 +8,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nx47dask.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from nx47dask.calibration.calibrate import calibrate_workflow as calibrate_workflow
+    from nx47dask.commands.run import plan as plan
+    from nx47dask.commands.run import run as run
+    from nx47dask.commands.score import score_volumes as score_volumes
     from nx47dask.errors import Nx47Error as Nx47Error
     from nx47dask.metrics.score import official_score as official_score
-    from nx47dask.phantom import Phantom as Phantom
-    from nx47dask.phantom import write_phantom as write_phantom
-    from nx47dask.results import Run as Run
-    from nx47dask.results import open_run as open_run
-    from nx47dask.stages.calibration.job import calibrate_workflow as calibrate_workflow
-    from nx47dask.stages.run import plan as plan
-    from nx47dask.stages.run import run as run
-    from nx47dask.stages.score import score_volumes as score_volumes
+    from nx47dask.phantom.write import Phantom as Phantom
+    from nx47dask.phantom.write import write_phantom as write_phantom
+    from nx47dask.runs.run import Run as Run
+    from nx47dask.runs.run import open_run as open_run
     from nx47dask.workflow import load_workflow as load_workflow
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "Nx47Error": "nx47dask.errors",
-    "Phantom": "nx47dask.phantom",
-    "Run": "nx47dask.results",
-    "calibrate_workflow": "nx47dask.stages.calibration.job",
+    "Phantom": "nx47dask.phantom.write",
+    "Run": "nx47dask.runs.run",
+    "calibrate_workflow": "nx47dask.calibration.calibrate",
     "load_workflow": "nx47dask.workflow",
     "official_score": "nx47dask.metrics.score",
-    "open_run": "nx47dask.results",
-    "plan": "nx47dask.stages.run",
-    "run": "nx47dask.stages.run",
-    "score_volumes": "nx47dask.stages.score",
-    "write_phantom": "nx47dask.phantom",
+    "open_run": "nx47dask.runs.run",
+    "plan": "nx47dask.commands.run",
+    "run": "nx47dask.commands.run",
+    "score_volumes": "nx47dask.commands.score",
+    "write_phantom": "nx47dask.phantom.write",
 }
 
 __all__ = [

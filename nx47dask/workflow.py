@@ -27,8 +27,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from nx47dask.detectors import DETECTORS, Combine, Detector, Fusion, Learned, ResidualBand
-from nx47dask.documents import Document, Key, read_document, unknown_key
 from nx47dask.errors import InputError, WorkflowError
+from nx47dask.files.documents import Document, Key, read_document, unknown_key
 from nx47dask.models.backends import Device
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes

@@ -24,8 +24,8 @@ def freeze(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Freeze a run as a baseline: masks, metrics, manifest, workflow and the SHA-256 of each; never overwritten."""
-    from nx47dask.baselines import freeze as freeze_run
-    from nx47dask.results import open_run
+    from nx47dask.runs.baselines import freeze as freeze_run
+    from nx47dask.runs.run import open_run
 
     typer.echo(freeze_run(open_run(run), name, baselines))
 
@@ -38,8 +38,8 @@ def verify(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Compute the checksums of a baseline or of a run again; exit code 4 and a list when anything differs."""
-    from nx47dask.baselines import find_folder
-    from nx47dask.baselines import verify as verify_folder
+    from nx47dask.runs.baselines import find_folder
+    from nx47dask.runs.baselines import verify as verify_folder
 
     folder = find_folder(baseline, baselines)
     typer.echo(f"{folder}: {verify_folder(folder)} files unchanged")
@@ -54,9 +54,9 @@ def record_score(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Record a score that was measured elsewhere; the report of a run is written again, later reports show it."""
-    from nx47dask.baselines import find_run, is_frozen
-    from nx47dask.baselines import record_score as record
     from nx47dask.report.write import write_report
+    from nx47dask.runs.baselines import find_run, is_frozen
+    from nx47dask.runs.baselines import record_score as record
 
     found = find_run(run, baselines)
     typer.echo(record(found.path, public=public, private=private, note=note))
@@ -78,8 +78,8 @@ def campaign(
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
 ) -> None:
     """Run several workflows on the same volumes and compare all with a baseline; goes on where it stopped."""
+    from nx47dask.commands.campaign import run_campaign
     from nx47dask.report.campaign import FILES, verdict
-    from nx47dask.stages.campaign import run_campaign
 
     folder = out or Path("runs") / file.stem
     summary = run_campaign(file, folder, baselines=baselines, cluster=cluster, workers=workers, serial=serial)

@@ -52,10 +52,10 @@ def calibrate(
     """Find the parameters that score best on labelled volumes; exit code 4 if none is better on volumes left out."""
     import math
 
+    from nx47dask.calibration.calibrate import calibrate_workflow
     from nx47dask.engine.deadline import parse_duration
     from nx47dask.errors import GateError
-    from nx47dask.report.calibration import summary
-    from nx47dask.stages.calibration.job import calibrate_workflow
+    from nx47dask.report.calibration.page import summary
 
     found = calibrate_workflow(
         images,

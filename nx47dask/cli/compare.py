@@ -37,11 +37,11 @@ def compare(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Compare two runs of the same volumes: masks, measures, scores, settings; exit code 4 when a gate fails."""
-    from nx47dask.baselines import find_run
-    from nx47dask.gates import check_gates, parse_gates, require_passed
+    from nx47dask.commands.compare import compare_runs, have_scores
     from nx47dask.report.compare import refuse_other_files, write_comparison
     from nx47dask.report.compare_tables import summary
-    from nx47dask.stages.compare import compare_runs, have_scores
+    from nx47dask.runs.baselines import find_run
+    from nx47dask.runs.gates import check_gates, parse_gates, require_passed
 
     a, b = find_run(run_a, baselines), find_run(run_b, baselines)
     out = out or Path(f"compare-{a.name}-{b.name}")

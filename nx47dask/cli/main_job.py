@@ -127,7 +127,7 @@ def run(
     if dry_run:
         plan(inputs, workflow, overrides, out, block, bbox, level, foreground, bounds["delete_stores"], copy_input)
         return
-    from nx47dask.stages.run import run as run_job
+    from nx47dask.commands.run import run as run_job
 
     done = run_job(
         inputs,
@@ -194,8 +194,8 @@ def plan(
     json_file: JsonFile = None,
 ) -> None:
     """Show what a run would do and take: blocks, halos, tasks, memory, disk, time. Nothing is written."""
-    from nx47dask.stages.plan_text import plan_json
-    from nx47dask.stages.run import plan as make_plan
+    from nx47dask.commands.run import plan as make_plan
+    from nx47dask.planning.text import plan_json
 
     planned = make_plan(
         inputs,
@@ -211,7 +211,7 @@ def plan(
     )
     estimate = None
     if calibrate:
-        from nx47dask.stages.timing import estimate_time, measure_rates
+        from nx47dask.commands.timing import estimate_time, measure_rates
 
         estimate = estimate_time(planned, measure_rates(planned), workers)
     if json_file != STANDARD_OUTPUT:
@@ -235,7 +235,7 @@ def ingest(
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
 ) -> None:
     """Convert volumes to chunked OME-Zarr and print their grey statistics."""
-    from nx47dask.stages.convert import ingest_volumes
+    from nx47dask.commands.ingest import ingest_volumes
 
     if ome_version not in ("0.4", "0.5"):
         raise InputError(f"--ome-version {ome_version}: 0.5 and 0.4 are known")
@@ -261,7 +261,7 @@ def phantom(
     count: Annotated[int, typer.Option("--count", min=1, help="Number of volumes, of consecutive seeds.")] = 1,
 ) -> None:
     """Make labelled synthetic scroll CT in the competition's layout: train_images/, train_labels/, train.csv."""
-    from nx47dask.phantom import write_phantom
+    from nx47dask.phantom.write import write_phantom
 
     try:
         z, y, x = (int(part) for part in shape.split(","))
@@ -286,6 +286,6 @@ def phantom(
 @commands.command("steps")
 def list_steps() -> None:
     """List detectors and post-processing steps with their parameters, defaults and limits."""
-    from nx47dask.reference import reference_text
+    from nx47dask.cli.reference import reference_text
 
     typer.echo(reference_text())

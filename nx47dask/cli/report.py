@@ -31,10 +31,10 @@ def report(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Write report.html and report.md of a run again; exit code 4 when a gate fails."""
-    from nx47dask.baselines import find_run, is_frozen
-    from nx47dask.gates import require_passed
     from nx47dask.report.write import write_report
-    from nx47dask.results import open_run
+    from nx47dask.runs.baselines import find_run, is_frozen
+    from nx47dask.runs.gates import require_passed
+    from nx47dask.runs.run import open_run
 
     candidate = open_run(run)
     if is_frozen(candidate):

@@ -34,7 +34,7 @@ def score(
     serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
 ) -> None:
     """Score masks with the competition's metric, exactly."""
-    from nx47dask.stages.score import score_volumes
+    from nx47dask.commands.score import score_volumes
 
     scores = score_volumes(predictions, labels, cluster=cluster, workers=workers, serial=serial)
     write_json(scores, json_file)

@@ -38,7 +38,7 @@ def validate(
 
     from nx47dask.io import discover
     from nx47dask.io.validation import validate_submission
-    from nx47dask.report.words import plural
+    from nx47dask.words import plural
 
     volumes = discover([images])
     findings = validate_submission(submission, volumes)

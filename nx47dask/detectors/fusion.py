@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors.base import Detector, ScanStatistics
+from nx47dask.detectors.base import Detector
 from nx47dask.detectors.learned import LearnedDetector
 from nx47dask.errors import WorkflowError
 from nx47dask.geometry import Box, Index
-from nx47dask.kernels.odds import from_log_odds, log_odds
+from nx47dask.kernels.log_odds import from_log_odds, log_odds
+from nx47dask.kernels.statistics import ScanStatistics
 
 __all__ = ["Combine", "Fusion", "weighted_mean"]
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from nx47dask.detectors.base import RadiusDetector, ScanStatistics
+from nx47dask.detectors.base import RadiusDetector
 from nx47dask.geometry import Box, Index
 from nx47dask.kernels import residual as kernel
+from nx47dask.kernels.statistics import ScanStatistics
 
 __all__ = ["Residual", "ResidualBand"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nx47dask.errors import InputError
 from nx47dask.report.pages import Page, Section, Table, page_files, refuse_others, write_page
-from nx47dask.report.words import (
+from nx47dask.words import (
     PAIRED_HEAD,
     TITLES,
     few_volumes,
@@ -54,7 +54,7 @@ def refuse_other_files(out: Path, runs: Collection[str]) -> None:
 
 
 def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write what :func:`nx47dask.campaign.summarise` found four ways; the same summary gives the same bytes.
+    """Write the summary of a campaign four ways; the same summary gives the same bytes.
 
     Parameters
     ----------

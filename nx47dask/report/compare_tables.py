@@ -10,16 +10,16 @@ from typing import Any
 from nx47dask.report.figures import Curve, svg_curve
 from nx47dask.report.markup import Html, text
 from nx47dask.report.pages import Section, Table
-from nx47dask.report.words import PAIRED_HEAD, TITLES, in_brackets, number, paired_cells, percent, plural, signed, value
+from nx47dask.runs.measures import SIDES
+from nx47dask.words import PAIRED_HEAD, TITLES, in_brackets, number, paired_cells, percent, plural, signed, value
 
-__all__ = ["SIDES", "list_sections", "summary", "title", "verdict"]
+__all__ = ["list_sections", "summary", "title", "verdict"]
 
 ILLUSTRATED = 12
 """Volumes with a curve; the tables have all."""
 WORST_SLICES = 20
 """Rows of the table of slices."""
 CAPTIONS = {"labels": "Labels that the runs were scored with when they were made"}
-SIDES = ("baseline", "candidate")
 TERMS = ("topo", "surface_dice", "voi", "precision", "recall")
 """Beside the score, what is shown of every volume."""
 

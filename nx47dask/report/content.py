@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nx47dask.baselines import read_external
-from nx47dask.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
 from nx47dask.metrics.paired import as_dict
 from nx47dask.report.projections import projections_warnings
-from nx47dask.report.words import (
+from nx47dask.runs.baselines import read_external
+from nx47dask.runs.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
+from nx47dask.words import (
     TITLES,
     duration,
     few_volumes,
@@ -26,9 +26,9 @@ from nx47dask.report.words import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nx47dask.gates import GateResult
     from nx47dask.geometry import Box
-    from nx47dask.results import Run
+    from nx47dask.runs.gates import GateResult
+    from nx47dask.runs.run import Run
 
 __all__ = ["Facts", "Measure", "VolumeFacts", "gather"]
 

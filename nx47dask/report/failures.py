@@ -6,10 +6,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nx47dask.report.markup import Html, joined, text
-from nx47dask.report.words import plural
+from nx47dask.words import plural
 
 if TYPE_CHECKING:
-    from nx47dask.results import Run
+    from nx47dask.runs.run import Run
 
 __all__ = ["failures_html", "failures_markdown"]
 

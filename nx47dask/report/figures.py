@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from nx47dask.report.markup import Html
-from nx47dask.report.words import number, percent
+from nx47dask.words import number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

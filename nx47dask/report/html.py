@@ -21,13 +21,13 @@ from nx47dask.report.volumes import (
     volume_table,
     volume_title,
 )
-from nx47dask.report.words import PAIRED_HEAD, duration, mebibytes, number, paired_cells, plural
+from nx47dask.words import PAIRED_HEAD, duration, mebibytes, number, paired_cells, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nx47dask.report.content import Facts, VolumeFacts
-    from nx47dask.results import Run
+    from nx47dask.runs.run import Run
 
 __all__ = ["html_report"]
 

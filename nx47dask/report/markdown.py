@@ -9,7 +9,7 @@ import yaml
 
 from nx47dask.report.failures import failures_markdown
 from nx47dask.report.pages import Table, markdown_escaped, markdown_table
-from nx47dask.report.words import PAIRED_HEAD, paired_cells
+from nx47dask.words import PAIRED_HEAD, paired_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

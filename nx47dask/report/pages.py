@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nx47dask.errors import InputError
-from nx47dask.io import write_text
+from nx47dask.files.atomic import write_text
 from nx47dask.report.markup import Html, document, header, joined, listing, table, text
-from nx47dask.report.words import plural
+from nx47dask.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nx47dask.report.content import VolumeFacts
-    from nx47dask.results import Run
+    from nx47dask.runs.run import Run
 
 __all__ = ["Allowance", "Picture", "Place", "Voxels", "draw_defects", "draw_jumps", "draw_slices", "open_voxels"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nx47dask.report.markup import Html, table
-from nx47dask.report.words import mebibytes
+from nx47dask.words import mebibytes
 
 if TYPE_CHECKING:
-    from nx47dask.results import Run
+    from nx47dask.runs.run import Run
 
 __all__ = ["projections", "projections_table", "projections_warnings"]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nx47dask.baselines import find_run
 from nx47dask.errors import GateError, InputError
-from nx47dask.gates import check_runs
-from nx47dask.io import write_text
+from nx47dask.files.atomic import write_text
 from nx47dask.report.content import gather
 from nx47dask.report.html import html_report
 from nx47dask.report.markdown import markdown_report
+from nx47dask.runs.baselines import find_run
+from nx47dask.runs.gates import check_runs
 
 if TYPE_CHECKING:
-    from nx47dask.gates import GateResult
-    from nx47dask.results import Run
+    from nx47dask.runs.gates import GateResult
+    from nx47dask.runs.run import Run
 
 __all__ = ["write_report"]
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors import Fusion, ResidualBand, ScanStatistics, quantise
+from nx47dask.detectors import Fusion, ResidualBand, quantise
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.geometry import Block, Box
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.stages.emptiness import Occupancy, filled_by, finds_nothing
-from nx47dask.stages.job import VolumeJob, describe_block
+from nx47dask.stages.volume_job import VolumeJob, describe_block
 
 __all__ = ["detect", "slice_slabs", "slices_per_task"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.paths import locate, remove_tree
 from nx47dask.geometry import Box, storage_chunk
 from nx47dask.io import write_mask_tiff
-from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.measure import slices_path
+from nx47dask.stages.volume_job import VolumeJob
 
-__all__ = ["export", "slab_depth"]
+__all__ = ["clear_store", "export", "mask_path", "slab_depth", "store_was_deleted"]
 
 STAGE = "export"
 SLAB_VOXELS = 8 << 20
 LEAST_SLICES = 8
 """Every slab decompresses the chunks that it cuts, so very thin ones would cost more time than they save memory."""
+INTERMEDIATES = ("work", "summaries")
+ARRAYS = ("image", "probability", "mask")
 
 
 def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict[int, Record], str]:
@@ -41,6 +45,23 @@ def slab_depth(job: VolumeJob) -> int:
     """Slices to read at a time: a storage chunk deep where they are small, at least a few where they are large."""
     _, height, width = job.box.shape
     return min(storage_chunk(job.block), max(LEAST_SLICES, SLAB_VOXELS // (height * width)))
+
+
+def mask_path(folder: Path, job: VolumeJob) -> Path:
+    """Where the mask of a volume goes."""
+    return folder.absolute() / "masks" / f"{job.id}.tif"
+
+
+def store_was_deleted(job: VolumeJob) -> bool:
+    """Whether an earlier client finished the volume and deleted its arrays, by an option that may not be given now."""
+    return slices_path(job).is_file() and not any((locate(job.store) / name).exists() for name in ARRAYS)
+
+
+def clear_store(job: VolumeJob, *, arrays: bool) -> None:
+    """Delete what a finished volume no longer needs: intermediates, and if wanted the arrays as well."""
+    for name in INTERMEDIATES + (ARRAYS if arrays else ()):
+        with contextlib.suppress(OSError):
+            remove_tree(locate(job.store) / name)
 
 
 def _slabs(job: VolumeJob) -> Iterator[NDArray[np.uint8]]:

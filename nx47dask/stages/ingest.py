@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors import ScanStatistics
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import BlockGrid, Box
-from nx47dask.io import ArrayStore, count_chunks, read_summary, write_summary
+from nx47dask.io import ArrayStore, count_chunks
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.stages.emptiness import Occupancy, add_cells, cell_counts, grey_cells, pack_cells, unpack_cells
-from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.volume_job import VolumeJob
 
 __all__ = ["ingest"]
 

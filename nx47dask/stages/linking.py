@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid
-from nx47dask.io import read_summary, write_summary
 from nx47dask.kernels.components import AttributeName, BlockComponents, Face, Labelling, empty_components
 from nx47dask.merge.components import Components, Part, forward_offsets, link_blocks, unite
-from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.volume_job import VolumeJob
 
 __all__ = ["BlockScan", "Graph", "Group", "link", "resolve_batch", "save_components", "unite_graph"]
 

@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.atomic import write_text
+from nx47dask.files.paths import locate
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, Box
-from nx47dask.io import read_summary, write_summary, write_text
 from nx47dask.kernels.components import AttributeName, BlockComponents, Labelling, find_components
 from nx47dask.kernels.topology import count_cells
 from nx47dask.metrics.shape import slice_rows, volume_shape
-from nx47dask.places import locate
 from nx47dask.stages.emptiness import Occupancy
-from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.linking import BlockScan, Graph, link, resolve_batch, save_components, unite_graph
+from nx47dask.stages.volume_job import VolumeJob
 
 __all__ = ["measure", "slices_path"]
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid, Box
-from nx47dask.io import read_summary, write_summary
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
 from nx47dask.stages.emptiness import Occupancy, changes_of_nothing, filled_by
-from nx47dask.stages.job import VolumeJob, describe_block
 from nx47dask.stages.linking import BlockScan, Graph, link, resolve_batch, save_components, unite_graph
+from nx47dask.stages.volume_job import VolumeJob, describe_block
 from nx47dask.steps.chain import Changes, apply_chain
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan
 

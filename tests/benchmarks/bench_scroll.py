@@ -19,18 +19,18 @@ from typing import Any
 
 import zarr
 
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.cluster.spec import LocalSpec
+from nx47dask.cluster.start import open_client
+from nx47dask.commands.run import job_title
 from nx47dask.engine import Batch, Ledger, Pipeline, Task, execute
-from nx47dask.engine.cluster import open_client
-from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.engine.events import EventFile, StageStatistics
-from nx47dask.engine.feed import watched
-from nx47dask.engine.spec import LocalSpec
 from nx47dask.engine.worker import peak_rss_bytes
 from nx47dask.io import Volume, discover
-from nx47dask.stages.job import VolumeJob, describe_block
-from nx47dask.stages.plan import RunPlan, make_plan
-from nx47dask.stages.projection import client_bytes, stage_loads
-from nx47dask.stages.title import job_title
+from nx47dask.monitor.feed import watched
+from nx47dask.planning.loads import client_bytes, stage_loads
+from nx47dask.planning.plan import RunPlan, make_plan
+from nx47dask.stages.volume_job import VolumeJob, describe_block
 from nx47dask.workflow import load_workflow
 
 BLOCK = 512

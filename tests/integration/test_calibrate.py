@@ -13,12 +13,12 @@ import yaml
 
 import nx47dask
 from nx47dask import calibrate_workflow
-from nx47dask.calibrate.space import space_from
+from nx47dask.calibration.methods.space import space_from
 from nx47dask.engine import Ledger
 from nx47dask.engine.deadline import Deadline
 from nx47dask.errors import InputError
-from nx47dask.phantom import write_phantom
-from nx47dask.stages.status import read_status
+from nx47dask.phantom.write import write_phantom
+from nx47dask.runs.status import read_status
 from nx47dask.workflow import load_workflow
 from tests.integration.commands import command
 
@@ -109,7 +109,7 @@ def test_a_search_that_is_out_of_time_ends_with_what_it_has_and_goes_on_later(da
             def over(self):
                 return next(over, True)
 
-        monkeypatch.setattr("nx47dask.stages.calibration.job.Deadline", Rounds)
+        monkeypatch.setattr("nx47dask.calibration.calibrate.Deadline", Rounds)
         found = calibrate_here(data, tmp_path / "out", space, trials=40, **options)
         assert found["workflows"]["best"]["terms"].keys() == {volume["id"] for volume in found["volumes"]}
         return [(trial["study"], trial["number"], trial["candidate"], trial["terms"]) for trial in found["trials"]]

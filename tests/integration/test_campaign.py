@@ -15,15 +15,15 @@ import tifffile
 import yaml
 from rich.console import Console
 
-from nx47dask.baselines import freeze, record_score
-from nx47dask.campaign import RunMeasures, read_campaign, summarise
+from nx47dask.commands import campaign as stage
+from nx47dask.commands.campaign import run_campaign
+from nx47dask.commands.campaign_file import RunMeasures, read_campaign, summarise
 from nx47dask.errors import BlockError, GateError, InputError, PlanMismatchError
-from nx47dask.io.atomic import sha256_file
-from nx47dask.measures import volume_measures
+from nx47dask.files.atomic import sha256_file
 from nx47dask.report.campaign import write_campaign
-from nx47dask.results import open_run
-from nx47dask.stages import campaign as stage
-from nx47dask.stages.campaign import run_campaign
+from nx47dask.runs.baselines import freeze, record_score
+from nx47dask.runs.measures import volume_measures
+from nx47dask.runs.run import open_run
 from tests.conftest import sheets
 from tests.integration.commands import command
 from tests.integration.tiny_runs import score_record

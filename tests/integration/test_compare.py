@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from nx47dask.baselines import freeze, record_score
+from nx47dask.commands import compare
+from nx47dask.commands.compare import compare_runs
 from nx47dask.errors import InputError
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.score import official_score
 from nx47dask.report.compare import FILES
-from nx47dask.results import open_run
-from nx47dask.stages import compare
-from nx47dask.stages.compare import compare_runs
+from nx47dask.runs.baselines import freeze, record_score
+from nx47dask.runs.run import open_run
 from tests.integration.commands import command
 from tests.integration.tiny_runs import VOLUMES, add_scores, score_record, tiny_run
 

@@ -15,13 +15,14 @@ from distributed import Scheduler, SpecCluster, Worker, get_worker
 from rich.console import Console
 
 import nx47dask
-from nx47dask.detectors import Fusion, Learned, ScanStatistics, Sheetness, quantise
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.detectors import Fusion, Learned, Sheetness, quantise
 from nx47dask.engine import Task, window
-from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.errors import DeviceMemoryError, ModelError, PlanMismatchError
 from nx47dask.geometry import Box
+from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.planning.plan import RunPlan
 from nx47dask.stages import detect as detect_stage
-from nx47dask.stages.plan import RunPlan
 from tests.conftest import sheets
 from tests.integration import reference
 from tests.integration.commands import digests, finish, launch, records, runs_of_tasks, wait_for

@@ -10,7 +10,7 @@ import tifffile
 import yaml
 
 import nx47dask
-from nx47dask.stages.projection import stage_loads
+from nx47dask.planning.loads import stage_loads
 from tests.integration.commands import WORKFLOW, finish, launch, write_workflow
 from tests.integration.tiny_model import learned, write_model
 

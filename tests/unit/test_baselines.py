@@ -13,12 +13,12 @@ import pytest
 import tifffile
 
 import nx47dask
-from nx47dask import baselines
-from nx47dask.baselines import find_run, freeze, read_external, record_score, verify
 from nx47dask.engine.lock import lock_run
 from nx47dask.errors import GateError, InputError, RunLockedError
 from nx47dask.io import discover
-from nx47dask.results import Run, open_run
+from nx47dask.runs import baselines
+from nx47dask.runs.baselines import find_run, freeze, read_external, record_score, verify
+from nx47dask.runs.run import Run, open_run
 from nx47dask.workflow import load_workflow
 from tests.conftest import sheets
 from tests.integration.commands import command
@@ -155,8 +155,8 @@ def test_a_killed_freeze_looks_like_no_baseline_and_is_cleared_by_the_next(run, 
     code = f"""
 import os
 from pathlib import Path
-from nx47dask import baselines
-from nx47dask.results import open_run
+from nx47dask.runs import baselines
+from nx47dask.runs.run import open_run
 baselines._digest = lambda record: os._exit(9)  # all is copied, nothing is renamed
 baselines.freeze(open_run({str(run.path)!r}), "x", Path({str(tmp_path)!r}) / "baselines")
 """

@@ -11,9 +11,10 @@ import pytest
 import nx47dask
 from nx47dask import errors
 from nx47dask.cli import INTERRUPTED
+from nx47dask.cli.reference import reference_text
 from nx47dask.metrics.shape import SLICE_COLUMNS
-from nx47dask.reference import reference_text
-from nx47dask.stages import plan, projection
+from nx47dask.planning import loads as projection
+from nx47dask.planning import plan
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

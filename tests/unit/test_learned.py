@@ -10,10 +10,11 @@ import yaml
 import zarr
 
 import nx47dask
-from nx47dask.detectors import Detector, Fusion, Learned, ScanStatistics, Sheetness
+from nx47dask.detectors import Detector, Fusion, Learned, Sheetness
 from nx47dask.errors import ModelError
 from nx47dask.geometry import Box
-from nx47dask.stages.projection import DETECT_BYTES_PER_VOXEL, NETWORK_BYTES_PER_VOXEL, TORCH_NETWORK_BYTES
+from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.planning.loads import DETECT_BYTES_PER_VOXEL, NETWORK_BYTES_PER_VOXEL, TORCH_NETWORK_BYTES
 from tests.integration.tiny_model import learned, write_model
 
 SCAN = ScanStatistics(0, 255, 100.0, 40.0)

@@ -13,12 +13,12 @@ import yaml
 import zarr
 
 import nx47dask
-from nx47dask.engine.spec import LocalSpec
+from nx47dask.cluster.spec import LocalSpec
+from nx47dask.commands.timing import Rates, estimate_time
 from nx47dask.errors import InputError
-from nx47dask.stages.fitting import require_disk, require_memory
-from nx47dask.stages.plan_text import plan_json, plan_lines
-from nx47dask.stages.projection import stage_loads
-from nx47dask.stages.timing import Rates, estimate_time
+from nx47dask.planning.fit import require_disk, require_memory
+from nx47dask.planning.loads import stage_loads
+from nx47dask.planning.text import plan_json, plan_lines
 from tests.integration.commands import WORKFLOW, command, write_workflow
 
 GIB = 1 << 30

@@ -20,8 +20,8 @@ from nx47dask.io import Volume, discover
 from nx47dask.report import figures, html, pictures, volumes
 from nx47dask.report.markup import Cell, table
 from nx47dask.report.pictures import MOST_SLICES
-from nx47dask.report.words import duration, percent
 from nx47dask.report.write import write_report
+from nx47dask.words import duration, percent
 from tests.conftest import sheets
 from tests.integration.commands import write_workflow
 from tests.pages import Page

@@ -1,0 +1,149 @@
+"""How long a plan will take on a machine like this: a small piece of the first volume, run for real.
+
+The piece is cut from the middle of the volume, stored as the volume is, and run by one worker of a local cluster,
+twice: the first time pays for libraries and compiled kernels, the second time is measured. Each stage is then scaled
+by the voxels that it reads, a network by its windows, merges by blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from rich.console import Console
+
+from nx47dask.cluster.kinds.local import workers_that_fit
+from nx47dask.cluster.pool import open_pool
+from nx47dask.cluster.spec import LocalSpec
+from nx47dask.commands.run import process
+from nx47dask.engine import execute
+from nx47dask.engine.events import StageStatistics
+from nx47dask.engine.pools import Pool
+from nx47dask.geometry import Box, Index
+from nx47dask.io import ArrayStore, Volume, discover
+from nx47dask.planning.loads import Estimate, StageLoad, stage_loads
+from nx47dask.planning.plan import RunPlan, make_plan
+
+__all__ = ["Rates", "estimate_time", "measure_rates"]
+
+PIECE_VOX = 160
+"""Edge of the piece that is run."""
+CLOSING_S = 2.0
+CLOSING_S_PER_VOXEL = 2e-8
+"""Zip, metrics and report."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one worker of this machine takes.
+
+    Attributes
+    ----------
+    stage_s : mapping of str to float
+        Seconds per voxel that a stage reads; of detection by networks, per window.
+    merge_s : mapping of str to float
+        Seconds per block for links and merges of a stage.
+    start_s : float
+        What a worker takes to load libraries and to compile.
+    """
+
+    stage_s: Mapping[str, float]
+    merge_s: Mapping[str, float]
+    start_s: float
+
+
+def measure_rates(planned: RunPlan, console: Console | None = None) -> Rates:
+    """Run a piece of the first volume with the plan's workflow in a temporary folder.
+
+    Raises
+    ------
+    Nx47Error
+        The volume cannot be read, or a task of the workflow failed.
+    """
+    console = console or Console(stderr=True, quiet=True)
+    with TemporaryDirectory(prefix="nx47dask-") as folder, open_pool(LocalSpec(workers=1), console) as pool:
+        first, piece = (_plan_of_piece(planned, Path(folder) / name) for name in ("first", "second"))
+        cold, warm = _task_times(first, pool), _task_times(piece, pool)
+    loads = stage_loads(piece)
+    return Rates(
+        {load.stage: warm[load.stage] / (load.windows or load.voxels) for load in loads},
+        {load.stage: (warm[f"{load.stage}.merges"]) / load.tasks for load in loads},
+        max(0.0, sum(cold.values()) - sum(warm.values())),
+    )
+
+
+def estimate_time(planned: RunPlan, rates: Rates, workers: int | None = None) -> Estimate:
+    """Scale the rates to a plan, for so many workers, by default those that a local cluster would have.
+
+    Volumes overlap, so that the workers share all tasks; but no volume is done before its own stages are, one after
+    the other, of which each takes as long as its largest share of a worker.
+    """
+    workers = workers or workers_that_fit(planned.peak_bytes_per_worker())
+    path_s = max(
+        sum(_longest_share_s(load, rates, workers) for load in stage_loads(planned, [job])) for job in planned.jobs
+    )
+    stages_s = {load.stage: _stage_s(load, rates) for load in stage_loads(planned)}
+    closing_s = CLOSING_S + CLOSING_S_PER_VOXEL * sum(job.box.size for job in planned.jobs)
+    wall_s = rates.start_s + max(sum(stages_s.values()) / workers, path_s) + closing_s
+    return Estimate(stages_s, wall_s, workers)
+
+
+def _stage_s(load: StageLoad, rates: Rates) -> float:
+    return rates.stage_s[load.stage] * (load.windows or load.voxels) + rates.merge_s[load.stage] * load.tasks
+
+
+def _longest_share_s(load: StageLoad, rates: Rates, workers: int) -> float:
+    """Of a stage of one volume: its tasks, as evenly as they can be shared out, and its merges, by one worker."""
+    tasks_s = rates.stage_s[load.stage] * (load.windows or load.voxels)
+    return tasks_s * math.ceil(load.tasks / workers) / load.tasks + rates.merge_s[load.stage] * load.tasks
+
+
+def _plan_of_piece(planned: RunPlan, folder: Path) -> RunPlan:
+    """The plan of a piece in the middle of the first volume, which is written into the folder as the volume is kept."""
+    job = planned.jobs[0]
+    z, y, x = (min(PIECE_VOX, edge) for edge in job.work.shape)
+    start = tuple(a - edge // 2 for a, edge in zip(job.work.middle, (z, y, x), strict=True))
+    box = Box((0, 0, 0), (z, y, x)).shift((start[0], start[1], start[2]))
+    volume = _stored_piece(job.volume, job.volume.read(box), folder)
+    plan = make_plan([volume], folder / "run", planned.workflow, block=min(job.block, PIECE_VOX))
+    return replace(plan, jobs=tuple(replace(one, copied=job.copied) for one in plan.jobs))
+
+
+def _stored_piece(volume: Volume, voxels: NDArray[np.unsignedinteger], folder: Path) -> Volume:
+    folder.mkdir(parents=True)
+    if volume.kind == "zarr":
+        path = folder / "piece.zarr"
+        shape: Index = voxels.shape
+        store = ArrayStore(str(path), shape, (128,) * 3, (256,) * 3, volume.dtype)
+        store.create()
+        store.write(Box.of_shape(shape), voxels)
+    else:
+        path = folder / "piece.tif"
+        tifffile.imwrite(path, voxels, compression="lzw", photometric="minisblack")
+    (piece,) = discover([path])
+    return piece
+
+
+def _task_times(planned: RunPlan, pool: Pool) -> dict[str, float]:
+    """Seconds of the tasks of each stage, and of its links and merges."""
+    statistics = StageStatistics()
+    _, errors = execute({job.id: process(job, planned) for job in planned.jobs}, pool, observers=(statistics,))
+    for error in errors.values():
+        raise error
+    stages = {load.stage for load in stage_loads(planned)}
+    times: dict[str, float] = defaultdict(float)
+    for name, usage in statistics.stages.items():
+        times[name if name in stages else f"{_owner(name, stages)}.merges"] += usage.task_s
+    return times
+
+
+def _owner(name: str, stages: set[str]) -> str:
+    """The stage that links or merges belong to: ``measure`` of ``measure.objects.link``."""
+    return max((stage for stage in stages if name.startswith(f"{stage}.")), key=len)
