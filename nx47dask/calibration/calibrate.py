@@ -27,7 +27,9 @@ from nx47dask.engine.progress import progress_for
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.models.backends import Device
-from nx47dask.planning.plan import RunPlan, make_plan
+from nx47dask.planning.make import make_plan
+from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import project
 from nx47dask.report.compare import write_comparison
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.folder import clear_folder, occupied_folder
@@ -205,7 +207,8 @@ def _search(
     if isinstance(spec, LocalSpec) and any(one.uses_gpu for one in sources):
         spec = spec.for_gpus()
     subjects = {name: _subject(planned, name, sources) for name in planned.volumes}
-    needed = max([one.peak_bytes_per_worker() for one in sources] + [subject_bytes(one) for one in subjects.values()])
+    detecting = [project(source).worker_bytes for source in sources]
+    needed = max(detecting + [subject_bytes(subject) for subject in subjects.values()])
     detections = {
         f"{job.id}.{_source_name(number)}": _detected(source, job)
         for number, source in enumerate(sources)

@@ -195,7 +195,8 @@ def plan(
 ) -> None:
     """Show what a run would do and take: blocks, halos, tasks, memory, disk, time. Nothing is written."""
     from nx47dask.commands.run import plan as make_plan
-    from nx47dask.planning.text import plan_json
+    from nx47dask.planning.projection import project
+    from nx47dask.planning.text import plan_json, plan_lines
 
     planned = make_plan(
         inputs,
@@ -209,16 +210,16 @@ def plan(
         delete_stores=bool(delete_stores),
         copy_input=copy_input,
     )
-    estimate = None
+    projection, estimate = project(planned), None
     if calibrate:
         from nx47dask.commands.timing import estimate_time, measure_rates
 
-        estimate = estimate_time(planned, measure_rates(planned), workers)
+        estimate = estimate_time(planned, projection, measure_rates(planned), workers)
     if json_file != STANDARD_OUTPUT:
-        for line in planned.lines(estimate):
+        for line in plan_lines(planned, projection, estimate):
             typer.echo(line)
     if json_file:
-        write_json(plan_json(planned, estimate), json_file)
+        write_json(plan_json(planned, projection, estimate), json_file)
 
 
 @commands.command()

@@ -26,6 +26,7 @@ from nx47dask.io import Volume, copy_submission, write_mask_tiff, write_submissi
 from nx47dask.io.validation import validate_submission
 from nx47dask.metrics.shape import SLICE_COLUMNS
 from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import Projection
 from nx47dask.report.write import write_report
 from nx47dask.runs.gates import require_passed
 from nx47dask.runs.measures import score_means
@@ -74,6 +75,7 @@ class Yardstick:
 
 def write_results(
     planned: RunPlan,
+    projection: Projection,
     results: dict[str, Any],
     statistics: StageStatistics,
     wall_s: float,
@@ -111,7 +113,7 @@ def write_results(
             copy_submission(folder / "submission.zip", submission)
     for name in ("metrics/slices.csv", "metrics/volumes.json"):
         artefacts[name] = sha256_file(folder / name)
-    manifest = _manifest(planned, results, artefacts, statistics, wall_s)
+    manifest = _manifest(planned, projection, results, artefacts, statistics, wall_s)
     manifest["submission"]["warnings"] = warnings
     if yardstick.baseline:
         manifest["baseline"] = {"path": str(yardstick.baseline.path.absolute()), "gates": yardstick.gates}
@@ -159,7 +161,12 @@ def _stored_bytes(planned: RunPlan, statistics: StageStatistics) -> int:
 
 
 def _manifest(
-    planned: RunPlan, results: dict[str, Any], artefacts: dict[str, str], statistics: StageStatistics, wall_s: float
+    planned: RunPlan,
+    projection: Projection,
+    results: dict[str, Any],
+    artefacts: dict[str, str],
+    statistics: StageStatistics,
+    wall_s: float,
 ) -> dict[str, Any]:
     inputs = {
         job.id: {
@@ -197,11 +204,11 @@ def _manifest(
         "failures": statistics.failures,
         "wall_s": round(wall_s, 3),
         "memory": {
-            "projected_worker_bytes": planned.peak_bytes_per_worker(),
-            "projected_client_bytes": planned.client_bytes(),
+            "projected_worker_bytes": projection.worker_bytes,
+            "projected_client_bytes": projection.client_bytes,
             "client_peak_rss_bytes": peak_rss_bytes(),
         },
-        "disk": {"projected_bytes": planned.stored_bytes(), "measured_bytes": _stored_bytes(planned, statistics)},
+        "disk": {"projected_bytes": projection.disk_bytes, "measured_bytes": _stored_bytes(planned, statistics)},
         "versions": {"python": platform.python_version(), **{p: metadata.version(p) for p in RECORDED_PACKAGES}},
         "platform": platform.platform(),
         "arguments": sys.argv[1:],

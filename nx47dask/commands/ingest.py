@@ -17,7 +17,7 @@ from nx47dask.files.paths import is_remote, locate
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.planning.plan import default_block
+from nx47dask.planning.make import default_block
 from nx47dask.runs.folder import folder_errors, refuse_nesting
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.volume_job import VolumeJob

@@ -25,7 +25,9 @@ from nx47dask.files.paths import locate
 from nx47dask.io import Volume, discover
 from nx47dask.models.backends import Device
 from nx47dask.planning.fit import require_disk, require_memory
-from nx47dask.planning.plan import RunPlan, make_plan
+from nx47dask.planning.make import make_plan
+from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import Projection, project
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.folder import clear_folder, occupied_folder, refuse_nesting
 from nx47dask.runs.gates import parse_gates
@@ -194,18 +196,17 @@ def run(
     console = console or Console(stderr=True)
     if isinstance(spec, LocalSpec) and planned.uses_gpu:
         spec = spec.for_gpus()
-    require_disk(planned)
+    projection = project(planned)
+    require_disk(planned, projection)
     with (
         occupied_folder(planned, resume=resume, overwrite=overwrite),
-        open_pool(
-            spec, console, planned.out / "dask-report.html", job_title(planned), planned.peak_bytes_per_worker()
-        ) as pool,
+        open_pool(spec, console, planned.out / "dask-report.html", job_title(planned), projection.worker_bytes) as pool,
     ):
-        require_memory(planned, pool.memory_limit_bytes, spec)
+        require_memory(planned, projection, pool.memory_limit_bytes, spec)
         if overwrite:
             clear_folder(planned.out)
         planned.claim()
-        _execute(planned, pool, console, deadline, target, yardstick)
+        _execute(planned, projection, pool, console, deadline, target, yardstick)
     return Run(planned.out)
 
 
@@ -287,6 +288,7 @@ def _closing_s(planned: RunPlan) -> float:
 
 def _execute(
     planned: RunPlan,
+    projection: Projection,
     pool: Pool,
     console: Console,
     deadline: Deadline,
@@ -311,8 +313,8 @@ def _execute(
                 most_volumes=planned.most_volumes,
                 over=deadline.over,
             )
-        zipped = deadline.limited or not errors
-        write_results(planned, results, statistics, time.perf_counter() - start, submission, yardstick, zipped)
+        wall_s, zipped = time.perf_counter() - start, deadline.limited or not errors
+        write_results(planned, projection, results, statistics, wall_s, submission, yardstick, zipped)
     _raise(errors, len(planned.jobs), folder)
     _raise_unfinished(planned, results)
 

@@ -28,8 +28,10 @@ from nx47dask.engine.events import StageStatistics
 from nx47dask.engine.pools import Pool
 from nx47dask.geometry import Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
-from nx47dask.planning.loads import Estimate, StageLoad, stage_loads
-from nx47dask.planning.plan import RunPlan, make_plan
+from nx47dask.planning.make import make_plan
+from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import Estimate, Projection, project
+from nx47dask.stages.load import StageLoad
 
 __all__ = ["Rates", "estimate_time", "measure_rates"]
 
@@ -71,7 +73,7 @@ def measure_rates(planned: RunPlan, console: Console | None = None) -> Rates:
     with TemporaryDirectory(prefix="nx47dask-") as folder, open_pool(LocalSpec(workers=1), console) as pool:
         first, piece = (_plan_of_piece(planned, Path(folder) / name) for name in ("first", "second"))
         cold, warm = _task_times(first, pool), _task_times(piece, pool)
-    loads = stage_loads(piece)
+    loads = project(piece).loads
     return Rates(
         {load.stage: warm[load.stage] / (load.windows or load.voxels) for load in loads},
         {load.stage: (warm[f"{load.stage}.merges"]) / load.tasks for load in loads},
@@ -79,17 +81,17 @@ def measure_rates(planned: RunPlan, console: Console | None = None) -> Rates:
     )
 
 
-def estimate_time(planned: RunPlan, rates: Rates, workers: int | None = None) -> Estimate:
+def estimate_time(planned: RunPlan, projection: Projection, rates: Rates, workers: int | None = None) -> Estimate:
     """Scale the rates to a plan, for so many workers, by default those that a local cluster would have.
 
     Volumes overlap, so that the workers share all tasks; but no volume is done before its own stages are, one after
     the other, of which each takes as long as its largest share of a worker.
     """
-    workers = workers or workers_that_fit(planned.peak_bytes_per_worker())
+    workers = workers or workers_that_fit(projection.worker_bytes)
     path_s = max(
-        sum(_longest_share_s(load, rates, workers) for load in stage_loads(planned, [job])) for job in planned.jobs
+        sum(_longest_share_s(load, rates, workers) for load in volume.loads) for volume in projection.volumes.values()
     )
-    stages_s = {load.stage: _stage_s(load, rates) for load in stage_loads(planned)}
+    stages_s = {load.stage: _stage_s(load, rates) for load in projection.loads}
     closing_s = CLOSING_S + CLOSING_S_PER_VOXEL * sum(job.box.size for job in planned.jobs)
     wall_s = rates.start_s + max(sum(stages_s.values()) / workers, path_s) + closing_s
     return Estimate(stages_s, wall_s, workers)
@@ -137,7 +139,7 @@ def _task_times(planned: RunPlan, pool: Pool) -> dict[str, float]:
     _, errors = execute({job.id: process(job, planned) for job in planned.jobs}, pool, observers=(statistics,))
     for error in errors.values():
         raise error
-    stages = {load.stage for load in stage_loads(planned)}
+    stages = {load.stage for load in project(planned).loads}
     times: dict[str, float] = defaultdict(float)
     for name, usage in statistics.stages.items():
         times[name if name in stages else f"{_owner(name, stages)}.merges"] += usage.task_s

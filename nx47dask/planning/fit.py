@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import psutil
 
@@ -11,8 +10,9 @@ from nx47dask.cluster.spec import ClusterSpec, LocalSpec
 from nx47dask.errors import InputError
 from nx47dask.files.atomic import free_bytes_at
 from nx47dask.files.paths import file_sizes, is_remote
-from nx47dask.planning.loads import worker_bytes
-from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.make import with_block
+from nx47dask.planning.plan import VOLUMES_ON_DISK, RunPlan
+from nx47dask.planning.projection import Projection, project
 from nx47dask.words import size
 
 __all__ = ["require_disk", "require_memory"]
@@ -25,7 +25,7 @@ SMALLER_BLOCKS = (384, 320, 256, 192, 160, 128, 96, 64)
 """Edges to propose."""
 
 
-def require_disk(planned: RunPlan) -> None:
+def require_disk(planned: RunPlan, projection: Projection) -> None:
     """Refuse a run whose folder would outgrow the disk; what is in the folder already is room for the run.
 
     A run that fits only if its scan compresses well may begin, with a warning: should the disk be full, it stops and
@@ -38,14 +38,14 @@ def require_disk(planned: RunPlan) -> None:
     """
     if is_remote(planned.out):
         return
-    needed = planned.stored_bytes()
+    needed = projection.disk_bytes
     room = free_bytes_at(planned.out)
     if room is None or needed <= room:
         return
     room += sum(file_sizes(planned.out).values())
     if needed <= room:
         return
-    bounded = replace(planned, delete_stores=True).stored_bytes()
+    bounded = projection.disk_bytes_with(VOLUMES_ON_DISK)
     helps = f"--delete-stores ({_range(bounded)}), " if _least(bounded) <= room and bounded < needed else ""
     message = (
         f"--out {planned.out}: the run needs {_range(needed)} of disk, as its scans compress, and there is room for "
@@ -56,12 +56,14 @@ def require_disk(planned: RunPlan) -> None:
     logger.warning("%s; it begins, and can be resumed should the disk be full", message)
 
 
-def require_memory(planned: RunPlan, limit_bytes: int | None, spec: ClusterSpec | None) -> None:
+def require_memory(planned: RunPlan, projection: Projection, limit_bytes: int | None, spec: ClusterSpec | None) -> None:
     """Refuse a run whose largest task would outgrow a worker.
 
     Parameters
     ----------
     planned : RunPlan
+    projection : Projection
+        That of the plan.
     limit_bytes : int or None
         The least that a worker of the cluster may take; None: as much as this machine has.
     spec : ClusterSpec or None
@@ -74,7 +76,7 @@ def require_memory(planned: RunPlan, limit_bytes: int | None, spec: ClusterSpec 
     """
     machine: int = psutil.virtual_memory().total
     limit = machine if limit_bytes is None else limit_bytes
-    needed, stage = worker_bytes(planned)
+    needed, stage = projection.worker_bytes, projection.worker_stage
     if needed <= limit:
         return
     ways = [*_smaller_block(planned, limit), *_of_cluster(spec, machine // needed)]
@@ -96,7 +98,7 @@ def _smaller_block(planned: RunPlan, limit: int) -> list[str]:
     largest = max(job.block for job in planned.jobs)
     for edge in SMALLER_BLOCKS:
         if edge < largest:
-            needed = planned.with_block(edge).peak_bytes_per_worker()
+            needed = project(with_block(planned, edge)).worker_bytes
             if needed <= limit:
                 return [f"--block {edge} ({size(needed)})"]
     return []

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from nx47dask.detectors import Fusion, ResidualBand
 from nx47dask.errors import InputError
-from nx47dask.geometry import BlockGrid, Box
+from nx47dask.geometry import BlockGrid, Box, Index
 from nx47dask.io import Volume, read_edges
-from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.planning.loads import widest_scan
-from nx47dask.stages.detect import slice_slabs
+from nx47dask.stages.detect import slice_slabs, widest_scan
 from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.steps.passes import Pass
 
@@ -44,23 +43,32 @@ def source_reads(job: VolumeJob, detector: Fusion | ResidualBand, passes: Sequen
     if job.copied:
         return 1.0
     edges = read_edges(job.volume)
-    reads = sum(_chunks_in(box, edges) for box in _boxes(job, detector, widest_scan(job.volume), passes))
+    scan = widest_scan(job.volume)
+    reads = _grid_reads(job.ingest_grid, edges, lambda box: box)
+    if isinstance(detector, ResidualBand):
+        reads += sum(math.prod(_chunks_in(slab, edges)) for _, _, slab in slice_slabs(job, detector, scan))
+    reads += _grid_reads(
+        job.detect_grid,
+        edges,
+        lambda box: detector.context(box.shift(job.work.start), job.volume_box, scan),
+    )
+    for current in passes:
+        if current.reads_image:
+            reads += _grid_reads(job.grid, edges, partial(_pass_reads, job, current))
     return reads / len(BlockGrid(job.volume.shape, edges))
 
 
-def _boxes(
-    job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics, passes: Sequence[Pass]
-) -> Iterator[Box]:
-    """All boxes that are read, in voxels of the volume."""
-    yield from (block.box for block in job.ingest_grid)
-    if isinstance(detector, ResidualBand):
-        yield from (slab for _, _, slab in slice_slabs(job, detector, scan))
-    for block in job.detect_grid:
-        yield detector.context(block.box.shift(job.work.start), job.volume_box, scan)
-    for one in passes:
-        if one.reads_image:
-            yield from (job.context(block.box, one.radius_zyx).shift(job.work.start) for block in job.grid)
+def _pass_reads(job: VolumeJob, current: Pass, box: Box) -> Box:
+    """What a pass reads of the scan for a block."""
+    return job.context(box, current.radius_zyx).shift(job.work.start)
 
 
-def _chunks_in(box: Box, edges: tuple[int, int, int]) -> int:
-    return math.prod(-(-b // edge) - a // edge for a, b, edge in zip(box.start, box.stop, edges, strict=True))
+def _grid_reads(grid: BlockGrid, edges: Index, reads: Callable[[Box], Box]) -> int:
+    """Chunks that all blocks of a grid read, each what ``reads`` makes of its box."""
+    return math.prod(map(sum, grid.along_axes(lambda box: _chunks_in(reads(box), edges))))
+
+
+def _chunks_in(box: Box, edges: Index) -> Index:
+    """Chunks per axis that a box touches."""
+    z, y, x = (-(-b // edge) - a // edge for a, b, edge in zip(box.start, box.stop, edges, strict=True))
+    return z, y, x

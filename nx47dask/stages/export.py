@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from nx47dask.engine import Batch, Record, Task
 from nx47dask.files.paths import locate, remove_tree
 from nx47dask.geometry import Box, storage_chunk
 from nx47dask.io import write_mask_tiff
+from nx47dask.stages.load import SLAB_BYTES_PER_VOXEL, StageLoad, mask_bytes
 from nx47dask.stages.measure import slices_path
 from nx47dask.stages.volume_job import VolumeJob
 
-__all__ = ["clear_store", "export", "mask_path", "slab_depth", "store_was_deleted"]
+__all__ = ["clear_store", "export", "export_load", "mask_path", "store_was_deleted"]
 
 STAGE = "export"
 SLAB_VOXELS = 8 << 20
@@ -35,13 +37,19 @@ def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict
     return sha256
 
 
+def export_load(job: VolumeJob) -> StageLoad:
+    """Bound what the stage takes for a volume: its TIFF, and the copy of that in the zip."""
+    slab = _slab_depth(job) * math.prod(job.box.shape[1:]) * SLAB_BYTES_PER_VOXEL
+    return StageLoad(STAGE, "mask to TIFF", 1, job.box.size, slab, 2 * mask_bytes(job.box))
+
+
 def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
     """Read the mask in slabs and write their pages."""
     sha256 = write_mask_tiff(path, _slabs(job), job.box.shape, foreground=foreground)
     return {"sha256": sha256, "files": job.files(path, slices_path(job)), "last": True}
 
 
-def slab_depth(job: VolumeJob) -> int:
+def _slab_depth(job: VolumeJob) -> int:
     """Slices to read at a time: a storage chunk deep where they are small, at least a few where they are large."""
     _, height, width = job.box.shape
     return min(storage_chunk(job.block), max(LEAST_SLICES, SLAB_VOXELS // (height * width)))
@@ -67,7 +75,7 @@ def clear_store(job: VolumeJob, *, arrays: bool) -> None:
 def _slabs(job: VolumeJob) -> Iterator[NDArray[np.uint8]]:
     store = job.array("mask")
     box = job.box.relative_to(job.work.start)
-    step = slab_depth(job)
+    step = _slab_depth(job)
     for z in range(box.start[0], box.stop[0], step):
         slab = Box((z, *box.start[1:]), (min(z + step, box.stop[0]), *box.stop[1:]))
         yield store.read(slab)

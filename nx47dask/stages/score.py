@@ -18,12 +18,15 @@ from nx47dask.geometry import Block, BlockGrid, Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
 from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant
+from nx47dask.stages.load import StageLoad
 
-__all__ = ["View", "check_labels", "find_labels", "labels_by_id", "require_shape", "score"]
+__all__ = ["View", "check_labels", "find_labels", "labels_by_id", "require_shape", "score", "score_load"]
 
 logger = logging.getLogger(__name__)
 
 STAGE = "score"
+SCORE_BYTES_PER_VOXEL = 48
+"""Scoring, per voxel of an octant with its halo."""
 SLAB_SLICES = 64
 """Slices of labels to check at a time."""
 LARGEST_OCTANT = 2**31 - 1
@@ -117,6 +120,13 @@ def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record],
     if not any(record["voxels"][4] for record in records.values()):
         _refuse_empty(labels)
     return combine_octants(grid, records)
+
+
+def score_load(box: Box) -> StageLoad:
+    """Bound what the stage takes for a mask of a box."""
+    grid = octants(box.shape)
+    sizes = [octant_context(grid, octant).size for octant in grid]
+    return StageLoad(STAGE, "masks against labels", len(sizes), sum(sizes), max(sizes) * SCORE_BYTES_PER_VOXEL, 0)
 
 
 def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from nx47dask.errors import DeviceMemoryError, ModelError, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import project
+from nx47dask.planning.text import plan_lines
 from nx47dask.stages import detect as detect_stage
 from tests.conftest import sheets
 from tests.integration import reference
@@ -162,7 +164,8 @@ def test_what_decides_the_result_is_in_plan_and_manifest(work, tmp_path):
     write_workflow(tmp_path / "workflow.yaml", learned("m.pt"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        lines = nx47dask.plan(["scan.tif"], "run", workflow="workflow.yaml", block=8).lines()
+        plan = nx47dask.plan(["scan.tif"], "run", workflow="workflow.yaml", block=8)
+        lines = plan_lines(plan, project(plan))
         done = run(tmp_path, tmp_path / "run", block=8)
         resumed = functools.partial(run, tmp_path, tmp_path / "run", block=8, resume=True)
         (model,) = done.manifest["models"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,11 @@ def test_arrows_go_down(name):
     others = [other for other in IMPORTS[name] if other in NAMES]
     assert [other for other in others if "." not in other or LAYERS.index(room(other)) > own] == []
     assert [other for other in IMPORTS[name] if room(name) in WITHOUT.get(other.split(".")[0], ())] == []
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    sorter = TopologicalSorter({name: [other for other in found if other in NAMES] for name, found in IMPORTS.items()})
+    sorter.prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
