@@ -19,12 +19,19 @@ from nx47dask.files.paths import is_remote, locate
 from nx47dask.io import Volume, discover
 from nx47dask.runs.folder import refuse_nesting
 from nx47dask.runs.identity import FolderPlan
+from nx47dask.stages.ingest import REVISION as INGEST_REVISION
+from nx47dask.stages.ingest import STAGE as INGEST
+from nx47dask.stages.score import REVISION as SCORE_REVISION
+from nx47dask.stages.score import STAGE as SCORE
 from nx47dask.stages.score import check_labels, find_labels
-from nx47dask.version import __version__
 from nx47dask.workflow import Workflow, load_workflow, workflow_of
 
 __all__ = ["Calibration", "plan_calibration"]
 
+SEARCH_REVISION = 1
+"""Raised when the same seed asks for other candidates."""
+REVISIONS = {INGEST: INGEST_REVISION, SCORE: SCORE_REVISION, "search": SEARCH_REVISION}
+"""Of what no step or detector names."""
 STARTUP_SHARE = 3
 """One of so many trials covers the space before the search begins."""
 LEAST_TRIALS = 2
@@ -82,7 +89,8 @@ class Calibration(FolderPlan):
     @property
     def identity(self) -> dict[str, Any]:
         return {
-            "version": __version__,
+            "revisions": self.base.revisions
+            | {INGEST: INGEST_REVISION, SCORE: SCORE_REVISION, "search": SEARCH_REVISION},
             "workflow": self.base.resolved,
             "space": {key: repr(one) for key, one in self.space.dimensions.items()},
             "inputs": {name: one.fingerprint for name, one in self.volumes.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ class RadiusDetector(ABC):
     """A detector whose result at a voxel depends on the voxels within a radius, and on nothing else."""
 
     __slots__ = ()
+    revision: ClassVar[int]
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     @abstractmethod
     def radius_zyx(self, scan: ScanStatistics) -> Index:

@@ -71,6 +71,8 @@ class Learned:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     model: str = "surface"
     surface: int | str | None = None

@@ -52,6 +52,8 @@ class Sheetness(RadiusDetector):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     scales: Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=6)] = (1, 1)
     contrast: Annotated[float, Field(ge=0.001, le=10)] = 0.05

@@ -9,13 +9,20 @@ from nx47dask.detectors import Fusion, LearnedDetector, ResidualBand
 from nx47dask.engine.worker import NUMERIC_PACKAGES, release
 from nx47dask.geometry import Box
 from nx47dask.runs.identity import FolderPlan
+from nx47dask.stages.export import REVISION as EXPORT_REVISION
+from nx47dask.stages.export import STAGE as EXPORT
+from nx47dask.stages.ingest import REVISION as INGEST_REVISION
+from nx47dask.stages.ingest import STAGE as INGEST
+from nx47dask.stages.measure import REVISION as MEASURE_REVISION
+from nx47dask.stages.measure import STAGE as MEASURE
 from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, describe
-from nx47dask.version import __version__
 from nx47dask.workflow import Workflow
 
 __all__ = ["RunPlan"]
 
+STAGE_REVISIONS = {INGEST: INGEST_REVISION, MEASURE: MEASURE_REVISION, EXPORT: EXPORT_REVISION}
+"""Stages whose algorithms no step or detector names; that of the score stands in the keys of its records."""
 VOLUMES_ON_DISK = 8
 """Volumes under way where stores are deleted: enough to keep the CPUs of one machine busy."""
 
@@ -69,7 +76,7 @@ class RunPlan(FolderPlan):
             for job in self.jobs
         }
         return {
-            "version": __version__,
+            "revisions": self.workflow.revisions | STAGE_REVISIONS,
             "libraries": {name: release(name) for name in NUMERIC_PACKAGES},
             "workflow": self.workflow.resolved,
             "models": [network.record() for network in self.networks],

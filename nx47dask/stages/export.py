@@ -22,6 +22,8 @@ from nx47dask.stages.volume_job import VolumeJob
 __all__ = ["clear_store", "export", "export_load", "mask_path", "store_was_deleted"]
 
 STAGE = "export"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SLAB_VOXELS = 8 << 20
 LEAST_SLICES = 8
 """Every slab decompresses the chunks that it cuts, so very thin ones would cost more time than they save memory."""

@@ -24,6 +24,8 @@ from nx47dask.stages.volume_job import VolumeJob
 __all__ = ["ingest", "ingest_load"]
 
 STAGE = "ingest"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SHOWN = ("minimum", "maximum", "mean", "std")
 """Statistics for the report; the others are there for normalisations."""
 Facts = dict[str, Any]

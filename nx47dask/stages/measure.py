@@ -37,6 +37,8 @@ from nx47dask.stages.volume_job import VolumeJob
 __all__ = ["measure", "measure_load", "slices_path"]
 
 STAGE = "measure"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
 LARGEST = 10
 
 OBJECTS = "objects"

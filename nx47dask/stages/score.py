@@ -25,6 +25,8 @@ __all__ = ["View", "check_labels", "find_labels", "labels_by_id", "require_shape
 logger = logging.getLogger(__name__)
 
 STAGE = "score"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SCORE_BYTES_PER_VOXEL = 48
 """Scoring, per voxel of an octant with its halo."""
 SLAB_SLICES = 64
@@ -111,9 +113,10 @@ def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record],
     grid = octants(prediction.box.shape)
     _refuse_large(labels, grid)
     fingerprint = labels.source.fingerprint if isinstance(labels.source, Volume) else ""
+    key = f"{fingerprint} revision {REVISION}"
     tasks = (
         Task(octant.number, f"octant {octant.number} [{octant.box}]", score_octant, (prediction, labels, octant),
-             octant.box.size, key=fingerprint)
+             octant.box.size, key=key)
         for octant in grid
     )  # fmt: skip
     records = yield Batch(STAGE, tasks, len(grid), prediction.box.size)
