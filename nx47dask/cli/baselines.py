@@ -75,7 +75,7 @@ def campaign(
 ) -> None:
     """Run several workflows on the same volumes and compare all with a baseline; goes on where it stopped."""
     from nx47dask.commands.campaign import campaign as run_all
-    from nx47dask.report.campaign import FILES, verdict
+    from nx47dask.reports.campaign import FILES, verdict
 
     folder = out or Path("runs") / file.stem
     summary = run_all(file, folder, baselines=baselines, cluster=cluster, workers=workers, serial=serial)

@@ -55,7 +55,7 @@ def calibrate(
     from nx47dask.calibration.calibrate import calibrate as search
     from nx47dask.engine.deadline import parse_duration
     from nx47dask.errors import GateError
-    from nx47dask.report.calibration.page import summary
+    from nx47dask.reports.calibration.page import summary
 
     found = search(
         images,

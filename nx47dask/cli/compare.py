@@ -38,8 +38,8 @@ def compare(
 ) -> None:
     """Compare two runs of the same volumes: masks, measures, scores, settings; exit code 4 when a gate fails."""
     from nx47dask.commands.compare import compare as compare_runs
-    from nx47dask.report.compare import FILES
-    from nx47dask.report.compare_tables import summary
+    from nx47dask.reports.compare import FILES
+    from nx47dask.reports.compare_tables import summary
     from nx47dask.runs.baselines import find_run
     from nx47dask.runs.gates import GateResult, require_passed
 

@@ -26,7 +26,7 @@ from nx47dask.io import Volume, copy_submission, write_mask_tiff, write_submissi
 from nx47dask.io.validation import validate_submission
 from nx47dask.metrics.shape import SLICE_COLUMNS
 from nx47dask.planning.plan import RunPlan
-from nx47dask.report.write import write_report
+from nx47dask.reports.write import write_report
 from nx47dask.runs.gates import check_run, gates_first, require_passed
 from nx47dask.runs.measures import score_means
 from nx47dask.runs.run import Run

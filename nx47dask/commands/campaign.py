@@ -16,7 +16,7 @@ from nx47dask.errors import GateError, InputError, Nx47Error, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.planning.plan import RunPlan
-from nx47dask.report.campaign import refuse_other_files, write_campaign
+from nx47dask.reports.campaign import refuse_other_files, write_campaign
 from nx47dask.runs.baselines import BASELINES, check_masks, find_run, read_external
 from nx47dask.runs.measures import volume_measures
 from nx47dask.runs.run import Run

@@ -19,7 +19,7 @@ from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.masks import joint_counts, overlap
 from nx47dask.metrics.paired import as_dict
-from nx47dask.report.compare import refuse_other_files, write_comparison
+from nx47dask.reports.compare import refuse_other_files, write_comparison
 from nx47dask.runs.baselines import BASELINES, find_run, read_external
 from nx47dask.runs.differences import manifest_differences
 from nx47dask.runs.gates import check_gates, gates_first, parse_gates

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nx47dask.errors import GateError, InputError
-from nx47dask.report.write import write_report
+from nx47dask.reports.write import write_report
 from nx47dask.runs.baselines import BASELINES, find_run, is_frozen
 from nx47dask.runs.gates import GateResult, check_run, gates_first
 from nx47dask.runs.run import Run, open_run

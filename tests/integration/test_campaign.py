@@ -20,7 +20,7 @@ from nx47dask.commands.campaign_file import RunMeasures, read_campaign, summaris
 from nx47dask.commands.freeze import freeze
 from nx47dask.errors import BlockError, GateError, InputError, PlanMismatchError
 from nx47dask.files.atomic import sha256_file
-from nx47dask.report.campaign import write_campaign
+from nx47dask.reports.campaign import write_campaign
 from nx47dask.runs.baselines import write_external
 from nx47dask.runs.measures import volume_measures
 from nx47dask.runs.run import open_run

@@ -17,7 +17,7 @@ from nx47dask.commands.freeze import freeze
 from nx47dask.errors import InputError
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.score import official_score
-from nx47dask.report.compare import FILES
+from nx47dask.reports.compare import FILES
 from nx47dask.runs.baselines import write_external
 from nx47dask.runs.run import open_run
 from tests.integration.commands import command

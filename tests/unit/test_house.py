@@ -32,7 +32,7 @@ LAYERS = (
     "runs",
     "stages",
     "planning",
-    "report",
+    "reports",
     "commands",
     "calibration",
     "cli",

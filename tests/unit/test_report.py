@@ -18,9 +18,9 @@ import nx47dask
 from nx47dask.commands.report import report
 from nx47dask.errors import BlockError, InputError
 from nx47dask.io import Volume, discover
-from nx47dask.report import figures, html, pictures, volumes
-from nx47dask.report.markup import Cell, table
-from nx47dask.report.pictures import MOST_SLICES
+from nx47dask.reports import figures, html, pictures, volumes
+from nx47dask.reports.markup import Cell, table
+from nx47dask.reports.pictures import MOST_SLICES
 from nx47dask.words import duration, percent
 from tests.conftest import sheets
 from tests.integration.commands import write_workflow

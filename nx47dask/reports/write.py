@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from nx47dask.errors import InputError
 from nx47dask.files.atomic import write_text
-from nx47dask.report.content import gather
-from nx47dask.report.html import html_report
-from nx47dask.report.markdown import markdown_report
+from nx47dask.reports.content import gather
+from nx47dask.reports.html import html_report
+from nx47dask.reports.markdown import markdown_report
 from nx47dask.runs.gates import GateResult
 from nx47dask.runs.run import Run
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nx47dask.report.compare_tables import list_sections, title, verdict
-from nx47dask.report.pages import Page, page_files, refuse_others, write_page
+from nx47dask.reports.compare_tables import list_sections, title, verdict
+from nx47dask.reports.pages import Page, page_files, refuse_others, write_page
 from nx47dask.runs.measures import SIDES
 
 __all__ = ["FILES", "refuse_other_files", "write_comparison"]
