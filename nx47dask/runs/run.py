@@ -291,6 +291,10 @@ class Run:
 def open_run(path: str | Path | Run) -> Run:
     """Open the folder of a finished run; a run that is open already is returned as it is.
 
+    Parameters
+    ----------
+    path : path, URL or Run
+
     Raises
     ------
     InputError
