@@ -35,7 +35,7 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
     Parameters
     ----------
     comparison : mapping
-        What ``compare_runs`` returns, with ``gates``: a list of dicts, empty where nothing was gated.
+        As :func:`nx47dask.compare` returns it; ``gates`` is a list of dicts, empty where nothing was gated.
     out : Path
         Folder; the same comparison gives the same bytes.
 
