@@ -13,7 +13,7 @@ from nx47dask.calibration.methods.space import variant
 from nx47dask.calibration.plan import Calibration
 from nx47dask.errors import InputError
 from nx47dask.files.atomic import replace_file, write_text
-from nx47dask.report.calibration.page import trial_rows, write_calibration
+from nx47dask.reports.calibration.page import trial_rows, write_calibration
 from nx47dask.version import __version__
 
 __all__ = ["BEST", "write_results"]

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import Any, Unpack
 
 from nx47dask.calibration.artefacts import BEST, write_results
 from nx47dask.calibration.candidates import Subject, source_key, subject_bytes, without_weight
 from nx47dask.calibration.plan import Calibration, plan_calibration
 from nx47dask.calibration.search import Evaluations
 from nx47dask.calibration.select import select
-from nx47dask.cluster.pool import open_pool
-from nx47dask.cluster.spec import ClusterSpec, LocalSpec, read_cluster
-from nx47dask.commands.compare import compare_runs
-from nx47dask.commands.run import device_of, plan, run
+from nx47dask.cluster.where import Where, WhereOptions
+from nx47dask.commands.compare import compare
+from nx47dask.commands.plan import plan
+from nx47dask.commands.run import run
 from nx47dask.engine import Batch, Ledger, Record, execute
 from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle
 from nx47dask.engine.progress import progress_for
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.models.backends import Device
 from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import project
-from nx47dask.report.compare import write_comparison
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.folder import clear_folder, occupied_folder
 from nx47dask.runs.run import Run
@@ -40,7 +36,7 @@ from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.words import size
 from nx47dask.workflow import load_workflow, preset_names, workflow_of
 
-__all__ = ["calibrate_workflow"]
+__all__ = ["calibrate"]
 
 SEARCH_SHARE = 0.7
 """Of a time limit; the rest is for what is held out, for the curves and for the report."""
@@ -63,7 +59,7 @@ OWNED = (
 )
 
 
-def calibrate_workflow(
+def calibrate(
     images: Sequence[str | Path],
     labels: str | Path,
     out: str | Path,
@@ -75,12 +71,10 @@ def calibrate_workflow(
     baseline: str = "v61.1",
     recall_loss: float = 0.05,
     time_limit_s: float = math.inf,
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-    console: Console | None = None,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
 ) -> dict[str, Any]:
     """Find the parameters of a workflow that score best on labelled volumes, and refuse what only looks better.
 
@@ -108,8 +102,8 @@ def calibrate_workflow(
         How far the recall of a held-out volume may fall below the baseline's.
     time_limit_s : float
         Seconds after which no new trials are begun, in good time for the rest.
-    cluster, workers, serial, resume, overwrite, console
-        As for ``nx47dask.run``.
+    resume, overwrite, where, **options
+        As for :func:`nx47dask.run`.
 
     Returns
     -------
@@ -123,28 +117,26 @@ def calibrate_workflow(
     BlockError, RunStoppedError, StorageError
         It stopped part-way and can be resumed.
     """
+    where = Where.of(where, **options)
     planned = plan_calibration(
         images, labels, out, workflow, space, trials=trials, seed=seed, baseline=baseline, recall_loss=recall_loss
     )
-    console = console or Console(stderr=True)
-    engine: dict[str, Any] = {"cluster": cluster, "workers": workers, "serial": serial, "console": console}
     deadline = Deadline(SEARCH_SHARE * time_limit_s, 0.0)
-    spec = None if serial else read_cluster(cluster, workers)
     known = _known_baseline(planned)
 
     def finished(name: str, workflow: str | Path, against: Run | None = None) -> Run:
-        return _finished_run(planned.out / name, images, labels, workflow, device_of(spec), against, engine)
+        return _finished_run(planned.out / name, images, labels, workflow, against, where)
 
     with occupied_folder(planned, resume=resume, overwrite=overwrite):
         if overwrite:
             clear_folder(planned.out, _own_names(planned))
         planned.claim()
         before = known or finished(BASELINE, baseline)
-        found = _search(planned, before, deadline, spec, console)
+        found = _search(planned, before, deadline, where)
         write_results(planned, found)
         if found["promoted"]:
             after = finished(BEST, planned.out / f"{BEST}.yaml", before)
-            write_comparison({**compare_runs(before, after, **engine), "gates": []}, planned.out / DELTA)
+            compare(before, after, planned.out / DELTA, where=where)
     return found
 
 
@@ -182,30 +174,23 @@ def _finished_run(
     images: Sequence[str | Path],
     labels: str | Path,
     workflow: str | Path,
-    device: Device | None,
     baseline: Run | None,
-    engine: Mapping[str, Any],
+    where: Where,
 ) -> Run:
     """A run of all volumes, resumed where it was begun with the same workflow."""
-    begun = plan(images, folder, workflow=workflow, device=device)
+    begun = plan(images, folder, workflow=workflow, labels=labels, where=where)
     try:
         begun.check(resume=True)
         how: dict[str, Any] = {"resume": begun.record.is_file()}
     except PlanMismatchError:  # a search that was given more time has found another best workflow
         how = {"overwrite": True}
-    against = baseline.path if baseline else None
-    return run(images, folder, workflow=workflow, labels=labels, baseline=against, **how, **engine)
+    return run(images, folder, workflow=workflow, labels=labels, baseline=baseline, where=where, **how)
 
 
-def _search(
-    planned: Calibration, baseline: Run, deadline: Deadline, spec: ClusterSpec | None, console: Console
-) -> dict[str, Any]:
+def _search(planned: Calibration, baseline: Run, deadline: Deadline, where: Where) -> dict[str, Any]:
     """Detect every source once, search, and look around what was found."""
-    sources = [
-        _source_plan(planned, number, device_of(spec)) for number, _ in enumerate(planned.base.resolved["detect"])
-    ]
-    if isinstance(spec, LocalSpec) and any(one.uses_gpu for one in sources):
-        spec = spec.for_gpus()
+    sources = [_source_plan(planned, number, where) for number, _ in enumerate(planned.base.resolved["detect"])]
+    where = where.for_gpus() if any(source.uses_gpu for source in sources) else where
     subjects = {name: _subject(planned, name, sources) for name in planned.volumes}
     detecting = [project(source).worker_bytes for source in sources]
     needed = max(detecting + [subject_bytes(subject) for subject in subjects.values()])
@@ -218,7 +203,7 @@ def _search(
         planned.out.absolute().name, str(planned.out), planned.base.name, (*detections, CANDIDATES), stages=()
     )
     with (
-        open_pool(spec, console, title=title, worker_bytes=needed) as pool,
+        where.open_pool(title=title, worker_bytes=needed) as pool,
         contextlib.closing(EventFile(planned.out / "events.jsonl")) as events,
         contextlib.closing(Ledger(planned.out / "ledger")) as ledger,
         events.of_run(planned.digest, title),
@@ -226,7 +211,7 @@ def _search(
         _require_memory(needed, pool.memory_limit_bytes)
 
         def work(pipelines: dict[str, Any]) -> dict[str, Any]:
-            with progress_for(console, len(pipelines)) as progress:
+            with progress_for(where.console, len(pipelines)) as progress:
                 results, errors = execute(pipelines, pool, ledger, (events, progress, deadline))
             for error in errors.values():
                 raise error
@@ -239,7 +224,7 @@ def _search(
     return dict(found[CANDIDATES])
 
 
-def _source_plan(planned: Calibration, number: int, device: Device | None) -> RunPlan:
+def _source_plan(planned: Calibration, number: int, where: Where) -> RunPlan:
     """The detection of one source over all volumes, stored as it is computed."""
     alone = without_weight(planned.base.resolved["detect"][number])
     data = {**planned.base.resolved, "detect": [alone], "combine": "probability"}
@@ -247,7 +232,7 @@ def _source_plan(planned: Calibration, number: int, device: Device | None) -> Ru
         list(planned.volumes.values()),
         planned.out,
         workflow_of(data, planned.base.name),
-        device=device,
+        device=where.device,
     )
     folder = planned.out.absolute() / _source_name(number)
     jobs = (replace(job, store=str(folder / f"{job.id}.zarr"), probability_dtype="float32") for job in made.jobs)

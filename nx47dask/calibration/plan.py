@@ -128,7 +128,7 @@ def plan_calibration(
     baseline: str,
     recall_loss: float,
 ) -> Calibration:
-    """Read and check all that a calibration needs; see :func:`nx47dask.calibration.calibrate.calibrate_workflow`.
+    """Read and check all that a calibration needs; see :func:`nx47dask.calibration.calibrate.calibrate`.
 
     Raises
     ------

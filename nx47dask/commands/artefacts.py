@@ -27,8 +27,8 @@ from nx47dask.io.validation import validate_submission
 from nx47dask.metrics.shape import SLICE_COLUMNS
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import Projection
-from nx47dask.report.write import write_report
-from nx47dask.runs.gates import require_passed
+from nx47dask.reports.write import write_report
+from nx47dask.runs.gates import check_run, gates_first, require_passed
 from nx47dask.runs.measures import score_means
 from nx47dask.runs.run import Run
 from nx47dask.stages.export import mask_path
@@ -124,7 +124,11 @@ def write_results(
         }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     if finished or statistics.failures:
-        require_passed(write_report(Run(folder)))
+        run = Run(folder)
+        gates, notes = check_run(yardstick.gates, yardstick.baseline, run)
+        with gates_first(gates):
+            write_report(run, baseline=yardstick.baseline, gates=gates, notes=notes)
+        require_passed(gates)
 
 
 def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:

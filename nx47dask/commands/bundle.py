@@ -19,7 +19,7 @@ from rich.console import Console
 from nx47dask.errors import GateError, InputError, Nx47Error
 from nx47dask.files.atomic import sha256_file
 
-__all__ = ["installed_requirements", "make_bundle"]
+__all__ = ["bundle", "installed_requirements"]
 
 PACKAGE = "nx47dask"
 TORCH = "torch"
@@ -42,7 +42,7 @@ sha256sum --check --quiet SHA256SUMS
 """
 
 
-def make_bundle(out: Path, *, without_torch: bool = False, console: Console | None = None) -> Path:
+def bundle(out: Path, *, without_torch: bool = False, console: Console | None = None) -> Path:
     """Collect what an offline machine needs to install nx47dask as it is installed here, and prove it.
 
     The bundle is a folder with ``wheels/``, ``requirements.txt`` (exact versions), ``SHA256SUMS`` and ``install.sh``.
@@ -76,12 +76,12 @@ def make_bundle(out: Path, *, without_torch: bool = False, console: Console | No
     requirements = installed_requirements(without=[TORCH] if without_torch else [])
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        bundle = Path(scratch) / out.name
+        folder = Path(scratch) / out.name
         console.print(f"collecting {len(requirements)} wheels", highlight=False)
-        _collect(bundle, requirements)
+        _collect(folder, requirements)
         console.print("installing them into a fresh environment without an index", highlight=False)
-        _prove(bundle, without_torch)
-        bundle.rename(out)
+        _prove(folder, without_torch)
+        folder.rename(out)
     return out
 
 

@@ -1,28 +1,28 @@
-"""Running a campaign: its runs, one after the other, and the tables over all of them."""
+"""Run a campaign: its runs, one after the other, and the tables over all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from rich.console import Console
-
+from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.campaign_file import Campaign, CampaignRun, RunMeasures, read_campaign, summarise
-from nx47dask.commands.run import plan, run
-from nx47dask.commands.score import score_volumes
+from nx47dask.commands.plan import plan
+from nx47dask.commands.run import run
+from nx47dask.commands.score import score
 from nx47dask.errors import GateError, InputError, Nx47Error, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.planning.plan import RunPlan
-from nx47dask.report.campaign import refuse_other_files, write_campaign
+from nx47dask.reports.campaign import refuse_other_files, write_campaign
 from nx47dask.runs.baselines import BASELINES, check_masks, find_run, read_external
 from nx47dask.runs.measures import volume_measures
 from nx47dask.runs.run import Run
 from nx47dask.stages.score import find_labels
 
-__all__ = ["run_campaign"]
+__all__ = ["campaign"]
 
 
 @dataclass(frozen=True)
@@ -33,35 +33,33 @@ class _Setting:
     volumes: Mapping[str, Volume]
     labels: Mapping[str, Volume]
     baseline: Path
-    engine: Mapping[str, Any]
+    where: Where
 
     def say(self, line: str) -> None:
-        self.engine["console"].print(line, markup=False, highlight=False, soft_wrap=True)
+        self.where.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def run_campaign(
-    path: str | Path,
+def campaign(
+    file: str | Path,
     out: str | Path,
     *,
-    baselines: Path = BASELINES,
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
-    console: Console | None = None,
+    baselines: str | Path = BASELINES,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
 ) -> dict[str, Any]:
     """Run all runs of a campaign file that are not finished, and compare them with its baseline.
 
     Parameters
     ----------
-    path : path
+    file : path
         The campaign file.
     out : path
         Each run goes to ``out/<name>/`` (its repeats to ``out/<name>@2/`` and so on), the tables to ``campaign.md``,
         ``campaign.csv``, ``campaign.json`` and ``campaign.html``. Called again, a campaign goes on where it stopped.
-    baselines : Path
+    baselines : path
         Folder of the frozen baselines.
-    cluster, workers, serial, console
-        As for ``nx47dask.run``.
+    where, **options
+        As for :func:`nx47dask.run`.
 
     Returns
     -------
@@ -79,25 +77,27 @@ def run_campaign(
     BlockError, RunStoppedError, StorageError
         A run stopped part-way; the same call goes on.
     """
-    campaign, out = read_campaign(Path(path)), Path(out)
-    refuse_other_files(out, [name for one in campaign.runs for name in _folders(one)])
-    volumes = {volume.id: volume for volume in discover(campaign.volumes)}
-    labels = find_labels(campaign.labels, {name: one.shape for name, one in volumes.items()}) if campaign.labels else {}
-    plans = {one: [_plan(campaign, one, out / name) for name in _folders(one)] for one in campaign.runs}
-    frozen = _frozen_baseline(campaign, baselines, volumes)
-    engine = {"cluster": cluster, "workers": workers, "serial": serial, "console": console or Console(stderr=True)}
-    setting = _Setting(campaign, volumes, labels, frozen.path if frozen else out / campaign.baseline, engine)
+    where = Where.of(where, **options)
+    read, out = read_campaign(Path(file)), Path(out)
+    refuse_other_files(out, [name for entry in read.runs for name in _folders(entry)])
+    volumes = {volume.id: volume for volume in discover(read.volumes)}
+    labels = find_labels(read.labels, {name: volume.shape for name, volume in volumes.items()}) if read.labels else {}
+    plans = {entry: [_plan(read, entry, out / name, where) for name in _folders(entry)] for entry in read.runs}
+    frozen = _frozen_baseline(read, Path(baselines), volumes)
+    setting = _Setting(read, volumes, labels, frozen.path if frozen else out / read.baseline, where)
     # The baseline first: the reports of the other runs compare with it.
-    first = sorted(campaign.runs, key=lambda one: one.name != campaign.baseline)
-    done = {one: [_run(setting, one, planned) for planned in plans[one]] for one in first}
-    measured = {campaign.baseline: _measured(setting, frozen, _baseline_scores(setting, frozen), {})} if frozen else {}
-    for one in campaign.runs:
-        once, *repeats = done[one]
-        about = {"set": list(one.overrides), "repeats": [_differing(once, repeat) for repeat in repeats]}
-        measured[one.name] = _measured(setting, once, once.scores, about)
-    summary = summarise(measured, campaign.baseline, campaign.gates)
-    write_campaign(campaign.path.stem, summary, out)
-    _require_passed(summary, out)
+    first = sorted(read.runs, key=lambda entry: entry.name != read.baseline)
+    done = {entry: [_run(setting, entry, planned) for planned in plans[entry]] for entry in first}
+    measured = {read.baseline: _measured(setting, frozen, _baseline_scores(setting, frozen), {})} if frozen else {}
+    for entry in read.runs:
+        once, *repeats = done[entry]
+        about = {"set": list(entry.overrides), "repeats": [_differing(once, repeat) for repeat in repeats]}
+        measured[entry.name] = _measured(setting, once, once.scores, about)
+    summary = summarise(measured, read.baseline, read.gates)
+    try:
+        write_campaign(read.path.stem, summary, out)
+    finally:  # a page that cannot be drawn hides no gate
+        _require_passed(summary, out)
     return summary
 
 
@@ -106,9 +106,16 @@ def _folders(one: CampaignRun) -> list[str]:
     return [one.name, *(f"{one.name}@{number}" for number in range(2, one.repeat + 1))]
 
 
-def _plan(campaign: Campaign, one: CampaignRun, folder: Path) -> RunPlan:
+def _plan(campaign: Campaign, one: CampaignRun, folder: Path, where: Where) -> RunPlan:
     """The plan of a run, refused before anything is computed when its folder holds something else."""
-    planned = plan(campaign.volumes, folder, workflow=one.workflow, overrides=one.overrides)
+    planned = plan(
+        campaign.volumes,
+        folder,
+        workflow=one.workflow,
+        overrides=one.overrides,
+        labels=campaign.labels,
+        where=where,
+    )
     try:
         planned.check(resume=True)
     except PlanMismatchError as error:
@@ -165,7 +172,7 @@ def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
             labels=setting.campaign.labels,
             baseline=None if folder == setting.baseline else setting.baseline,
             resume=planned.record.is_file(),
-            **setting.engine,
+            where=setting.where,
         )
     except Nx47Error as error:
         what = str(error).replace("--resume", "the same campaign command")
@@ -217,7 +224,7 @@ def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Any]:
     if labels is None or baseline.scored_with(setting.labels):
         return baseline.scores
     setting.say(f"{baseline.path}: scored with {labels}")
-    scores: dict[str, Any] = score_volumes(baseline.path, labels, **setting.engine)["volumes"]
+    scores: dict[str, Any] = score(baseline.path, labels, where=setting.where)["volumes"]
     return scores
 
 

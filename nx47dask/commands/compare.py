@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
+from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.pipelines import run_pipelines
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.errors import InputError
@@ -19,15 +19,17 @@ from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.masks import joint_counts, overlap
 from nx47dask.metrics.paired import as_dict
-from nx47dask.runs.baselines import read_external
+from nx47dask.reports.compare import refuse_other_files, write_comparison
+from nx47dask.runs.baselines import BASELINES, find_run, read_external
 from nx47dask.runs.differences import manifest_differences
+from nx47dask.runs.gates import check_gates, gates_first, parse_gates
 from nx47dask.runs.measures import SIDES, mean_measures, paired_measures, volume_measures
 from nx47dask.runs.run import Run
 from nx47dask.stages.score import View, find_labels
 from nx47dask.stages.score import score as score_volume
 from nx47dask.words import few_volumes
 
-__all__ = ["compare_runs", "have_scores"]
+__all__ = ["compare"]
 
 STAGE = "compare"
 SLAB_VOXELS = 8 << 20
@@ -46,42 +48,69 @@ class _Pair:
     metrics: tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
-def compare_runs(
-    baseline: Run,
-    candidate: Run,
+def compare(
+    baseline: str | Path | Run,
+    candidate: str | Path | Run,
+    out: str | Path | None = None,
     *,
-    labels: Path | None = None,
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
-    console: Console | None = None,
+    labels: str | Path | None = None,
+    gates: str | None = None,
+    baselines: str | Path = BASELINES,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
 ) -> dict[str, Any]:
     """Compare two runs, or frozen baselines, over the same volumes.
 
     Parameters
     ----------
-    baseline, candidate : Run
-        Differences are candidate - baseline.
-    labels : Path, optional
+    baseline, candidate : str, path or Run
+        A run folder, or a frozen baseline by name or folder. Differences are candidate - baseline.
+    out : path, optional
+        Folder for ``compare.md``, ``.csv``, ``.json`` and ``.html``; by default nothing is written.
+    labels : path, optional
         Folder of labels that both runs are compared by: a run that was scored with these same labels has its scores
         already, another is scored now. Without labels, scores are compared where both runs have them for the same
         labels.
-    cluster, workers, serial, console
-        As for ``nx47dask.run``.
+    gates : str, optional
+        Limits on differences of means, such as ``score>=0,recall>=-0.01``.
+    baselines : path
+        Folder of the frozen baselines.
+    where, **options
+        As for :func:`nx47dask.run`.
 
     Returns
     -------
     dict
-        JSON values, as in ``compare.json``; ``docs/comparing.md`` says what is in it. The same runs give the same
-        values.
+        JSON values, as in ``compare.json``; ``docs/comparing.md`` says what is in it. ``gates`` has the verdict of each
+        gate. The same runs give the same values.
 
     Raises
     ------
     InputError
         The runs have other volumes, masks of other shapes or of other parts of a volume, no masks, masks that are not
-        those of their metrics, one is not finished, or labels are missing.
+        those of their metrics, one is not finished, or labels are missing; a gate cannot be read; ``out`` holds
+        something else.
+    GateError
+        A baseline is not what was frozen, or the masks of a run are not those that it wrote; or a gate failed and the
+        files could not be written.
     """
-    runs = (baseline, candidate)
+    where = Where.of(where, **options)
+    runs = (find_run(baseline, Path(baselines)), find_run(candidate, Path(baselines)))
+    if out is not None:
+        refuse_other_files(Path(out))
+    limits = parse_gates(gates, scored=_have_scores(*runs, labels)) if gates else []
+    comparison = _comparison(runs, labels, where)
+    results = check_gates(limits, *(comparison["means"][side] for side in SIDES))
+    comparison["gates"] = [result.as_dict() for result in results]
+    if out is not None:
+        with gates_first(results):
+            write_comparison(comparison, Path(out))
+    return comparison
+
+
+def _comparison(runs: tuple[Run, Run], labels: str | Path | None, where: Where) -> dict[str, Any]:
+    """Compare the masks on the cluster, and the measures and manifests here."""
+    baseline, candidate = runs
     pairs = _pairs(*runs)
     shapes = {volume: baseline[volume].shape for volume in baseline.volumes}
     found = find_labels(labels, shapes) if labels else {}
@@ -89,7 +118,7 @@ def compare_runs(
     pipelines = {
         pair.id: _process(pair, found.get(pair.id), [scores.get(pair.id) for scores in known]) for pair in pairs
     }
-    done = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
+    done = run_pipelines(pipelines, where)
     volumes = {pair.id: done[pair.id] for pair in pairs}
     return {
         "schema": 1,
@@ -103,7 +132,7 @@ def compare_runs(
     }
 
 
-def have_scores(baseline: Run, candidate: Run, labels: Path | None) -> bool:
+def _have_scores(baseline: Run, candidate: Run, labels: str | Path | None) -> bool:
     """Whether a comparison with these arguments will have scores."""
     if labels is not None:
         return True
@@ -180,7 +209,7 @@ def _mask(run: Run, volume: str) -> Volume:
 
 def _known_scores(run: Run, runs: tuple[Run, Run], labels: Mapping[str, Volume]) -> Mapping[str, Any]:
     """Scores that a run has and that can be compared: for the labels that were given, or else the other run's."""
-    usable = run.scored_with(labels) if labels else have_scores(*runs, None)
+    usable = run.scored_with(labels) if labels else _have_scores(*runs, None)
     return run.scores if usable else {}
 
 
@@ -263,11 +292,11 @@ def _labels(runs: tuple[Run, Run], given: Mapping[str, Volume]) -> dict[str, Any
         return {
             name: {"path": one.path, "kind": one.kind, "fingerprint": one.fingerprint} for name, one in given.items()
         }
-    return dict(runs[1].manifest["labels"]) if have_scores(*runs, None) else {}
+    return dict(runs[1].manifest["labels"]) if _have_scores(*runs, None) else {}
 
 
 def _notes(
-    runs: tuple[Run, Run], volumes: Mapping[str, Any], labels: Path | None, given: Mapping[str, Volume]
+    runs: tuple[Run, Run], volumes: Mapping[str, Any], labels: str | Path | None, given: Mapping[str, Volume]
 ) -> list[str]:
     """What a reader of the numbers should know."""
     notes = []
@@ -275,7 +304,7 @@ def _notes(
         now = [str(run.path) for run in runs if not run.scored_with(given)]
         how = f"; scored with them now: {' and '.join(now)}" if now else ", as both runs were scored before"
         notes.append(f"Scores of both runs are against the labels given, {labels}{how}.")
-    elif have_scores(*runs, None):
+    elif _have_scores(*runs, None):
         folders = sorted({str(locate(one["path"]).parent) for one in runs[1].manifest["labels"].values()})
         notes.append(f"Scores are those that both runs have for the same labels, {' and '.join(folders)}.")
     elif all(run.scores for run in runs):

@@ -6,10 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
-from rich.console import Console
-
+from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.pipelines import run_pipelines
 from nx47dask.engine import Batch, Record
 from nx47dask.errors import InputError
@@ -19,23 +18,21 @@ from nx47dask.io import Volume, discover
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.planning.make import default_block
 from nx47dask.runs.folder import folder_errors, refuse_nesting
-from nx47dask.stages.ingest import ingest
+from nx47dask.stages.ingest import ingest as ingest_volume
 from nx47dask.stages.volume_job import VolumeJob
 
-__all__ = ["ingest_volumes"]
+__all__ = ["ingest"]
 
 
-def ingest_volumes(
+def ingest(
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
     block: int | None = None,
     level: int = 0,
     zarr_format: Literal[2, 3] = 3,
-    console: Console | None = None,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
 ) -> dict[Path, ScanStatistics]:
     """Convert TIFF volumes to chunked OME-Zarr and measure the greys of all.
 
@@ -45,8 +42,8 @@ def ingest_volumes(
         As for ``nx47dask.run``.
     out : path
         Folder for ``<id>.zarr``; a Zarr input is measured in place and not copied.
-    cluster, workers, serial, block, level, console
-        As for ``nx47dask.run``.
+    block, level, where, **options
+        As for :func:`nx47dask.run`.
     zarr_format : {3, 2}
         3 writes OME-Zarr 0.5 with shards, 2 writes 0.4.
 
@@ -60,6 +57,7 @@ def ingest_volumes(
     InputError
         An input cannot be used, or ``<id>.zarr`` exists.
     """
+    where = Where.of(where, **options)
     folder = locate(out)
     if is_remote(folder):
         raise InputError(f"--out {folder}: ingest writes to a folder here; copy its Zarr from there")
@@ -71,12 +69,12 @@ def ingest_volumes(
         with tempfile.TemporaryDirectory(dir=folder, prefix=".ingest-") as work:
             jobs = [_job(volume, Path(work), block, zarr_format) for volume in volumes]
             pipelines = {job.id: _convert(job, targets[job.id]) for job in jobs}
-            results = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
+            results = run_pipelines(pipelines, where)
     return {targets[name]: scan for name, scan in results.items()}
 
 
 def _convert(job: VolumeJob, target: Path) -> Generator[Batch, dict[int, Record], ScanStatistics]:
-    found = yield from ingest(job)
+    found = yield from ingest_volume(job)
     if job.copied:
         shutil.move(job.image_store.path, target)
     return found.scan

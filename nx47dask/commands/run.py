@@ -7,29 +7,25 @@ import math
 import os
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from rich.console import Console
 
-from nx47dask.cluster.pool import open_pool
-from nx47dask.cluster.spec import ClusterSpec, LocalSpec, read_cluster
+from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.artefacts import Yardstick, write_results
+from nx47dask.commands.plan import plan
 from nx47dask.engine import Batch, Ledger, Pool, Record, execute
 from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle, StageStatistics
 from nx47dask.engine.progress import progress_for
 from nx47dask.errors import InputError, Nx47Error, RunStoppedError
-from nx47dask.files.paths import locate
 from nx47dask.io import Volume, discover
-from nx47dask.models.backends import Device
 from nx47dask.planning.fit import require_disk, require_memory
-from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import Projection, project
 from nx47dask.runs.baselines import find_run
-from nx47dask.runs.folder import clear_folder, occupied_folder, refuse_nesting
+from nx47dask.runs.folder import clear_folder, occupied_folder
 from nx47dask.runs.gates import parse_gates
 from nx47dask.runs.run import Run
 from nx47dask.stages.detect import STAGE as DETECT
@@ -44,47 +40,13 @@ from nx47dask.stages.postprocess import postprocess, stage_name
 from nx47dask.stages.score import STAGE as SCORE
 from nx47dask.stages.score import View, check_labels, find_labels, score
 from nx47dask.stages.volume_job import VolumeJob
-from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
+from nx47dask.workflow import DEFAULT_WORKFLOW
 
-__all__ = ["device_of", "plan", "run"]
+__all__ = ["run"]
 
 CLOSING_S = 10.0
 CLOSING_S_PER_VOXEL = 6e-8
 """Zip, report and the look at both: 2 s for a volume of 320 voxels a side."""
-
-
-def plan(
-    inputs: Sequence[str | Path],
-    out: str | Path,
-    *,
-    workflow: str | Path = DEFAULT_WORKFLOW,
-    overrides: Sequence[str] = (),
-    block: int | None = None,
-    bbox: str | None = None,
-    level: int = 0,
-    foreground: int = 255,
-    delete_stores: bool = False,
-    copy_input: bool | None = None,
-    device: Device | None = None,
-) -> RunPlan:
-    """What :func:`run` would do with these arguments; nothing is written.
-
-    ``device`` is what ``device: auto`` of a network means, by default what this machine has; for :func:`run` it is
-    cuda where the cluster has workers with GPUs.
-    """
-    volumes = discover(inputs, level=level)
-    refuse_nesting(inputs, locate(out))
-    return make_plan(
-        volumes,
-        locate(out),
-        load_workflow(workflow, overrides),
-        block=block,
-        bbox=bbox,
-        foreground=foreground,
-        delete_stores=delete_stores,
-        copy_input=copy_input,
-        device=device,
-    )
 
 
 def run(
@@ -93,9 +55,6 @@ def run(
     *,
     workflow: str | Path = DEFAULT_WORKFLOW,
     overrides: Sequence[str] = (),
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
     block: int | None = None,
     bbox: str | None = None,
     level: int = 0,
@@ -105,15 +64,16 @@ def run(
     copy_input: bool | None = None,
     time_limit_s: float = math.inf,
     labels: str | Path | None = None,
-    baseline: str | Path | None = None,
+    baseline: str | Path | Run | None = None,
     gates: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    console: Console | None = None,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
 ) -> Run:
     """Turn volumes into binary surface masks.
 
-    The result does not depend on ``cluster``, ``workers``, ``serial`` or ``block``.
+    The result depends neither on where it runs nor on ``block``.
 
     Parameters
     ----------
@@ -126,12 +86,6 @@ def run(
         A preset or a YAML file.
     overrides : sequence of str
         ``postprocess.hysteresis.high=0.9`` and the like.
-    cluster : str, optional
-        A YAML file, ``tcp://HOST:PORT`` or a scheduler file; by default ``cluster.yaml`` here, else a local cluster.
-    workers : int, optional
-        Worker processes of the cluster that is started.
-    serial : bool
-        Run in this process, without a cluster.
     block : int, optional
         Edge of a work block in voxels.
     bbox : str, optional
@@ -152,14 +106,18 @@ def run(
         finished.
     labels : path, optional
         Labels of the volumes, to score the masks against.
-    baseline : str or path, optional
+    baseline : str, path or Run, optional
         Name or folder of a frozen baseline, or a run folder, for the report to compare with.
     gates : str, optional
         What the run may lose against the baseline, such as ``score>=0,recall>=-0.01``.
     resume, overwrite : bool
         Go on with the run in ``out``, or delete it first.
-    console : rich.console.Console, optional
-        Where progress goes; by default standard error.
+    where : Where, optional
+        The place to run at; by default the one that ``options`` say.
+    **options
+        ``cluster`` (a YAML file, ``tcp://HOST:PORT`` or a scheduler file; by default ``cluster.yaml`` here, else a
+        local cluster), ``workers`` (processes of the cluster that is started), ``serial`` (run in this process, without
+        a cluster) and ``console`` (for progress; by default standard error), as of :meth:`nx47dask.Where.of`.
 
     Returns
     -------
@@ -175,7 +133,7 @@ def run(
     GateError
         The run is complete, but a gate failed.
     """
-    spec = None if serial else read_cluster(cluster, workers)
+    where = Where.of(where, **options)
     planned = plan(
         inputs,
         out,
@@ -187,32 +145,25 @@ def run(
         foreground=foreground,
         delete_stores=delete_stores,
         copy_input=copy_input,
-        device=device_of(spec),
+        labels=labels,
+        where=where,
     )
     target = _submission_target(submission, bbox)
-    planned = replace(planned, scored=labels is not None, serial=serial)
     yardstick = _yardstick(planned, labels, baseline, gates)
     deadline = Deadline(time_limit_s, _closing_s(planned))
-    console = console or Console(stderr=True)
-    if isinstance(spec, LocalSpec) and planned.uses_gpu:
-        spec = spec.for_gpus()
+    where = where.for_gpus() if planned.uses_gpu else where
     projection = project(planned)
     require_disk(planned, projection)
     with (
         occupied_folder(planned, resume=resume, overwrite=overwrite),
-        open_pool(spec, console, planned.out / "dask-report.html", job_title(planned), projection.worker_bytes) as pool,
+        where.open_pool(planned.out / "dask-report.html", job_title(planned), projection.worker_bytes) as pool,
     ):
-        require_memory(planned, projection, pool.memory_limit_bytes, spec)
+        require_memory(planned, projection, pool.memory_limit_bytes, where.cluster)
         if overwrite:
             clear_folder(planned.out)
         planned.claim()
-        _execute(planned, projection, pool, console, deadline, target, yardstick)
+        _execute(planned, projection, pool, where.console, deadline, target, yardstick)
     return Run(planned.out)
-
-
-def device_of(spec: ClusterSpec | None) -> Device | None:
-    """What ``device: auto`` of a network means on a cluster; None: what this machine has."""
-    return "cuda" if spec is not None and "GPU" in spec.pools else None
 
 
 def process(
@@ -247,7 +198,7 @@ def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:
 
 
 def _yardstick(
-    planned: RunPlan, labels: str | Path | None, baseline: str | Path | None, gates: str | None
+    planned: RunPlan, labels: str | Path | None, baseline: str | Path | Run | None, gates: str | None
 ) -> Yardstick:
     """What the run is measured against; refused before hours of work rather than after them."""
     if gates and baseline is None:

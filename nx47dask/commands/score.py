@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from rich.console import Console
-
+from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.pipelines import run_pipelines
 from nx47dask.files.paths import locate
 from nx47dask.geometry import Box, Index
 from nx47dask.io import Volume, discover
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.measures import score_means
-from nx47dask.stages.score import View, labels_by_id, require_shape, score
+from nx47dask.stages.score import View, labels_by_id, require_shape
+from nx47dask.stages.score import score as score_volume
 
-__all__ = ["score_volumes"]
+__all__ = ["score"]
 
 
-def score_volumes(
+def score(
     predictions: str | Path,
     labels: str | Path,
     *,
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
-    console: Console | None = None,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
 ) -> dict[str, Any]:
     """Score masks against labels of the same ids.
 
@@ -35,8 +33,8 @@ def score_volumes(
         A mask, a folder of masks, or a run folder; TIFF or Zarr, any non-zero value is surface.
     labels : path
         Labels, or a folder of them: 0 background, 1 surface, 2 left out.
-    cluster, workers, serial, console
-        As for ``nx47dask.run``.
+    where, **options
+        As for :func:`nx47dask.run`.
 
     Returns
     -------
@@ -50,6 +48,7 @@ def score_volumes(
     GateError
         The masks of a run are not those that it wrote.
     """
+    where = Where.of(where, **options)
     found, boxes = _find_masks(locate(predictions))
     if len(found) == 1 and locate(labels).is_file():
         # Two files are a pair, whatever their names.
@@ -58,8 +57,8 @@ def score_volumes(
     else:
         wanted = labels_by_id(labels, list(found))
     pairs = {name: (View.whole(found[name]), _view(wanted[name], name, *boxes[name])) for name in found}
-    pipelines = {name: score(*pair) for name, pair in pairs.items()}
-    scores = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
+    pipelines = {name: score_volume(*pair) for name, pair in pairs.items()}
+    scores = run_pipelines(pipelines, where)
     ordered = {name: scores[name] for name in found}
     return {"volumes": ordered, "mean": score_means(ordered)}
 

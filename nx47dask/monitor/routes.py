@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 NAME = "nx47dask"
 TOPIC = "nx47dask-job"
 ASSETS = {
-    "report.css": ("report/style.css", "text/css"),
+    "report.css": ("reports/style.css", "text/css"),
     "page.css": ("monitor/page/page.css", "text/css"),
     "page.js": ("monitor/page/page.js", "text/javascript"),
     "map.js": ("monitor/page/map.js", "text/javascript"),

@@ -9,41 +9,39 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
-from nx47dask.engine.lock import lock_run
-from nx47dask.errors import GateError, InputError, RunLockedError
-from nx47dask.files.atomic import replace_file, sha256_file, storage_error, write_text
+from nx47dask.errors import GateError, InputError
+from nx47dask.files.atomic import sha256_file, write_text
 from nx47dask.files.documents import read_json
 from nx47dask.files.paths import file_sizes, locate
 from nx47dask.runs.run import Run, open_run
 
 __all__ = [
     "BASELINES",
+    "BASELINE_FILE",
+    "EXTERNAL_FILE",
+    "SCHEMA",
     "check_masks",
+    "checksum_problems",
+    "content_digest",
     "find_folder",
     "find_run",
-    "freeze",
     "is_frozen",
     "read_external",
-    "record_score",
-    "verify",
+    "recorded_checksums",
+    "verify_folder",
+    "visible_files",
+    "write_external",
 ]
 
 BASELINES = Path("baselines")
 """Where baselines are by default: under the current directory."""
 BASELINE_FILE = "baseline.json"
 EXTERNAL_FILE = "external.json"
-SUBMISSION = "submission.zip"
 SCHEMA = 1
-READ_ONLY = 0o444
 
 
 def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
@@ -68,8 +66,8 @@ def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
     raise InputError(f"{name_or_path}: no such run folder, and no baseline of that name; {known}")
 
 
-def find_run(name_or_path: str | Path, baselines: Path = BASELINES) -> Run:
-    """Open a baseline, by name or path, or a finished run.
+def find_run(name_or_path: str | Path | Run, baselines: Path = BASELINES) -> Run:
+    """Open a baseline, by name or path, or a finished run; a run that is open already is returned as it is.
 
     Raises
     ------
@@ -78,9 +76,11 @@ def find_run(name_or_path: str | Path, baselines: Path = BASELINES) -> Run:
     GateError
         A baseline is not what was frozen, or the masks of a run are not those that it wrote.
     """
+    if isinstance(name_or_path, Run):
+        return name_or_path
     run = open_run(find_folder(name_or_path, baselines))
     if is_frozen(run):
-        verify(run.path)
+        verify_folder(run.path)
     else:
         check_masks(run)
     return run
@@ -94,8 +94,8 @@ def check_masks(run: Run) -> None:
     GateError
         Naming every mask that is missing, extra or changed, with both checksums.
     """
-    masks = {file: sha256 for file, sha256 in _artefacts(run).items() if file.startswith("masks/")}
-    problems = _differences(run.path, masks, "masks")
+    masks = {file: sha256 for file, sha256 in recorded_checksums(run).items() if file.startswith("masks/")}
+    problems = checksum_problems(run.path, masks, "masks")
     if problems:
         raise GateError(
             f"{run.path}: the masks are not those of the run; make them again with nx47dask run --overwrite:"
@@ -108,50 +108,7 @@ def is_frozen(run: Run) -> bool:
     return (run.path / BASELINE_FILE).is_file()
 
 
-def freeze(run: Run, name: str, baselines: Path = BASELINES) -> Path:
-    """Copy a finished run into a baseline that is never written again.
-
-    The folder appears under its name when all of it is on the disk; what an interrupted freeze leaves is hidden
-    (``.<name>.*.tmp``) and deleted by the next freeze of that name.
-
-    Parameters
-    ----------
-    run : Run
-        Its masks, metrics, manifest and external scores are copied, its stores and the zip are not.
-    name : str
-        Letters, digits, ``.``, ``_`` and ``-``; the first is a letter or a digit.
-    baselines : Path
-        Folder of all baselines.
-
-    Returns
-    -------
-    Path
-        The baseline's folder.
-
-    Raises
-    ------
-    InputError
-        The name cannot be used or is taken; the run is a baseline, has no masks, or differs from its manifest.
-    StorageError
-        The baseline cannot be written.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise InputError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, beginning with a letter or digit")
-    artefacts = _checked_artefacts(run)
-    with _locked(baselines):
-        folder = baselines / name
-        if folder.exists():
-            raise InputError(f"{folder}: exists already, and a baseline is never overwritten; choose another --name")
-        _clear_leftovers(folder)
-        try:
-            with replace_file(folder) as temporary:
-                _fill(temporary, run, name, artefacts)
-        finally:
-            _clear_leftovers(folder)
-    return folder
-
-
-def verify(folder: Path) -> int:
+def verify_folder(folder: Path) -> int:
     """Compute the checksums of a baseline, or of a run's artefacts, again.
 
     Returns
@@ -169,10 +126,10 @@ def verify(folder: Path) -> int:
     frozen = (folder / BASELINE_FILE).is_file()
     run = None if frozen else open_run(folder)
     try:
-        expected, problems = (_artefacts(run), []) if run else _frozen_checksums(folder)
+        expected, problems = (recorded_checksums(run), []) if run else _frozen_checksums(folder)
     except InputError as error:
         raise GateError(str(error)) from error
-    problems += _differences(folder, expected, "" if frozen else "masks")
+    problems += checksum_problems(folder, expected, "" if frozen else "masks")
     if problems:
         what = "what was frozen" if frozen else "the run's manifest"
         count = f"{len(problems)} difference" + ("" if len(problems) == 1 else "s")
@@ -201,7 +158,7 @@ def read_external(folder: Path) -> dict[str, Any]:
     return found
 
 
-def record_score(
+def write_external(
     folder: Path, *, public: float | None = None, private: float | None = None, note: str | None = None
 ) -> Path:
     """Record what somebody else measured, such as a leaderboard, in ``external.json`` of a run or baseline.
@@ -238,84 +195,7 @@ def _names(baselines: Path) -> list[str]:
     return sorted(path.parent.name for path in baselines.glob(f"[!.]*/{BASELINE_FILE}"))
 
 
-@contextmanager
-def _locked(baselines: Path) -> Iterator[None]:
-    """One freeze at a time, so that the leftovers of a name are never another client's work."""
-    try:
-        baselines.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(baselines, error) from error
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock_run(baselines))
-        except RunLockedError as error:
-            raise RunLockedError(f"{baselines}: another freeze is under way here; wait for it to end") from error
-        except OSError as error:
-            raise InputError(
-                f"--baselines {baselines}: cannot be written ({error.strerror}); choose another"
-            ) from error
-        yield
-
-
-def _clear_leftovers(folder: Path) -> None:
-    for leftover in folder.parent.glob(f".{folder.name}.????????.tmp"):
-        shutil.rmtree(leftover)
-
-
-def _fill(folder: Path, run: Run, name: str, artefacts: Mapping[str, str]) -> None:
-    """Write all files of a baseline into a folder."""
-    copied = {file: sha256 for file, sha256 in artefacts.items() if file != SUBMISSION}
-    for file in ("manifest.json", *copied):
-        _copy(run.path / file, folder / file, copied.get(file))
-    manifest = run.manifest
-    steps = {key: value for key, value in manifest["workflow"].items() if key != "name"}
-    workflow = {"description": f"{manifest['workflow']['name']}, every parameter as in baseline {name}", **steps}
-    write_text(folder / "workflow.yaml", yaml.safe_dump(workflow, sort_keys=False, width=120))
-    record = {
-        "schema": SCHEMA,
-        "name": name,
-        "nx47dask": manifest["nx47dask"],
-        "plan_sha256": manifest["plan_sha256"],
-        "submission_sha256": artefacts.get(SUBMISSION),
-        "artefacts_sha256": {file: sha256_file(folder / file) for file in _files(folder)},
-    }
-    write_text(folder / BASELINE_FILE, json.dumps({**record, "content_sha256": _digest(record)}, indent=1) + "\n")
-    for file in _files(folder):
-        (folder / file).chmod(READ_ONLY)
-    if external := read_external(run.path):
-        write_text(folder / EXTERNAL_FILE, json.dumps(external, indent=1) + "\n")
-
-
-def _copy(source: Path, target: Path, sha256: str | None) -> None:
-    with replace_file(target, needed_bytes=source.stat().st_size) as temporary:
-        with source.open("rb") as original, temporary.open("wb") as copy:
-            shutil.copyfileobj(original, copy, 1 << 20)
-        if sha256 not in (None, sha256_file(temporary)):
-            raise InputError(f"{source}: changed while it was copied; wait until the run has ended, then freeze again")
-
-
-def _checked_artefacts(run: Run) -> dict[str, str]:
-    """Artefacts of a run that can be frozen, by name."""
-    if is_frozen(run):
-        raise InputError(f"{run.path}: is a baseline already; freeze the run that it was made of")
-    artefacts = _artefacts(run)
-    run.require_finished("freeze")
-    absent = [volume for volume in run.volumes if f"masks/{volume}.tif" not in artefacts]
-    if absent:
-        raise InputError(
-            f"{run.path}: the run has no masks of {len(absent)} of {len(run.volumes)} volumes "
-            f"({', '.join(absent[:5])}); a baseline needs them: run again and keep the masks"
-        )
-    problems = _differences(run.path, artefacts, "masks")
-    if problems:
-        raise InputError(
-            f"{run.path}: is not what its manifest says, so it cannot be frozen; make it again with --overwrite:"
-            + "".join(f"\n  {problem}" for problem in problems)
-        )
-    return artefacts
-
-
-def _artefacts(run: Run) -> dict[str, str]:
+def recorded_checksums(run: Run) -> dict[str, str]:
     """SHA-256 of a run's artefacts by relative path, from its manifest."""
     manifest = read_json(run.path / "manifest.json")
     missing = {"artefacts_sha256", "inputs", "plan_sha256", "workflow"} - manifest.keys()
@@ -333,7 +213,7 @@ def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
             "nx47dask that froze it"
         )
     problems = []
-    recorded, digest = record.pop("content_sha256", None), _digest(record)
+    recorded, digest = record.pop("content_sha256", None), content_digest(record)
     if recorded != digest:
         problems.append(f"{BASELINE_FILE}: changed, SHA-256 of its content was {recorded}, is {digest}")
     try:
@@ -343,10 +223,10 @@ def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
     return _inside(folder / BASELINE_FILE, record.get("artefacts_sha256")), problems
 
 
-def _differences(folder: Path, expected: Mapping[str, str], where: str) -> list[str]:
+def checksum_problems(folder: Path, expected: Mapping[str, str], where: str) -> list[str]:
     """Files that are missing or changed, and those under ``where`` that are extra."""
     allowed = {*expected, BASELINE_FILE, EXTERNAL_FILE}
-    there = {f"{where}/{file}" if where else file for file in _files(folder / where)}
+    there = {f"{where}/{file}" if where else file for file in visible_files(folder / where)}
     problems = [f"{file}: extra, it is not in the list of checksums" for file in sorted(there - allowed)]
     for file, sha256 in expected.items():
         try:
@@ -361,7 +241,7 @@ def _differences(folder: Path, expected: Mapping[str, str], where: str) -> list[
     return problems
 
 
-def _files(folder: Path) -> list[str]:
+def visible_files(folder: Path) -> list[str]:
     """Files below a folder, sorted; hidden ones are nobody's results."""
     return sorted(name for name in file_sizes(folder) if not any(part.startswith(".") for part in name.split("/")))
 
@@ -381,6 +261,6 @@ def _check_score(where: str, value: object) -> None:
         raise InputError(f"{where} {value!r}: a score is a number from 0 to 1")
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def content_digest(record: Mapping[str, Any]) -> str:
     """SHA-256 of a JSON object that does not depend on how it is written."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

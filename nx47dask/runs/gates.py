@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,15 @@ from nx47dask.metrics.paired import TOLERANCE
 from nx47dask.runs.measures import MASK_NAMES, NAMES, SCORE_NAMES, mean_measures, shared_measures
 from nx47dask.runs.run import Run
 
-__all__ = ["Gate", "GateResult", "check_gates", "check_runs", "parse_gates", "require_passed"]
+__all__ = [
+    "Gate",
+    "GateResult",
+    "check_gates",
+    "check_run",
+    "gates_first",
+    "parse_gates",
+    "require_passed",
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ class Gate:
     limit: float
 
     def __str__(self) -> str:
-        return f"{self.name}{self.relation}{self.limit:g}"
+        short = f"{self.limit:g}"
+        return f"{self.name}{self.relation}{short if float(short) == self.limit else repr(self.limit)}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,12 @@ class GateResult:
         if self.gate.relation == ">=":
             return self.difference >= self.gate.limit - TOLERANCE
         return self.difference <= self.gate.limit + TOLERANCE
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> GateResult:
+        """Make the result again from what :meth:`as_dict` returned."""
+        (gate,) = parse_gates(record["gate"])
+        return cls(gate, record["baseline"], record["candidate"])
 
     def as_dict(self) -> dict[str, Any]:
         """The gate in words, its name, both means, the difference and the verdict as JSON values."""
@@ -116,20 +132,32 @@ def check_gates(
     return [GateResult(gate, baseline[gate.name], candidate[gate.name]) for gate in gates]
 
 
-def check_runs(text: str, baseline: Run, candidate: Run) -> list[GateResult]:
-    """Check gates on the means of two runs, over the volumes that both have.
+def check_run(gates: str | None, baseline: Run | None, candidate: Run) -> tuple[list[GateResult], list[str]]:
+    """Check the gates of a run against its baseline, on the means over the volumes that both have.
 
     Parameters
     ----------
-    text : str
+    gates : str or None
         As for :func:`parse_gates`.
-    baseline, candidate : Run
+    baseline : Run or None
+        Without gates or a baseline there is nothing to check.
+    candidate : Run
+
+    Returns
+    -------
+    list of GateResult
+    list of str
+        Notes for the report: the gates of a run that is not finished, which are not checked.
 
     Raises
     ------
     InputError
         A gate cannot be read, the runs share no volume, or a gate needs scores that one of them does not have.
     """
+    if not gates or baseline is None:
+        return [], []
+    if candidate.unfinished:
+        return [], [f"Gates are not checked, since the run is not finished: {gates}."]
     shared = shared_measures(baseline, candidate)
     if not shared:
         raise InputError(
@@ -137,7 +165,7 @@ def check_runs(text: str, baseline: Run, candidate: Run) -> list[GateResult]:
             f"{', '.join(baseline.volumes)}; gates need a volume of which both have the same part"
         )
     before, now = (mean_measures(side) for side in zip(*shared.values(), strict=True))
-    return check_gates(parse_gates(text, scored="score" in before), before, now)
+    return check_gates(parse_gates(gates, scored="score" in before), before, now), []
 
 
 def require_passed(results: Sequence[GateResult]) -> None:
@@ -152,6 +180,22 @@ def require_passed(results: Sequence[GateResult]) -> None:
     if failed:
         count = "the gate" if len(results) == 1 else f"{len(failed)} of {len(results)} gates"
         raise GateError(f"the candidate fails {count}: {'; '.join(failed)}")
+
+
+@contextmanager
+def gates_first(results: Sequence[GateResult]) -> Iterator[None]:
+    """Raise for a failed gate where the work inside fails, so that a page that cannot be drawn hides no gate.
+
+    Raises
+    ------
+    GateError
+        As :func:`require_passed`, with the error of the work as its context.
+    """
+    try:
+        yield
+    except Exception:
+        require_passed(results)
+        raise
 
 
 def _parse_gate(part: str, text: str, scored: bool) -> Gate:

@@ -288,14 +288,20 @@ class Run:
         return self[self.volumes[0]]
 
 
-def open_run(path: str | Path) -> Run:
-    """Open the folder of a finished run.
+def open_run(path: str | Path | Run) -> Run:
+    """Open the folder of a finished run; a run that is open already is returned as it is.
+
+    Parameters
+    ----------
+    path : path, URL or Run
 
     Raises
     ------
     InputError
         There is no finished run.
     """
+    if isinstance(path, Run):
+        return path
     run = Run(locate(path))
     if not run.path.exists():
         raise InputError(f"{path}: no such run folder")

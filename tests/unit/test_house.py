@@ -33,7 +33,7 @@ LAYERS = (
     "runs",
     "stages",
     "planning",
-    "report",
+    "reports",
     "commands",
     "calibration",
     "cli",

@@ -66,7 +66,7 @@ def fake_wheels(monkeypatch):
 
 
 def make(out, **options):
-    return kaggle.make_bundle(out, console=Console(quiet=True), **options)
+    return kaggle.bundle(out, console=Console(quiet=True), **options)
 
 
 def install(bundle):

@@ -15,7 +15,7 @@ import zarr
 
 import nx47dask
 from nx47dask.cluster.spec import LocalSpec
-from nx47dask.commands.timing import Rates, estimate_time
+from nx47dask.commands.estimate import Rates, estimate_time
 from nx47dask.errors import InputError
 from nx47dask.geometry import BlockGrid
 from nx47dask.planning.fit import require_disk, require_memory

@@ -16,8 +16,8 @@ from nx47dask.calibration.methods.evidence import Evidence, Pattern
 from nx47dask.calibration.methods.importance import Importance
 from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
 from nx47dask.calibration.methods.verdict import FoldResult, drift, judge
-from nx47dask.report.calibration.page import FILES, summary, trial_rows, verdict, write_calibration
-from nx47dask.report.charts import Series, bars, chart, choice_axis, linear_axis, log_axis
+from nx47dask.reports.calibration.page import FILES, summary, trial_rows, verdict, write_calibration
+from nx47dask.reports.charts import Series, bars, chart, choice_axis, linear_axis, log_axis
 from nx47dask.words import signed
 from tests.pages import Page
 

@@ -13,27 +13,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Unpack
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from rich.console import Console
 
+from nx47dask.cluster.gpus import visible_gpus
 from nx47dask.cluster.kinds.local import workers_that_fit
-from nx47dask.cluster.pool import open_pool
-from nx47dask.cluster.spec import LocalSpec
+from nx47dask.cluster.spec import ConnectSpec, CudaSpec, LocalSpec
+from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.run import process
 from nx47dask.engine import execute
 from nx47dask.engine.events import StageStatistics
 from nx47dask.engine.pools import Pool
+from nx47dask.errors import InputError
 from nx47dask.geometry import Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
 from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import Estimate, Projection, project
 from nx47dask.stages.load import StageLoad
+from nx47dask.stages.score import find_labels
 
-__all__ = ["Rates", "estimate_time", "measure_rates"]
+__all__ = ["Rates", "estimate", "estimate_time"]
 
 PIECE_VOX = 160
 """Edge of the piece that is run."""
@@ -61,19 +65,65 @@ class Rates:
     start_s: float
 
 
-def measure_rates(planned: RunPlan, console: Console | None = None) -> Rates:
-    """Run a piece of the first volume with the plan's workflow in a temporary folder.
+@dataclass(frozen=True)
+class _Piece:
+    """The plan of a piece, and its labels where it is scored."""
+
+    planned: RunPlan
+    labels: Volume | None
+
+
+def estimate(
+    planned: RunPlan,
+    *,
+    labels: str | Path | None = None,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
+) -> Estimate:
+    """Estimate how long a planned run will take, from a piece of its first volume that is run on this machine.
+
+    Parameters
+    ----------
+    planned : RunPlan
+    labels : path, optional
+        Those that the run was planned with.
+    where, **options
+        As for :func:`nx47dask.run`, and as for the plan.
 
     Raises
     ------
+    InputError
+        The run needs GPUs and this machine has none, or labels are missing.
     Nx47Error
         The volume cannot be read, or a task of the workflow failed.
     """
-    console = console or Console(stderr=True, quiet=True)
-    with TemporaryDirectory(prefix="nx47dask-") as folder, open_pool(LocalSpec(workers=1), console) as pool:
-        first, piece = (_plan_of_piece(planned, Path(folder) / name) for name in ("first", "second"))
-        cold, warm = _task_times(first, pool), _task_times(piece, pool)
-    loads = project(piece).loads
+    where = Where.of(where, **options)
+    rates = _measure_rates(planned, labels, where)
+    return estimate_time(planned, project(planned), rates, _workers(where))
+
+
+def _workers(where: Where) -> int | None:
+    """Workers that a run will have at least; None: as many as a local cluster makes."""
+    cluster = where.cluster
+    if cluster is None:
+        return 1
+    if isinstance(cluster, ConnectSpec) or (isinstance(cluster, LocalSpec | CudaSpec) and cluster.workers is None):
+        return None
+    return cluster.expected_workers
+
+
+def _measure_rates(planned: RunPlan, labels: str | Path | None, where: Where) -> Rates:
+    """Run a piece of the first volume with the plan's workflow in a temporary folder."""
+    if planned.uses_gpu and not visible_gpus():
+        raise InputError(
+            "--calibrate: networks of this run compute on GPUs and this machine has none, so that a piece cannot be "
+            "timed here; leave out --calibrate, or plan on a machine with such a GPU"
+        )
+    here = Where(LocalSpec(workers=1), Console(stderr=True, quiet=True))
+    with TemporaryDirectory(prefix="nx47dask-") as folder, here.open_pool() as pool:
+        pieces = [_cut_piece(planned, labels, Path(folder) / name, where) for name in ("first", "second")]
+        cold, warm = (_task_times(piece, pool) for piece in pieces)
+    loads = project(pieces[1].planned).loads
     return Rates(
         {load.stage: warm[load.stage] / (load.windows or load.voxels) for load in loads},
         {load.stage: (warm[f"{load.stage}.merges"]) / load.tasks for load in loads},
@@ -107,36 +157,48 @@ def _longest_share_s(load: StageLoad, rates: Rates, workers: int) -> float:
     return tasks_s * math.ceil(load.tasks / workers) / load.tasks + rates.merge_s[load.stage] * load.tasks
 
 
-def _plan_of_piece(planned: RunPlan, folder: Path) -> RunPlan:
-    """The plan of a piece in the middle of the first volume, which is written into the folder as the volume is kept."""
+def _cut_piece(planned: RunPlan, labels: str | Path | None, folder: Path, where: Where) -> _Piece:
+    """Cut a piece from the middle of the first volume, write it into the folder as the volume is kept, and plan it."""
     job = planned.jobs[0]
     z, y, x = (min(PIECE_VOX, edge) for edge in job.work.shape)
     start = tuple(a - edge // 2 for a, edge in zip(job.work.middle, (z, y, x), strict=True))
     box = Box((0, 0, 0), (z, y, x)).shift((start[0], start[1], start[2]))
-    volume = _stored_piece(job.volume, job.volume.read(box), folder)
-    plan = make_plan([volume], folder / "run", planned.workflow, block=min(job.block, PIECE_VOX))
-    return replace(plan, jobs=tuple(replace(one, copied=job.copied) for one in plan.jobs))
+    volume = _stored(job.volume, job.volume.read(box), folder / "image")
+    surface = _labels_of_piece(planned, labels, box, folder / "labels") if labels is not None else None
+    made = make_plan([volume], folder / "run", planned.workflow, block=min(job.block, PIECE_VOX), device=where.device)
+    jobs = tuple(replace(part, copied=job.copied) for part in made.jobs)
+    return _Piece(replace(made, jobs=jobs, scored=planned.scored), surface)
 
 
-def _stored_piece(volume: Volume, voxels: NDArray[np.unsignedinteger], folder: Path) -> Volume:
+def _labels_of_piece(planned: RunPlan, labels: str | Path, box: Box, folder: Path) -> Volume:
+    first = planned.jobs[0].id
+    whole = find_labels(labels, {job.id: job.volume.shape for job in planned.jobs})[first]
+    voxels = whole.read(box)
+    if not (voxels == 1).any():
+        voxels[tuple(edge // 2 for edge in voxels.shape)] = 1  # labels without surface are not scored
+    return _stored(whole, voxels, folder, mask=True)
+
+
+def _stored(volume: Volume, voxels: NDArray[np.unsignedinteger], folder: Path, *, mask: bool = False) -> Volume:
     folder.mkdir(parents=True)
     if volume.kind == "zarr":
         path = folder / "piece.zarr"
         shape: Index = voxels.shape
-        store = ArrayStore(str(path), shape, (128,) * 3, (256,) * 3, volume.dtype)
+        store = ArrayStore(str(path), shape, (128,) * 3, (256,) * 3, str(voxels.dtype))
         store.create()
         store.write(Box.of_shape(shape), voxels)
     else:
         path = folder / "piece.tif"
         tifffile.imwrite(path, voxels, compression="lzw", photometric="minisblack")
-    (piece,) = discover([path])
+    (piece,) = discover([path], masks=mask)
     return piece
 
 
-def _task_times(planned: RunPlan, pool: Pool) -> dict[str, float]:
+def _task_times(piece: _Piece, pool: Pool) -> dict[str, float]:
     """Seconds of the tasks of each stage, and of its links and merges."""
-    statistics = StageStatistics()
-    _, errors = execute({job.id: process(job, planned) for job in planned.jobs}, pool, observers=(statistics,))
+    planned, statistics = piece.planned, StageStatistics()
+    pipelines = {job.id: process(job, planned, piece.labels) for job in planned.jobs}
+    _, errors = execute(pipelines, pool, observers=(statistics,))
     for error in errors.values():
         raise error
     stages = {load.stage for load in project(planned).loads}

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from nx47dask.report.failures import failures_markdown
-from nx47dask.report.pages import Table, markdown_escaped, markdown_table
+from nx47dask.reports.failures import failures_markdown
+from nx47dask.reports.pages import Table, markdown_escaped, markdown_table
 from nx47dask.words import PAIRED_HEAD, paired_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nx47dask.report.content import Facts
+    from nx47dask.reports.content import Facts
 
 __all__ = ["markdown_report"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nx47dask.report.markup import Html, table
+from nx47dask.reports.markup import Html, table
 from nx47dask.words import mebibytes
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from nx47dask.report.markup import Html, joined, text
+from nx47dask.reports.markup import Html, joined, text
 from nx47dask.words import plural
 
 if TYPE_CHECKING:

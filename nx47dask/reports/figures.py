@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from nx47dask.report.markup import Html
+from nx47dask.reports.markup import Html
 from nx47dask.words import number, percent
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import AXES
-from nx47dask.report.figures import Curve, sparkline, svg_curve
-from nx47dask.report.markup import Cell, Html, bar, joined, table, text
-from nx47dask.report.pictures import Allowance, draw_defects, draw_jumps, draw_slices, open_voxels
+from nx47dask.reports.figures import Curve, sparkline, svg_curve
+from nx47dask.reports.markup import Cell, Html, bar, joined, table, text
+from nx47dask.reports.pictures import Allowance, draw_defects, draw_jumps, draw_slices, open_voxels
 from nx47dask.words import number, percent, plural, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nx47dask.report.content import Facts, VolumeFacts
-    from nx47dask.report.pictures import Picture, Place, Voxels
+    from nx47dask.reports.content import Facts, VolumeFacts
+    from nx47dask.reports.pictures import Picture, Place, Voxels
     from nx47dask.runs.run import Run
 
 __all__ = ["LISTED", "illustrated", "volume_curves", "volume_pictures", "volume_table", "volume_title"]

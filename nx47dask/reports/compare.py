@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nx47dask.report.compare_tables import list_sections, title, verdict
-from nx47dask.report.pages import Page, page_files, refuse_others, write_page
+from nx47dask.reports.compare_tables import list_sections, title, verdict
+from nx47dask.reports.pages import Page, page_files, refuse_others, write_page
 from nx47dask.runs.measures import SIDES
 
 __all__ = ["FILES", "refuse_other_files", "write_comparison"]
@@ -35,7 +35,7 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
     Parameters
     ----------
     comparison : mapping
-        What ``compare_runs`` returns, with ``gates``: a list of dicts, empty where nothing was gated.
+        As :func:`nx47dask.compare` returns it; ``gates`` is a list of dicts, empty where nothing was gated.
     out : Path
         Folder; the same comparison gives the same bytes.
 

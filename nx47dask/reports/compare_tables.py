@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nx47dask.report.figures import Curve, svg_curve
-from nx47dask.report.markup import Html, text
-from nx47dask.report.pages import Section, Table
+from nx47dask.reports.figures import Curve, svg_curve
+from nx47dask.reports.markup import Html, text
+from nx47dask.reports.pages import Section, Table
 from nx47dask.runs.measures import SIDES
 from nx47dask.words import PAIRED_HEAD, TITLES, in_brackets, number, paired_cells, percent, plural, signed, value
 

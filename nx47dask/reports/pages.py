@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nx47dask.errors import InputError
 from nx47dask.files.atomic import write_text
-from nx47dask.report.markup import Html, document, header, joined, listing, table, text
+from nx47dask.reports.markup import Html, document, header, joined, listing, table, text
 from nx47dask.words import plural
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ MARKDOWN_ROWS = 40
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; ``columns`` has one letter per column, as in :func:`~nx47dask.report.markup.table`."""
+    """Cells as text; ``columns`` has one letter per column, as in :func:`~nx47dask.reports.markup.table`."""
 
     caption: str
     head: Sequence[str]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nx47dask.errors import InputError
-from nx47dask.report.pages import Page, Section, Table, page_files, refuse_others, write_page
+from nx47dask.reports.pages import Page, Section, Table, page_files, refuse_others, write_page
 from nx47dask.words import (
     PAIRED_HEAD,
     TITLES,

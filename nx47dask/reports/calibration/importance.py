@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nx47dask.report.calibration.words import NOTHING, average, by_size, setting
-from nx47dask.report.charts import Axis, Series, bars, chart, choice_axis, figure, linear_axis, log_axis
-from nx47dask.report.markup import Html
-from nx47dask.report.pages import Section, Table
+from nx47dask.reports.calibration.words import NOTHING, average, by_size, setting
+from nx47dask.reports.charts import Axis, Series, bars, chart, choice_axis, figure, linear_axis, log_axis
+from nx47dask.reports.markup import Html
+from nx47dask.reports.pages import Section, Table
 from nx47dask.words import TITLES, number, percent
 
 __all__ = ["around_best", "importance"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from nx47dask.report.markup import Html, joined, text
+from nx47dask.reports.markup import Html, joined, text
 from nx47dask.words import percent
 
 __all__ = ["Axis", "Series", "bars", "chart", "choice_axis", "figure", "linear_axis", "log_axis"]

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nx47dask.report.calibration.importance import around_best, importance
-from nx47dask.report.calibration.questions import density_target, evidence, knees, tradeoff
-from nx47dask.report.calibration.words import NOTHING, average, baseline_name, cell, change, known, setting
-from nx47dask.report.pages import Page, Section, Table, page_files, write_page
+from nx47dask.reports.calibration.importance import around_best, importance
+from nx47dask.reports.calibration.questions import density_target, evidence, knees, tradeoff
+from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known, setting
+from nx47dask.reports.pages import Page, Section, Table, page_files, write_page
 from nx47dask.words import TITLES, duration, few_volumes, in_brackets, number, percent, plural, signed, value
 
 __all__ = ["FILES", "summary", "trial_rows", "verdict", "write_calibration"]

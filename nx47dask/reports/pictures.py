@@ -10,7 +10,7 @@ import numpy as np
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import Box, parse_bbox
-from nx47dask.report.figures import classes_png, data_uri, fitted, grey_webp
+from nx47dask.reports.figures import classes_png, data_uri, fitted, grey_webp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import NDArray
 
-    from nx47dask.report.content import VolumeFacts
+    from nx47dask.reports.content import VolumeFacts
     from nx47dask.runs.run import Run
 
 __all__ = ["Allowance", "Picture", "Place", "Voxels", "draw_defects", "draw_jumps", "draw_slices", "open_voxels"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nx47dask.report.failures import failures_html
-from nx47dask.report.figures import whisker
-from nx47dask.report.markup import Html, bar, document, header, joined, listing, table, text
-from nx47dask.report.pictures import Allowance
-from nx47dask.report.projections import projections_table
-from nx47dask.report.volumes import (
+from nx47dask.reports.failures import failures_html
+from nx47dask.reports.figures import whisker
+from nx47dask.reports.markup import Html, bar, document, header, joined, listing, table, text
+from nx47dask.reports.pictures import Allowance
+from nx47dask.reports.projections import projections_table
+from nx47dask.reports.volumes import (
     FEW,
     LISTED,
     TIMES,
@@ -26,7 +26,7 @@ from nx47dask.words import PAIRED_HEAD, duration, mebibytes, number, paired_cell
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nx47dask.report.content import Facts, VolumeFacts
+    from nx47dask.reports.content import Facts, VolumeFacts
     from nx47dask.runs.run import Run
 
 __all__ = ["html_report"]

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
-from nx47dask.report.calibration.words import NOTHING, average, baseline_name, cell, change, known
-from nx47dask.report.charts import Series, bars, chart, figure, linear_axis
-from nx47dask.report.markup import Html
-from nx47dask.report.pages import Section, Table
+from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known
+from nx47dask.reports.charts import Series, bars, chart, figure, linear_axis
+from nx47dask.reports.markup import Html
+from nx47dask.reports.pages import Section, Table
 from nx47dask.words import number, percent, plural, signed
 
 __all__ = ["density_target", "evidence", "knees", "tradeoff"]
