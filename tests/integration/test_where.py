@@ -14,7 +14,6 @@ from nx47dask.commands import campaign as campaign_command
 from nx47dask.commands import estimate as estimate_command
 from nx47dask.commands import run as run_command
 from nx47dask.errors import BlockError, InputError
-from nx47dask.planning.projection import project
 from nx47dask.planning.text import plan_lines
 from tests.conftest import sheets
 from tests.integration.commands import command
@@ -70,8 +69,8 @@ def test_a_campaign_goes_on_with_the_plans_of_its_runs(here, monkeypatch):
 def test_a_dry_run_and_plan_show_the_plan_of_the_run(here, monkeypatch, capsys, given):
     made = []
 
-    def stop(planned):
-        made.append(plan_lines(planned, project(planned)))
+    def stop(planned, projection):
+        made.append(plan_lines(planned, projection))
         raise InputError("stopped")
 
     monkeypatch.setattr(run_command, "require_disk", stop)
