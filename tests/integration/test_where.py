@@ -14,6 +14,7 @@ from nx47dask.commands import campaign as campaign_command
 from nx47dask.commands import estimate as estimate_command
 from nx47dask.commands import run as run_command
 from nx47dask.errors import BlockError, InputError
+from nx47dask.planning.projection import project
 from nx47dask.planning.text import plan_lines
 from tests.conftest import sheets
 from tests.integration.commands import command
@@ -90,7 +91,8 @@ def test_a_dry_run_and_plan_show_the_plan_of_the_run(here, monkeypatch, capsys, 
 
 def test_a_serial_run_plans_its_client_to_do_the_work(here):
     plans = [nx47dask.plan(["scan"], "out", workflow="network.yaml", serial=serial) for serial in (False, True)]
-    assert plans[0].client_bytes() < plans[1].client_bytes()
+    projections = [project(planned) for planned in plans]
+    assert projections[0].client_bytes < projections[1].client_bytes
     assert plans[0].digest == plans[1].digest
 
 
