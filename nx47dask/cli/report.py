@@ -38,7 +38,7 @@ def report(
 
     candidate = open_run(run)
     if is_frozen(candidate):
-        raise InputError(f"{run}: a baseline is not written again; give the run, with --baseline {run}")
+        raise InputError(f"{run}: a baseline is not written again", hint=f"give the run, with --baseline {run}")
     before = find_run(baseline, baselines) if baseline is not None else None
     results = write_report(candidate, baseline=before, gates=gate)
     for line in [*map(str, results), candidate.path / "report.html", candidate.path / "report.md"]:

@@ -52,7 +52,9 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
     The same folders give the same bytes.
     """
     if not run.volumes and not run.failures:
-        raise InputError(f"{run.path}: no volume is finished, so there is nothing to report; go on with --resume")
+        raise InputError(
+            f"{run.path}: no volume is finished, so there is nothing to report", hint="go on with --resume"
+        )
     warnings = []
     recorded = run.manifest.get("baseline")
     if recorded and baseline is None:
@@ -61,7 +63,9 @@ def write_report(run: Run, *, baseline: Run | None = None, gates: str | None = N
         except (GateError, InputError) as error:
             warnings.append(f"Nothing is compared with the baseline {recorded['path']}: {error}.")
     if gates and baseline is None:
-        raise InputError(f"--gate {gates}: there is no baseline to limit a difference to; give --baseline NAME|DIR too")
+        raise InputError(
+            f"gate {gates}: there is no baseline to limit a difference to", hint="give --baseline NAME|DIR too"
+        )
     results = []
     if gates and baseline and run.unfinished:
         warnings.append(f"Gates are not checked, since the run is not finished: {gates}.")

@@ -63,7 +63,9 @@ def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
     if any((folder / file).is_file() for file in (BASELINE_FILE, "manifest.json")):
         return folder
     if folder.is_dir():
-        raise InputError(f"{folder}: no finished run and no baseline (manifest.json is missing); end the run first")
+        raise InputError(
+            f"{folder}: no finished run and no baseline (manifest.json is missing)", hint="end the run first"
+        )
     known = f"baselines in {baselines}: {', '.join(names)}" if names else f"there is no baseline in {baselines}"
     raise InputError(f"{name_or_path}: no such run folder, and no baseline of that name; {known}")
 
@@ -98,8 +100,8 @@ def check_masks(run: Run) -> None:
     problems = _differences(run.path, masks, "masks")
     if problems:
         raise GateError(
-            f"{run.path}: the masks are not those of the run; make them again with nx47dask run --overwrite:"
-            + "".join(f"\n  {problem}" for problem in problems)
+            f"{run.path}: the masks are not those of the run:" + "".join(f"\n  {problem}" for problem in problems),
+            hint="make them again with nx47dask run --overwrite",
         )
 
 
@@ -136,12 +138,17 @@ def freeze(run: Run, name: str, baselines: Path = BASELINES) -> Path:
         The baseline cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise InputError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, beginning with a letter or digit")
+        raise InputError(
+            f"name {name!r}: letters, digits, '.', '_' and '-' only, beginning with a letter or digit",
+            hint="choose another --name",
+        )
     artefacts = _checked_artefacts(run)
     with _locked(baselines):
         folder = baselines / name
         if folder.exists():
-            raise InputError(f"{folder}: exists already, and a baseline is never overwritten; choose another --name")
+            raise InputError(
+                f"{folder}: exists already, and a baseline is never overwritten", hint="choose another --name"
+            )
         _clear_leftovers(folder)
         try:
             with replace_file(folder) as temporary:
@@ -171,7 +178,7 @@ def verify(folder: Path) -> int:
     try:
         expected, problems = (_artefacts(run), []) if run else _frozen_checksums(folder)
     except InputError as error:
-        raise GateError(str(error)) from error
+        raise GateError(error.message, hint=error.hint) from error
     problems += _differences(folder, expected, "" if frozen else "masks")
     if problems:
         what = "what was frozen" if frozen else "the run's manifest"
@@ -225,9 +232,9 @@ def record_score(
     """
     scores = {key: value for key, value in (("public", public), ("private", private)) if value is not None}
     if not scores:
-        raise InputError("record-score: no score; give --public or --private")
+        raise InputError(f"{folder}: no score is given", hint="give --public or --private")
     for key, value in scores.items():
-        _check_score(f"--{key}", value)
+        _check_score(f"{key} score", value)
     given = {**read_external(folder), **scores, **({} if note is None else {"note": note})}
     ordered = {key: given[key] for key in ("public", "private", "note") if key in given}
     write_text(folder / EXTERNAL_FILE, json.dumps(ordered, indent=1) + "\n")
@@ -249,10 +256,10 @@ def _locked(baselines: Path) -> Iterator[None]:
         try:
             held.enter_context(lock_run(baselines))
         except RunLockedError as error:
-            raise RunLockedError(f"{baselines}: another freeze is under way here; wait for it to end") from error
+            raise RunLockedError(f"{baselines}: another freeze is under way here", hint="wait for it to end") from error
         except OSError as error:
             raise InputError(
-                f"--baselines {baselines}: cannot be written ({error.strerror}); choose another"
+                f"{baselines}: cannot be written ({error.strerror})", hint="choose other --baselines"
             ) from error
         yield
 
@@ -291,26 +298,30 @@ def _copy(source: Path, target: Path, sha256: str | None) -> None:
         with source.open("rb") as original, temporary.open("wb") as copy:
             shutil.copyfileobj(original, copy, 1 << 20)
         if sha256 not in (None, sha256_file(temporary)):
-            raise InputError(f"{source}: changed while it was copied; wait until the run has ended, then freeze again")
+            raise InputError(
+                f"{source}: changed while it was copied", hint="wait until the run has ended, then freeze again"
+            )
 
 
 def _checked_artefacts(run: Run) -> dict[str, str]:
     """Artefacts of a run that can be frozen, by name."""
     if is_frozen(run):
-        raise InputError(f"{run.path}: is a baseline already; freeze the run that it was made of")
+        raise InputError(f"{run.path}: is a baseline already", hint="freeze the run that it was made of")
     artefacts = _artefacts(run)
     run.require_finished("freeze")
     absent = [volume for volume in run.volumes if f"masks/{volume}.tif" not in artefacts]
     if absent:
         raise InputError(
             f"{run.path}: the run has no masks of {len(absent)} of {len(run.volumes)} volumes "
-            f"({', '.join(absent[:5])}); a baseline needs them: run again and keep the masks"
+            f"({', '.join(absent[:5])}); a baseline needs them",
+            hint="run again and keep the masks",
         )
     problems = _differences(run.path, artefacts, "masks")
     if problems:
         raise InputError(
-            f"{run.path}: is not what its manifest says, so it cannot be frozen; make it again with --overwrite:"
-            + "".join(f"\n  {problem}" for problem in problems)
+            f"{run.path}: is not what its manifest says, so it cannot be frozen:"
+            + "".join(f"\n  {problem}" for problem in problems),
+            hint="make it again with --overwrite",
         )
     return artefacts
 
@@ -329,8 +340,8 @@ def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
     record = read_json(folder / BASELINE_FILE)
     if record.get("schema") != SCHEMA:
         raise InputError(
-            f"{folder / BASELINE_FILE}: schema {record.get('schema')!r}, known is {SCHEMA}; use the version of "
-            "nx47dask that froze it"
+            f"{folder / BASELINE_FILE}: schema {record.get('schema')!r}, known is {SCHEMA}",
+            hint="use the version of nx47dask that froze it",
         )
     problems = []
     recorded, digest = record.pop("content_sha256", None), _digest(record)
