@@ -304,7 +304,7 @@ def read_cluster(
         if values["kind"] == "connect":
             raise InputError(
                 f"workers {workers}: a scheduler that runs already has its workers",
-                hint="leave out --workers, and start them there",
+                hint=f"leave out --workers {workers}, and start them there",
             )
         values["workers"] = workers
     return _validated(values, from_environment, place or f"kind {values['kind']}")

@@ -133,7 +133,7 @@ def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, 
     for name, volume in volumes.items():
         if name not in baseline.volumes:
             raise InputError(
-                f"{baseline.path}: the baseline has no volume {name}, it has {', '.join(baseline.volumes)}",
+                f"{baseline.path}: the baseline has no volume {name}; it has {', '.join(baseline.volumes)}",
                 hint="compare with a baseline of the same volumes",
             )
         known, whole = baseline[name], Box.of_shape(volume.shape)

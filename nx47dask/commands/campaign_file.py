@@ -122,7 +122,8 @@ def read_campaign(path: Path) -> Campaign:
         try:
             parse_gates(keys.gates, scored=labels is not None)
         except InputError as error:
-            raise document.error(("gates",), error.message, hint=error.hint) from error
+            hint = error.hint if labels else "name labels in this file, or gate what needs none"
+            raise document.error(("gates",), error.message, hint=hint) from error
     runs = tuple(_run(document, name, run) for name, run in keys.runs.items())
     return Campaign(path, volumes, labels, keys.baseline, keys.gates, runs)
 

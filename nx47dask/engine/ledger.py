@@ -85,7 +85,10 @@ class Ledger:
             try:
                 self._open[volume] = LineLog(self._path(volume))
             except OSError as error:
-                raise StorageError(f"{self._path(volume)}: cannot record a finished task: {error.strerror}") from error
+                raise StorageError(
+                    f"{self._path(volume)}: cannot record a finished task: {error.strerror}",
+                    hint="mend that, then go on with --resume",
+                ) from error
         self._open[volume].append(json.dumps(record, separators=(",", ":")))
 
     def flush(self) -> None:

@@ -120,4 +120,7 @@ def folder_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, Nx47Error) or error.errno is None:
             raise
-        raise StorageError(f"{error.filename or folder}: cannot be used: {error.strerror or error}") from error
+        raise StorageError(
+            f"{error.filename or folder}: cannot be used: {error.strerror or error}",
+            hint="mend that, then go on with --resume",
+        ) from error

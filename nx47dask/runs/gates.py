@@ -112,9 +112,7 @@ def check_gates(
     for gate in gates:
         if gate.name not in baseline or gate.name not in candidate:
             known = ", ".join(name for name in baseline if name in candidate)
-            raise InputError(
-                f"gate {gate}: {gate.name} is not known of both runs; known here: {known}", hint="change --gate"
-            )
+            raise InputError(f"gate {gate}: {gate.name} is not known of both runs; known here: {known}")
     return [GateResult(gate, baseline[gate.name], candidate[gate.name]) for gate in gates]
 
 
@@ -174,6 +172,6 @@ def _parse_gate(part: str, text: str, scored: bool) -> Gate:
     if match[1] in SCORE_NAMES:
         raise InputError(
             f"gate {part}: {match[1]} needs scores of both runs for the same labels",
-            hint=f"give labels (--labels), or gate {' or '.join(known)}",
+            hint=f"give --labels, or gate {' or '.join(known)}",
         )
-    raise InputError(f"gate {part}: no value {match[1]!r}; known: {', '.join(known)}", hint="change --gate")
+    raise InputError(f"gate {part}: no value {match[1]!r}; known: {', '.join(known)}")
