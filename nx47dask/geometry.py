@@ -302,7 +302,9 @@ def storage_chunk(block: int) -> int:
         A block above 128 voxels has no divisor from 32 to 128.
     """
     if block < 1:
-        raise InputError(f"--block {block}: a work block has at least 1 voxel along each edge")
+        raise InputError(
+            f"block {block}: a work block has at least 1 voxel along each edge", hint="choose a larger --block"
+        )
     if block <= _LARGEST_CHUNK:
         return block
     for edge in range(_LARGEST_CHUNK, _SMALLEST_CHUNK - 1, -1):
@@ -310,8 +312,9 @@ def storage_chunk(block: int) -> int:
             return edge
     nearest = round(block / _SMALLEST_CHUNK) * _SMALLEST_CHUNK
     raise InputError(
-        f"--block {block}: storage chunks of {_SMALLEST_CHUNK} to {_LARGEST_CHUNK} voxels must divide a block, "
-        f"and none does; {nearest} works"
+        f"block {block}: storage chunks of {_SMALLEST_CHUNK} to {_LARGEST_CHUNK} voxels must divide a block, "
+        "and none does",
+        hint=f"--block {nearest} works",
     )
 
 
@@ -355,13 +358,17 @@ def parse_bbox(text: str, shape: Index) -> Box:
     parts = text.split(",")
     matches = [re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part) for part in parts]
     if len(parts) != 3 or not all(matches):
-        raise InputError(f"--bbox {text!r}: expected z0:z1,y0:y1,x0:x1 in whole voxels, e.g. 0:64,10:74,:")
+        raise InputError(
+            f"box {text!r}: expected z0:z1,y0:y1,x0:x1 in whole voxels", hint="write it such as --bbox 0:64,10:74,:"
+        )
     ends = [(m[1], m[2]) for m in matches if m]
     start = _triple(int(a or 0) for a, _ in ends)
     stop = _triple(int(b) if b else s for (_, b), s in zip(ends, shape, strict=True))
     for axis, a, b, s in zip(AXES, start, stop, shape, strict=True):
         if not 0 <= a < b <= s:
-            raise InputError(f"--bbox {text!r}: {axis} {a}:{b} is empty or outside the volume's 0:{s}")
+            raise InputError(
+                f"box {text!r}: {axis} {a}:{b} is empty or outside the volume's 0:{s}", hint="choose another --bbox"
+            )
     return Box(start, stop)
 
 

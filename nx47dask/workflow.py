@@ -151,7 +151,7 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
     try:
         document = _Draft(read_document(path))
     except InputError as error:
-        raise WorkflowError(str(error)) from error
+        raise WorkflowError(error.message, hint=error.hint) from error
     return _workflow(document, overrides)
 
 
@@ -185,7 +185,7 @@ def _workflow(document: _Draft, overrides: Sequence[str]) -> Workflow:
     try:
         compile_passes(steps)
     except WorkflowError as error:
-        raise WorkflowError(f"{path}: {error}") from error
+        raise error.at(str(path)) from error
     resolved = {
         "detect": [{name: dataclasses.asdict(one) | extra} for name, one, extra in sources],
         **dataclasses.asdict(settings),
@@ -225,8 +225,8 @@ class _Draft:
         """An error at a key, with the line it stands in (or the override that set it)."""
         for length in range(len(where), -1, -1):
             if where[:length] in self.overridden:
-                return WorkflowError(f"--set {self.overridden[where[:length]]}: {message}")
-        return WorkflowError(str(self.document.error(where, message)))
+                return _refused(self.overridden[where[:length]], message)
+        return WorkflowError(self.document.error(where, message).message)
 
     def check_keys(self, where: Key, data: Any, allowed: Sequence[str]) -> None:
         """Refuse anything but a mapping with known keys."""
@@ -272,16 +272,16 @@ class _Draft:
             return
         if not equals or len(parts) != 3 or parts[0] not in ("detect", "postprocess"):
             raise WorkflowError(
-                f"--set {text}: expected SECTION.ITEM.KEY=VALUE, e.g. postprocess.hysteresis.high=0.9, "
-                f"or KEY=VALUE of {', '.join(SETTINGS)}"
+                f"override {text}: expected SECTION.ITEM.KEY=VALUE, or KEY=VALUE of {', '.join(SETTINGS)}",
+                hint="write it such as --set postprocess.hysteresis.high=0.9",
             )
         section, item, field = parts
         items = self.data.get(section)
         if not isinstance(items, list):
-            raise WorkflowError(f"--set {text}: {self.path} has no list {section}")
+            raise _refused(text, f"{self.path} has no list {section}")
         names = _names(items)
         if item not in names:
-            raise WorkflowError(f"--set {text}: {unknown_key(item, names)}, in {section} of {self.path}")
+            raise _refused(text, f"{unknown_key(item, names)}, in {section} of {self.path}")
         number = names.index(item)
         name, parameters = _entry(items[number])
         if not isinstance(parameters, Mapping):
@@ -306,12 +306,16 @@ class _Draft:
             ) from None
 
 
+def _refused(override: str, problem: str) -> WorkflowError:
+    return WorkflowError(f"override {override}: {problem}", hint="correct this --set")
+
+
 def _yaml_value(text: str, value: str) -> Any:
     """The value of an override."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise WorkflowError(f"--set {text}: {value!r} is not a YAML value") from error
+        raise _refused(text, f"{value!r} is not a YAML value") from error
 
 
 def _entry(item: Any) -> tuple[str | None, Any]:

@@ -159,12 +159,12 @@ def _known_baseline(planned: Calibration) -> Run | None:
     for volume, one in planned.volumes.items():
         if volume not in found.volumes or found[volume].shape != one.shape:
             raise InputError(
-                f"--baseline {name}: is of the volumes {', '.join(found.volumes)}, not of {volume} {one.shape}; name a "
-                "workflow, or a run of these volumes"
+                f"baseline {name}: is of the volumes {', '.join(found.volumes)}, not of {volume} {one.shape}",
+                hint="name a workflow, or a run of these volumes",
             )
     if not found.scored_with(planned.labels):
         raise InputError(
-            f"--baseline {name}: was not scored with these labels; name a workflow, or run it with --labels"
+            f"baseline {name}: was not scored with these labels", hint="name a workflow, or run it with --labels"
         )
     return found
 
@@ -256,5 +256,6 @@ def _require_memory(needed: int, limit: int | None) -> None:
     if limit is not None and needed > limit:
         raise InputError(
             f"candidates are measured on whole volumes: {size(needed)} per worker are needed, workers have "
-            f"{size(limit)}; use fewer --workers, or smaller volumes"
+            f"{size(limit)}",
+            hint="use fewer --workers, or smaller volumes",
         )

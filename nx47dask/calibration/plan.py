@@ -137,9 +137,16 @@ def plan_calibration(
     """
     folder = locate(out)
     if is_remote(folder):
-        raise InputError(f"--out {folder}: a calibration writes to a folder here; copy it from there")
+        raise InputError(
+            f"{folder}: a calibration writes to a folder of this machine",
+            hint="name a local --out, and copy it from there",
+        )
     if trials < LEAST_TRIALS or not 0 <= recall_loss <= 1:
-        raise InputError(f"--trials {trials}, --recall-loss {recall_loss:g}: at least {LEAST_TRIALS}, and a share")
+        raise InputError(
+            f"trials {trials}, recall loss {recall_loss:g}: expected at least {LEAST_TRIALS} trials and a share from "
+            "0 to 1",
+            hint="choose other --trials or another --recall-loss",
+        )
     volumes = {volume.id: volume for volume in discover(images)}
     refuse_nesting([*images, labels], folder)
     found = find_labels(labels, {name: one.shape for name, one in volumes.items()})
@@ -147,7 +154,10 @@ def plan_calibration(
         check_labels(one)
     base = load_workflow(workflow)
     if isinstance(base.sources, ResidualBand):
-        raise InputError(f"--workflow {workflow}: residual_band gives a mask; there is nothing to calibrate")
+        raise InputError(
+            f"workflow {workflow}: residual_band gives a mask, so there is nothing to calibrate",
+            hint="choose another --workflow",
+        )
     _require_packages()
     given = ["nx47dask calibrate", *map(str, images), f"--labels {labels} --workflow {workflow} --baseline {baseline}"]
     given += [f"--space {space}"] if space else []

@@ -134,8 +134,8 @@ def _studies(
 def _chosen(planned: Calibration, trials: Sequence[TrialScores], study: str) -> TrialScores:
     if not any(one.mean is not None for one in trials):
         raise RunStoppedError(
-            f"{planned.out}: no candidate of the study {study!r} was scored in time; use --resume and a longer "
-            "--time-limit, or none"
+            f"{planned.out}: no candidate of the study {study!r} was scored in time",
+            hint="use --resume and a longer --time-limit, or none",
         )
     complexity = [planned.space.complexity(one.candidate) for one in trials]
     return trials[choose([one.mean for one in trials], complexity, TIE)]

@@ -81,7 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
     except Nx47Error as error:
         if DEBUG in given:
             traceback.print_exception(error)
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer's, for a KeyboardInterrupt

@@ -21,7 +21,7 @@ def _writable(target: str | None) -> str | None:
     if target not in (None, STANDARD_OUTPUT):
         folder = Path(target).parent
         if Path(target).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise InputError(f"--json {target}: cannot be written; name a file in a folder that is there, or -")
+            raise InputError(f"--json {target}: cannot be written", hint="name a file in a folder that is there, or -")
     return target
 
 

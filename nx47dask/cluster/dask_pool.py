@@ -17,14 +17,13 @@ from nx47dask.engine.tasks import Outcome, Task
 from nx47dask.engine.worker import library_versions, run_task
 from nx47dask.errors import ClusterError, DeviceMemoryError, RunStoppedError
 
-__all__ = ["SCHEDULER_GONE", "DaskPool", "run_on_worker"]
+__all__ = ["DaskPool", "run_on_worker"]
 
 logger = logging.getLogger(__name__)
 
 TASKS_PER_WORKER = 8
 SECONDS_BETWEEN_COUNTS = 2.0
 RESTART_TIMEOUT_S = 60.0
-SCHEDULER_GONE = "the scheduler is gone; start it again, then go on with --resume"
 
 
 class DaskPool:
@@ -112,7 +111,7 @@ class DaskPool:
         if future.status == "finished":
             return Outcome(ticket, result)
         if future.status != "error":
-            raise RunStoppedError(SCHEDULER_GONE)
+            raise _scheduler_gone()
         _, error, trace = result
         return Outcome(ticket, error=error.with_traceback(trace), worker_died=isinstance(error, KilledWorker))
 
@@ -129,7 +128,7 @@ class DaskPool:
         try:
             self._workers = workers_of(self._client)
         except ClusterError as error:
-            raise RunStoppedError(SCHEDULER_GONE) from error
+            raise _scheduler_gone() from error
         # What was offered once will be again: a task for a GPU waits while the worker with the GPU starts anew.
         self._resources |= {name for worker in self._workers.values() for name in worker["resources"]}
         self._counted = time.monotonic()
@@ -139,16 +138,20 @@ class DaskPool:
     def _require_cluster(self) -> None:
         """Stop when the scheduler has gone, or all workers have for too long."""
         if self._client.status not in ("running", "connecting"):
-            raise RunStoppedError(SCHEDULER_GONE)
+            raise _scheduler_gone()
         self._count_workers()
         alone_s = time.monotonic() - self._last_worker
         if self._no_worker_timeout_s is not None and alone_s > self._no_worker_timeout_s:
             raise RunStoppedError(
-                f"there has been no worker for {alone_s:.0f} s; start workers, then go on with --resume"
+                f"there has been no worker for {alone_s:.0f} s", hint="start workers, then go on with --resume"
             )
         if not self._workers and not self._warned:
             logger.warning("no worker is there; waiting for one")
             self._warned = True
+
+
+def _scheduler_gone() -> RunStoppedError:
+    return RunStoppedError("the scheduler is gone", hint="start it again, then go on with --resume")
 
 
 def run_on_worker(

@@ -302,7 +302,10 @@ def read_cluster(
     values = {"kind": "local", **values, **from_environment, **on_line}
     if workers is not None:
         if values["kind"] == "connect":
-            raise InputError(f"--workers {workers}: a scheduler that runs already has its workers; start them there")
+            raise InputError(
+                f"workers {workers}: a scheduler that runs already has its workers",
+                hint=f"leave out --workers {workers}, and start them there",
+            )
         values["workers"] = workers
     return _validated(values, from_environment, place or f"kind {values['kind']}")
 
@@ -317,7 +320,10 @@ def _read_source(source: str | None) -> dict[str, Any]:
     if "://" in source:
         return {"kind": "connect", "address": source}
     if not Path(source).is_file():
-        raise InputError(f"--cluster {source}: no such file; give a YAML file, tcp://HOST:PORT or a scheduler file")
+        raise InputError(
+            f"{source}: no such cluster file",
+            hint="give --cluster a YAML file, tcp://HOST:PORT or a scheduler file",
+        )
     if not _is_yaml(source):
         return {"kind": "connect", "scheduler_file": source}
     values = _yaml(Path(source).read_text(encoding="utf-8"), source)

@@ -75,7 +75,7 @@ def workers_of(client: Client) -> dict[str, Any]:
     """
     found: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
     if found is None:  # a client that has given up knows of no scheduler any more
-        raise ClusterError("the scheduler is gone; start it again")
+        raise ClusterError("the scheduler is gone", hint="start it again")
     return found
 
 
@@ -106,7 +106,7 @@ def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: 
         pools = f", none for {' nor '.join(sorted(missing))} tasks" if missing and workers else ""
         what = f"kind {spec.kind}: {len(workers)} workers of {max(count, len(spec.pools))}{pools}"
         if timeout_s is not None and waited_s > timeout_s:
-            raise ClusterError(f"{what} came within {timeout_s:g} s; {_where_to_look(spec.kind)}")
+            raise ClusterError(f"{what} came within {timeout_s:g} s", hint=_where_to_look(spec.kind))
         if waited_s > QUIET_WAIT_S and not told:
             limit = "" if timeout_s is None else f" at most {timeout_s:g} s"
             logger.warning("%s so far; waiting%s for the others; %s", what, limit, _where_to_look(spec.kind))
@@ -150,7 +150,7 @@ def _started(start: Any, spec: ClusterSpec, worker_bytes: int | None) -> Any:
         if isinstance(error, ClusterError):
             raise
         raise ClusterError(
-            f"kind {spec.kind}: the cluster did not start ({error}); {_where_to_look(spec.kind)}"
+            f"kind {spec.kind}: the cluster did not start ({error})", hint=_where_to_look(spec.kind)
         ) from error
 
 

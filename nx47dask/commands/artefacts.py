@@ -153,7 +153,7 @@ def _validate_zip(planned: RunPlan) -> list[str]:
     errors = [str(finding) for finding in findings if finding.level == "error"]
     if errors:
         shown = "\n  ".join(errors)
-        raise GateError(f"{path}: not valid; keep the run folder, and report this:\n  {shown}")
+        raise GateError(f"{path}: not valid:\n  {shown}", hint="keep the run folder, and report this")
     return [str(finding) for finding in findings]
 
 

@@ -71,7 +71,7 @@ def bundle(out: Path, *, without_torch: bool = False, console: Console | None = 
         The wheels do not install, or what they install does not run.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: exists and is not an empty folder; choose another")
+        raise InputError(f"{out}: exists and is not an empty folder", hint="choose another --out")
     console = console or Console(stderr=True)
     requirements = installed_requirements(without=[TORCH] if without_torch else [])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,8 @@ def _distribution(name: str) -> Distribution:
         return distribution(name)
     except PackageNotFoundError as error:
         raise InputError(
-            f"{name} is not installed for {sys.executable}; a bundle has what is installed: pip install {PACKAGE} first"
+            f"{name} is not installed for {sys.executable}, and a bundle has what is installed",
+            hint=f"pip install {PACKAGE} first",
         ) from error
 
 

@@ -24,6 +24,8 @@ from nx47dask.stages.score import find_labels
 
 __all__ = ["campaign"]
 
+AGAIN = "mend the cause, then give the same campaign command again"
+
 
 @dataclass(frozen=True)
 class _Setting:
@@ -119,8 +121,7 @@ def _plan(campaign: Campaign, one: CampaignRun, folder: Path, where: Where) -> R
     try:
         planned.check(resume=True)
     except PlanMismatchError as error:
-        what, _, _ = str(error).rpartition("; use --overwrite")
-        raise PlanMismatchError(f"{what}; delete this folder, rename the run, or choose another --out") from error
+        raise error.with_hint("delete this folder, rename the run, or choose another --out") from error
     return planned
 
 
@@ -134,23 +135,25 @@ def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, 
     try:
         baseline = find_run(campaign.baseline if named else beside, baselines)
     except InputError as error:
-        raise InputError(f"{campaign.path}: the baseline is none of the runs ({', '.join(names)}): {error}") from error
+        raise error.at(f"{campaign.path}: the baseline is none of the runs ({', '.join(names)})") from error
     baseline.require_finished("run the campaign")
     for name, volume in volumes.items():
         if name not in baseline.volumes:
             raise InputError(
-                f"{baseline.path}: the baseline has no volume {name}; it has {', '.join(baseline.volumes)}"
+                f"{baseline.path}: the baseline has no volume {name}; it has {', '.join(baseline.volumes)}",
+                hint="compare with a baseline of the same volumes",
             )
         known, whole = baseline[name], Box.of_shape(volume.shape)
         if known.shape != volume.shape:
             raise InputError(
-                f"volume {name}: its shape is {volume.shape}, in the baseline {baseline.path} it is {known.shape}; a "
-                "baseline must be of the same volumes"
+                f"volume {name}: its shape is {volume.shape}, in the baseline {baseline.path} it is {known.shape}",
+                hint="compare with a baseline of the same volumes",
             )
         if known.box != whole:
             raise InputError(
                 f"{baseline.path}: the baseline has only {known.box} of volume {name}, a campaign runs whole volumes, "
-                f"here {whole}; freeze a run without --bbox"
+                f"here {whole}",
+                hint="freeze a run without --bbox",
             )
     return baseline
 
@@ -175,8 +178,9 @@ def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
             where=setting.where,
         )
     except Nx47Error as error:
-        what = str(error).replace("--resume", "the same campaign command")
-        raise type(error)(f"run {folder.name} of the campaign: {what}") from error
+        # A campaign has no --resume: called again, it goes on by itself.
+        hint = AGAIN if "--resume" in error.hint else error.hint
+        raise error.at(f"run {folder.name} of the campaign").with_hint(hint) from error
 
 
 def _is_finished(planned: RunPlan) -> bool:
@@ -192,8 +196,7 @@ def _require_masks(done: Run) -> None:
     try:
         check_masks(done)
     except GateError as error:
-        what = str(error).replace("make them again with nx47dask run --overwrite", "delete this folder to run it again")
-        raise GateError(f"run {done.name} of the campaign: {what}") from error
+        raise error.at(f"run {done.name} of the campaign").with_hint("delete this folder to run it again") from error
 
 
 def _differing(once: Run, repeat: Run) -> list[str]:

@@ -122,7 +122,8 @@ def read_campaign(path: Path) -> Campaign:
         try:
             parse_gates(keys.gates, scored=labels is not None)
         except InputError as error:
-            raise document.error(("gates",), str(error)) from error
+            hint = error.hint if labels else "name labels in this file, or gate what needs none"
+            raise document.error(("gates",), error.message, hint=hint) from error
     runs = tuple(_run(document, name, run) for name, run in keys.runs.items())
     return Campaign(path, volumes, labels, keys.baseline, keys.gates, runs)
 
@@ -167,7 +168,7 @@ def _keys(where: Key) -> list[str]:
 def _existing(document: Document, where: Key, given: str) -> Path:
     path = document.path.parent / given
     if not path.exists():
-        raise document.error(where, f"{path}: no such file or folder; paths are relative to the campaign file")
+        raise document.error(where, f"{path}: no such file or folder", hint="paths are relative to the campaign file")
     return path
 
 
@@ -178,7 +179,8 @@ def _run(document: Document, name: str, keys: _RunKeys) -> CampaignRun:
         try:
             load_workflow(workflow, overrides)
         except WorkflowError as error:
-            raise document.error(("runs", name, key), f"run {name}: {error}") from error
+            hint = error.hint if key == "workflow" else "correct it in this list"
+            raise document.error(("runs", name, key), f"run {name}: {error.message}", hint=hint) from error
     return CampaignRun(name, workflow, tuple(keys.overrides), keys.repeat)
 
 

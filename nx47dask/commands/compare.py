@@ -187,14 +187,15 @@ def _pair(baseline: Run, candidate: Run, volume: str) -> _Pair:
     a, b = _mask(baseline, volume), _mask(candidate, volume)
     if a.shape != b.shape:
         raise InputError(
-            f"volume {volume}: the masks differ in shape: {a.shape} in {baseline.path}, {b.shape} in {candidate.path}; "
-            "compare runs of the same volumes"
+            f"volume {volume}: the masks differ in shape: {a.shape} in {baseline.path}, {b.shape} in {candidate.path}",
+            hint="compare runs of the same volumes",
         )
     boxes = [run[volume].box for run in (baseline, candidate)]
     if boxes[0] != boxes[1]:
         raise InputError(
             f"volume {volume}: the masks cover other parts: {boxes[0]} in {baseline.path}, {boxes[1]} in "
-            f"{candidate.path}; compare runs with the same --bbox"
+            f"{candidate.path}",
+            hint="compare runs with the same --bbox",
         )
     return _Pair(volume, (a, b), boxes[0], (baseline[volume].metrics, candidate[volume].metrics))
 
@@ -202,7 +203,7 @@ def _pair(baseline: Run, candidate: Run, volume: str) -> _Pair:
 def _mask(run: Run, volume: str) -> Volume:
     path = run.path / "masks" / f"{volume}.tif"
     if not path.is_file():
-        raise InputError(f"{run.path}: no mask of volume {volume} (masks/{volume}.tif is missing); run it again")
+        raise InputError(f"{run.path}: no mask of volume {volume} (masks/{volume}.tif is missing)", hint="run it again")
     (mask,) = discover([path], masks=True)
     return mask
 
@@ -220,7 +221,8 @@ def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str
         if voxels != metrics["mask"]["voxels"]:
             raise InputError(
                 f"{side.path}: the mask has {voxels:,} voxels, the metrics of its run say "
-                f"{metrics['mask']['voxels']:,}; it was changed since; nx47dask verify names what else was"
+                f"{metrics['mask']['voxels']:,}; it was changed since",
+                hint="nx47dask verify names what else was",
             )
     dice, iou = overlap(a, b, common)
     slice_dice = [overlap(*map(int, column))[0] for column in counts.T]

@@ -116,8 +116,8 @@ def _measure_rates(planned: RunPlan, labels: str | Path | None, where: Where) ->
     """Run a piece of the first volume with the plan's workflow in a temporary folder."""
     if planned.uses_gpu and not visible_gpus():
         raise InputError(
-            "--calibrate: networks of this run compute on GPUs and this machine has none, so that a piece cannot be "
-            "timed here; leave out --calibrate, or plan on a machine with such a GPU"
+            "networks of this run compute on GPUs and this machine has none, so that a piece cannot be timed here",
+            hint="leave out --calibrate, or plan on a machine with such a GPU",
         )
     here = Where(LocalSpec(workers=1), Console(stderr=True, quiet=True))
     with TemporaryDirectory(prefix="nx47dask-") as folder, here.open_pool() as pool:

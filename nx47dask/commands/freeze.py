@@ -62,13 +62,18 @@ def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) 
         The baseline cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise InputError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, beginning with a letter or digit")
+        raise InputError(
+            f"name {name!r}: letters, digits, '.', '_' and '-' only, beginning with a letter or digit",
+            hint="choose another --name",
+        )
     run, baselines = open_run(run), Path(baselines)
     artefacts = _checked_artefacts(run)
     with _locked(baselines):
         folder = baselines / name
         if folder.exists():
-            raise InputError(f"{folder}: exists already, and a baseline is never overwritten; choose another --name")
+            raise InputError(
+                f"{folder}: exists already, and a baseline is never overwritten", hint="choose another --name"
+            )
         _clear_leftovers(folder)
         try:
             with replace_file(folder) as temporary:
@@ -89,10 +94,10 @@ def _locked(baselines: Path) -> Iterator[None]:
         try:
             held.enter_context(lock_run(baselines))
         except RunLockedError as error:
-            raise RunLockedError(f"{baselines}: another freeze is under way here; wait for it to end") from error
+            raise RunLockedError(f"{baselines}: another freeze is under way here", hint="wait for it to end") from error
         except OSError as error:
             raise InputError(
-                f"--baselines {baselines}: cannot be written ({error.strerror}); choose another"
+                f"{baselines}: cannot be written ({error.strerror})", hint="choose other --baselines"
             ) from error
         yield
 
@@ -132,25 +137,29 @@ def _copy(source: Path, target: Path, sha256: str | None) -> None:
         with source.open("rb") as original, temporary.open("wb") as copy:
             shutil.copyfileobj(original, copy, 1 << 20)
         if sha256 not in (None, sha256_file(temporary)):
-            raise InputError(f"{source}: changed while it was copied; wait until the run has ended, then freeze again")
+            raise InputError(
+                f"{source}: changed while it was copied", hint="wait until the run has ended, then freeze again"
+            )
 
 
 def _checked_artefacts(run: Run) -> dict[str, str]:
     """Artefacts of a run that can be frozen, by name."""
     if is_frozen(run):
-        raise InputError(f"{run.path}: is a baseline already; freeze the run that it was made of")
+        raise InputError(f"{run.path}: is a baseline already", hint="freeze the run that it was made of")
     artefacts = recorded_checksums(run)
     run.require_finished("freeze")
     absent = [volume for volume in run.volumes if f"masks/{volume}.tif" not in artefacts]
     if absent:
         raise InputError(
             f"{run.path}: the run has no masks of {len(absent)} of {len(run.volumes)} volumes "
-            f"({', '.join(absent[:5])}); a baseline needs them: run again and keep the masks"
+            f"({', '.join(absent[:5])}); a baseline needs them",
+            hint="run again and keep the masks",
         )
     problems = checksum_problems(run.path, artefacts, "masks")
     if problems:
         raise InputError(
-            f"{run.path}: is not what its manifest says, so it cannot be frozen; make it again with --overwrite:"
-            + "".join(f"\n  {problem}" for problem in problems)
+            f"{run.path}: is not what its manifest says, so it cannot be frozen:"
+            + "".join(f"\n  {problem}" for problem in problems),
+            hint="make it again with --overwrite",
         )
     return artefacts

@@ -60,7 +60,10 @@ def ingest(
     where = Where.of(where, **options)
     folder = locate(out)
     if is_remote(folder):
-        raise InputError(f"--out {folder}: ingest writes to a folder here; copy its Zarr from there")
+        raise InputError(
+            f"{folder}: ingest writes to a folder of this machine",
+            hint="name a local --out, and copy its Zarr from there",
+        )
     volumes = discover(inputs, level=level)
     refuse_nesting(inputs, folder)
     targets = {volume.id: _target(volume, folder) for volume in volumes}
@@ -85,7 +88,7 @@ def _target(volume: Volume, folder: Path) -> Path:
         return locate(volume.path)
     target = folder / f"{volume.id}.zarr"
     if target.exists():
-        raise InputError(f"{target}: is there already; delete it or choose another --out")
+        raise InputError(f"{target}: is there already", hint="delete it or choose another --out")
     return target
 
 

@@ -52,7 +52,7 @@ def report(
     candidate = open_run(run)
     if is_frozen(candidate):
         frozen = candidate.path
-        raise InputError(f"{frozen}: a baseline is not written again; give the run, with --baseline {frozen}")
+        raise InputError(f"{frozen}: a baseline is not written again", hint=f"give the run, with --baseline {frozen}")
     notes: list[str] = []
     against = None if baseline is None else find_run(baseline, Path(baselines))
     recorded = candidate.manifest.get("baseline")
@@ -62,7 +62,9 @@ def report(
         except (GateError, InputError) as error:
             notes.append(f"Nothing is compared with the baseline {recorded['path']}: {error}.")
     if gates and against is None:
-        raise InputError(f"--gate {gates}: there is no baseline to limit a difference to; give --baseline NAME|DIR too")
+        raise InputError(
+            f"gate {gates}: there is no baseline to limit a difference to", hint="give --baseline NAME|DIR too"
+        )
     results, unchecked = check_run(gates, against, candidate)
     with gates_first(results):
         write_report(candidate, baseline=against, gates=results, notes=[*notes, *unchecked])

@@ -202,7 +202,7 @@ def _yardstick(
 ) -> Yardstick:
     """What the run is measured against; refused before hours of work rather than after them."""
     if gates and baseline is None:
-        raise InputError(f"--gate {gates}: there is nothing to compare with; name a --baseline")
+        raise InputError(f"gate {gates}: there is nothing to compare with", hint="name a --baseline")
     if gates:
         parse_gates(gates, scored=labels is not None)
     shapes = {job.id: job.volume.shape for job in planned.jobs}
@@ -222,13 +222,20 @@ def _submission_target(submission: str | Path | None, bbox: str | None) -> Path 
         return None
     target = Path(submission)
     if bbox:
-        raise InputError(f"--submission {target}: a submission has whole volumes; leave out --bbox {bbox}")
+        raise InputError(
+            f"submission {target}: a submission has whole volumes, and this run the box {bbox}",
+            hint="leave out --bbox or --submission",
+        )
     if target.is_dir():
-        raise InputError(f"--submission {target}: is a folder; name a file in it, such as {target / 'submission.zip'}")
+        raise InputError(
+            f"submission {target}: is a folder", hint=f"name a file in it, such as {target / 'submission.zip'}"
+        )
     if not target.parent.is_dir():
-        raise InputError(f"--submission {target}: there is no folder {target.parent}; make it or choose another file")
+        raise InputError(
+            f"submission {target}: there is no folder {target.parent}", hint="make it or choose another file"
+        )
     if not os.access(target.parent, os.W_OK):
-        raise InputError(f"--submission {target}: {target.parent} cannot be written; choose another file")
+        raise InputError(f"submission {target}: {target.parent} cannot be written", hint="choose another file")
     return target
 
 
@@ -288,7 +295,8 @@ def _raise_unfinished(planned: RunPlan, results: dict[str, Any]) -> None:
     if unfinished:
         raise RunStoppedError(
             f"{planned.out}: the time limit is over and {len(unfinished)} of {len(planned.jobs)} volumes are not "
-            "finished; go on with --resume and a new --time-limit, or none"
+            "finished",
+            hint="go on with --resume and a new --time-limit, or none",
         )
 
 
@@ -299,8 +307,8 @@ def _raise(errors: dict[str, Nx47Error], volumes: int, folder: Path) -> None:
         (error,) = errors.values()
         if error.exit_code != RunStoppedError.exit_code:
             raise error
-        raise type(error)(f"{error}; mend the cause, then go on with --resume") from error
+        raise type(error)(str(error), hint="mend the cause, then go on with --resume") from error
     shown = "\n  ".join(str(error) for error in errors.values())
     raise RunStoppedError(
-        f"{folder}: {len(errors)} of {volumes} volumes stopped; mend the cause and use --resume:\n  {shown}"
+        f"{folder}: {len(errors)} of {volumes} volumes stopped:\n  {shown}", hint="mend the cause and use --resume"
     )

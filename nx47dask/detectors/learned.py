@@ -132,13 +132,14 @@ class Learned:
         for axis, edge, one in zip(AXES, window, step, strict=True):
             if one > edge:
                 raise ModelError(
-                    f"{info.name}: a step of {one} voxels along {axis} leaves gaps between windows of {edge}; "
-                    "lower step_zyx"
+                    f"{info.name}: a step of {one} voxels along {axis} leaves gaps between windows of {edge}",
+                    hint="lower step_zyx",
                 )
         if self.rotations and window[1] != window[2]:
             raise ModelError(
                 f"{info.name}: rotations turn the slice of a window, which is {window[1]} x {window[2]} voxels, not "
-                "square; leave out rotations or choose another window_zyx"
+                "square",
+                hint="leave out rotations or choose another window_zyx",
             )
         return replace(
             info,

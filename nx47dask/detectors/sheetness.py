@@ -99,5 +99,7 @@ def _device(name: str) -> str:
 
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
-        raise InputError("detector sheetness: device is 'cuda' but torch finds no CUDA device; use 'auto' or 'cpu'")
+        raise InputError(
+            "detector sheetness: device is 'cuda' but torch finds no CUDA device", hint="use 'auto' or 'cpu'"
+        )
     return "cuda" if found and name != "cpu" else "cpu"

@@ -54,8 +54,8 @@ class Ledger:
             found = {(record["stage"], record["number"]): record for record in records}
         except (ValueError, LookupError, TypeError) as error:
             raise InputError(
-                f"{path}: a record cannot be read ({type(error).__name__}: {error}); delete this file and "
-                "use --resume: the tasks of the volume run again"
+                f"{path}: a record cannot be read ({type(error).__name__}: {error})",
+                hint="delete this file and use --resume: the tasks of the volume run again",
             ) from error
         if any(record.get("last") and self._holds(record) for record in found.values()):
             return found
@@ -85,7 +85,10 @@ class Ledger:
             try:
                 self._open[volume] = LineLog(self._path(volume))
             except OSError as error:
-                raise StorageError(f"{self._path(volume)}: cannot record a finished task: {error.strerror}") from error
+                raise StorageError(
+                    f"{self._path(volume)}: cannot record a finished task: {error.strerror}",
+                    hint="mend that, then go on with --resume",
+                ) from error
         self._open[volume].append(json.dumps(record, separators=(",", ":")))
 
     def flush(self) -> None:

@@ -61,7 +61,10 @@ class LineLog:
                 self._stream.write(self._pending)
                 self._stream.flush()
         except OSError as error:
-            raise StorageError(f"{self.path}: a line cannot be added: {error.strerror or error}") from error
+            raise StorageError(
+                f"{self.path}: a line cannot be added: {error.strerror or error}",
+                hint="mend that, then go on with --resume",
+            ) from error
         self._pending = b""
 
     def close(self) -> None:

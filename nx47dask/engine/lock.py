@@ -169,5 +169,5 @@ def _owner() -> str:
 
 def _locked(folder: object, owner: str, note: str = "") -> RunLockedError:
     return RunLockedError(
-        f"{folder}: {owner} is working in this run folder; wait for it, or choose another --out{note}"
+        f"{folder}: {owner} is working in this run folder", hint=f"wait for it, or choose another --out{note}"
     )

@@ -43,7 +43,7 @@ class _Volume:
     batch: Batch = field(init=False)
     waiting: Iterator[Task] = field(init=False)
     records: dict[int, Record] = field(init=False)
-    quarantined: list[tuple[str, BaseException]] = field(default_factory=list)
+    quarantined: list[tuple[Nx47Error, BaseException]] = field(default_factory=list)
     result: Any = None
     error: Nx47Error | None = None
     running: int = 0
@@ -233,10 +233,10 @@ class _Window:
         volume, task = one.volume, one.task
         hopeless = isinstance(error, Nx47Error) and not isinstance(error, BlockError)
         final = hopeless or (one.suspected if worker_died else one.attempt >= TRIES)
-        message = _message(one, error, worker_died)
+        said = _said(one, error, worker_died)
         if volume.error is None:
             trace = "".join(getattr(error, "__notes__", None) or traceback.format_exception(error))
-            failure = Failure(volume.batch.stage, task.number, task.place, one.attempt, message, trace, final)
+            failure = Failure(volume.batch.stage, task.number, task.place, one.attempt, str(said), trace, final)
             for observer in self.observers:
                 observer.task_failed(volume.name, failure)
         if isinstance(error, StorageError):
@@ -251,9 +251,9 @@ class _Window:
             volume.error = error
             self._retire(volume)
             return
-        volume.quarantined.append((message, error))
+        volume.quarantined.append((said, error))
         if len(volume.quarantined) > MOST_QUARANTINED:
-            self._stop(volume, f"{message}; {len(volume.quarantined)} blocks failed, so it may not be their fault")
+            self._stop(volume, said, f"{len(volume.quarantined)} blocks failed, so it may not be their fault")
 
     def _again(self, one: _Try, error: BaseException, worker_died: bool) -> None:
         task = one.task
@@ -271,8 +271,9 @@ class _Window:
 
     def _advance(self, volume: _Volume) -> None:
         if volume.quarantined:
-            more = f"; so did {len(volume.quarantined) - 1} more" if volume.quarantined[1:] else ""
-            self._stop(volume, f"{volume.quarantined[0][0]}{more}; every other task of {volume.batch.stage} is done")
+            (first, _), *others = volume.quarantined
+            more = f"so did {len(others)} more; " if others else ""
+            self._stop(volume, first, f"{more}every other task of {volume.batch.stage} is done")
             return
         for observer in self.observers:
             observer.stage_finished(volume.name, volume.batch.stage)
@@ -290,8 +291,8 @@ class _Window:
         for observer in self.observers:
             observer.stage_started(volume.name, volume.batch)
 
-    def _stop(self, volume: _Volume, message: str) -> None:
-        volume.error = BlockError(message)
+    def _stop(self, volume: _Volume, said: Nx47Error, more: str) -> None:
+        volume.error = BlockError(f"{said.message}; {more}", hint=said.hint)
         volume.error.__cause__ = volume.quarantined[0][1]
         self._retire(volume)
 
@@ -300,14 +301,14 @@ class _Window:
         self.finished.append(volume)
 
 
-def _message(one: _Try, error: BaseException, worker_died: bool) -> str:
-    """What went wrong, in one line."""
+def _said(one: _Try, error: BaseException, worker_died: bool) -> Nx47Error:
+    """Return an error in our words: itself where it is ours."""
     if isinstance(error, Nx47Error):
-        return str(error)
+        return error
     if worker_died:
         alone = ", the last time with no other task beside it" if one.suspected else ""
-        return (
-            f"{one.place}: workers ended while they ran it{alone}; most often a worker without memory: "
-            "compare its memory limit with the plan's"
+        return BlockError(
+            f"{one.place}: workers ended while they ran it{alone}; most often a worker without memory",
+            hint="compare the memory limit of a worker with the plan's",
         )
-    return f"{one.place}: {type(error).__name__}: {error}"
+    return BlockError(f"{one.place}: {type(error).__name__}: {error}")

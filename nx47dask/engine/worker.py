@@ -76,15 +76,14 @@ def run_task(
     """
     if versions not in (None, library_versions()):
         raise ClusterError(
-            f"{place}: worker {_worker()} has {library_versions()}; the client has {versions}; install the same"
+            f"{place}: worker {_worker()} has {library_versions()}; the client has {versions}", hint="install the same"
         )
     start = time.perf_counter()
     try:
         result = function(*arguments)
     except Exception as error:
-        kind = type(error) if isinstance(error, Nx47Error) else BlockError
-        words = str(error) if isinstance(error, Nx47Error) else f"{type(error).__name__}: {error}"
-        placed = kind(f"{place}: {words}")
+        ours = error if isinstance(error, Nx47Error) else BlockError(f"{type(error).__name__}: {error}")
+        placed = ours.at(place)
         placed.add_note(traceback.format_exc())
         raise placed from error
     return {

@@ -105,13 +105,13 @@ def storage_error(
 ) -> StorageError:
     """A StorageError that says what could not be stored where, why, and the room needed and left."""
     if isinstance(path, RemotePath):
-        return StorageError(f"{path}: cannot be written ({cause.strerror or cause}); mend that, then resume")
+        return StorageError(f"{path}: cannot be written ({cause.strerror or cause})", hint="mend that, then resume")
     free = free_bytes_at(path) if free_bytes is None else free_bytes
     needed = "" if needed_bytes is None else f"at most {needed_bytes:,} bytes needed, "
     room = f"{needed}{free:,} bytes free" if free is not None else f"{needed}free bytes unknown"
     return StorageError(
-        f"{path}: cannot be written ({cause.strerror or cause}); {room}; "
-        "make room or choose another output folder, then resume"
+        f"{path}: cannot be written ({cause.strerror or cause}); {room}",
+        hint="make room or choose another output folder, then resume",
     )
 
 

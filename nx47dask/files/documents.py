@@ -35,9 +35,9 @@ class Document:
         self.data = data if data is not None else {}
         self._root = root
 
-    def error(self, where: Key, message: str) -> InputError:
+    def error(self, where: Key, message: str, *, hint: str = "") -> InputError:
         """An error at a key, such as ``("runs", "fast", "set", 0)``, with its line."""
-        return InputError(f"{self.path}, line {self._line(where)}: {message}")
+        return InputError(f"{self.path}, line {self._line(where)}: {message}", hint=hint)
 
     def _line(self, where: Key) -> int:
         node, line = self._root, 1
@@ -83,15 +83,14 @@ def read_json(path: Path, hint: str = "") -> dict[str, Any]:
     InputError
         The file cannot be read, or holds something else.
     """
-    more = f"; {hint}" if hint else ""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}){more}") from error
+        raise InputError(f"{path}: cannot be read as JSON ({error})", hint=hint) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}){more}") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=hint) from error
     if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}{more}")
+        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}", hint=hint)
     return found
 
 

@@ -223,8 +223,8 @@ def locate(text: str | Path) -> Path:
     shown = f"{protocol}://{host.rpartition('@')[2]}/{re.split('[?#]', key)[0]}"
     if "@" in host or (protocol != "s3" and re.search("[?#]", rest)):
         raise InputError(
-            f"{shown}: a URL with a user, password, query or fragment would put secrets into logs and manifests; leave "
-            "that out, and give credentials by the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, ...)"
+            f"{shown}: a URL with a user, password, query or fragment would put secrets into logs and manifests",
+            hint="leave that out, and give credentials by the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, ...)",
         )
     if not host:
         raise InputError(f"{text}: no bucket or host; expected {protocol}://NAME/path")

@@ -61,7 +61,7 @@ def _filesystem(extra: str, settings: tuple[tuple[str, str], ...]) -> Any:
         return HTTPFileSystem(**shared, get_client=_retrying_client)
     except ImportError as error:
         raise InputError(
-            f'{extra}:// needs the package {error.name}; install it with pip install "nx47dask[{extra}]"'
+            f"{extra}:// needs the package {error.name}", hint=f'install it with pip install "nx47dask[{extra}]"'
         ) from error
 
 

@@ -124,7 +124,7 @@ class ArrayStore:
             group = zarr.create_group(store, zarr_format=self.zarr_format, overwrite=overwrite, attributes=metadata)
             group.create_array("0", shape=self.shape, dtype=self.dtype, fill_value=0, **self._layout())
         except (zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as error:
-            raise StorageError(f"{self.path}: a Zarr store is there already; resume, or overwrite it") from error
+            raise StorageError(f"{self.path}: a Zarr store is there already", hint="resume, or overwrite it") from error
         except OSError as error:
             raise storage_error(locate(self.path), error) from error
 

@@ -78,13 +78,16 @@ def read_level(attributes: Mapping[str, Any], level: int, where: str) -> tuple[s
     images = attributes.get("ome", attributes).get("multiscales")
     if not images:
         raise InputError(
-            f"{where}: a Zarr group without OME multiscales (its attributes: {sorted(attributes) or 'none'}); "
-            "give the path of one array inside it"
+            f"{where}: a Zarr group without OME multiscales (its attributes: {sorted(attributes) or 'none'})",
+            hint="give the path of one array inside it",
         )
     image = images[0]
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
-        raise InputError(f"{where}: --level {level} does not exist; the group has levels 0 to {len(datasets) - 1}")
+        raise InputError(
+            f"{where}: level {level} does not exist, the group has levels 0 to {len(datasets) - 1}",
+            hint="choose another --level",
+        )
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
     names = [str(axis.get("name")) for axis in axes]
     if axes and names[-3:] != ["z", "y", "x"]:

@@ -72,7 +72,7 @@ def _members(masks: Sequence[Path]) -> dict[str, Path]:
     members: dict[str, Path] = {}
     for path in sorted(masks, key=lambda mask: mask.name):
         if not path.is_file():
-            raise InputError(f"{path}: no such mask, so it cannot go into the submission; run its volume first")
+            raise InputError(f"{path}: no such mask, so it cannot go into the submission", hint="run its volume first")
         if path.name in members:
             raise InputError(
                 f"two masks are named {path.name}: {members[path.name]} and {path}; a zip holds one of each"

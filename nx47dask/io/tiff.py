@@ -74,7 +74,7 @@ def inspect_tiff(path: Path) -> TiffInfo:
     try:
         size = path.stat().st_size
         if size == 0:
-            raise InputError(f"{path}: the file has 0 bytes; copy it again")
+            raise InputError(f"{path}: the file has 0 bytes", hint="copy it again")
         with path.open("rb") as file, tifffile.TiffFile(file, name=path.name) as tif:
             return _inspect(tif, path, size)
     except InputError:
@@ -82,7 +82,7 @@ def inspect_tiff(path: Path) -> TiffInfo:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except PermissionError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint="change its permissions") from error
     except tifffile.TiffFileError as error:
         raise InputError(f"{path}: not a TIFF file, or a broken one ({error}); it has {size} bytes") from error
     except client_errors() as error:
@@ -122,11 +122,13 @@ def read_tiff(path: str, shape: Index, dtype: str, fingerprint: str, box: Box) -
         if is_remote(locate(path)) and isinstance(error, client_errors()):
             reason = file_error(path, error).strerror
             raise BlockError(
-                f"{path}, page {page} of {shape[0]}: cannot be read ({reason}); when it can be read again, resume"
+                f"{path}, page {page} of {shape[0]}: cannot be read ({reason})",
+                hint="make it readable again",
             ) from error
         raise InputError(
             f"{path}, page {page} of {shape[0]}: cannot be read ({type(error).__name__}: {error}); "
-            "the file is damaged or has changed: copy it again"
+            "the file is damaged or has changed",
+            hint="copy it again",
         ) from error
     return out
 
@@ -235,7 +237,8 @@ def _refuse_broken_chain(tif: tifffile.TiffFile, path: Path, count: int, size: i
     else:
         return
     raise InputError(
-        f"{path}: truncated TIFF: after {count} readable pages {expected} and the file has {size} bytes; copy it again"
+        f"{path}: truncated TIFF: after {count} readable pages {expected} and the file has {size} bytes",
+        hint="copy it again",
     )
 
 
@@ -243,17 +246,17 @@ def _refuse_kind(page: tifffile.TiffPage, path: Path) -> None:
     """Refuse a file by its first page: colour, volumetric pages, inverted grey, dtypes other than uint8 and uint16."""
     if page.samplesperpixel != 1:
         raise InputError(
-            f"{path}: page 0 has {page.samplesperpixel} samples per voxel ({_photometric(page)}); "
-            "a scan has 1: convert it to grey"
+            f"{path}: page 0 has {page.samplesperpixel} samples per voxel ({_photometric(page)}); a scan has 1",
+            hint="convert it to grey",
         )
     if page.imagedepth != 1:
         raise InputError(
-            f"{path}: page 0 is volumetric ({page.imagedepth} planes in one page); write one page per slice"
+            f"{path}: page 0 is volumetric ({page.imagedepth} planes in one page)", hint="write one page per slice"
         )
     dtype = "unknown" if page.dtype is None else page.dtype.newbyteorder("=").name
     if dtype not in ("uint8", "uint16"):
         hint = _DTYPE_HINTS.get(dtype, "convert it to uint8 or uint16 first")
-        raise InputError(f"{path}: the voxels are {dtype}; a volume is uint8 or uint16: {hint}")
+        raise InputError(f"{path}: the voxels are {dtype}; a volume is uint8 or uint16", hint=hint)
     if page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
         raise InputError(f"{path}: the photometric is {_photometric(page)}, a scan's is MINISBLACK: convert to grey")
 
@@ -272,12 +275,13 @@ def _refuse_other(page: tifffile.TiffPage, first: tifffile.TiffPage, where: str)
 
 def _refuse_truncated(page: tifffile.TiffPage, where: str, size: int) -> None:
     if not page.dataoffsets or not all(page.databytecounts):
-        raise InputError(f"{where}: the page has no image data; write it again")
+        raise InputError(f"{where}: the page has no image data", hint="write it again")
     segments = math.prod(page.chunked)
     if len(page.dataoffsets) != segments or len(page.databytecounts) != segments:
         raise InputError(
-            f"{where}: a page of shape {page.shape} has {segments} strips or tiles, "
-            f"{len(page.dataoffsets)} are there; the file has {size} bytes: copy it again"
+            f"{where}: a page of shape {page.shape} has {segments} strips or tiles, {len(page.dataoffsets)} are there; "
+            f"the file has {size} bytes",
+            hint="copy it again",
         )
     stored, needed = sum(page.databytecounts), page.imagelength * page.imagewidth * page.bitspersample // 8
     if page.compression == tifffile.COMPRESSION.NONE and stored < needed:
@@ -285,20 +289,21 @@ def _refuse_truncated(page: tifffile.TiffPage, where: str, size: int) -> None:
     end = max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
     if end > size:
         raise InputError(
-            f"{where}: truncated TIFF: its data end at byte {end}, the file has {size} bytes; copy it again"
+            f"{where}: truncated TIFF: its data end at byte {end}, the file has {size} bytes", hint="copy it again"
         )
 
 
 def _refuse_unstacked(page: tifffile.TiffPage, path: Path, shape: Index, size: int) -> None:
     if not page.is_contiguous:
         raise InputError(
-            f"{path}: one page declares the shape {shape} but its data are not contiguous; write a page per slice"
+            f"{path}: one page declares the shape {shape} but its data are not contiguous",
+            hint="write a page per slice",
         )
     end = page.dataoffsets[0] + math.prod(shape) * np.dtype(page.dtype).itemsize
     if end > size:
         raise InputError(
-            f"{path}: truncated TIFF: a stack of shape {shape} ends at byte {end}, "
-            f"the file has {size} bytes; copy it again"
+            f"{path}: truncated TIFF: a stack of shape {shape} ends at byte {end}, the file has {size} bytes",
+            hint="copy it again",
         )
 
 
@@ -312,7 +317,7 @@ def _declared_planes(tif: tifffile.TiffFile, path: Path) -> int | None:
     if sum(length > 1 for length in leading) > 1:
         named = ", ".join(f"{axis}={length}" for axis, length in zip(axes, shape, strict=True))
         raise InputError(
-            f"{path}: the axes are {named}; a volume has z, y, x alone: export one channel and one time point"
+            f"{path}: the axes are {named}; a volume has z, y, x alone", hint="export one channel and one time point"
         )
     planes = math.prod(leading)
     return planes if planes > 1 or (tif.is_shaped and leading) else None

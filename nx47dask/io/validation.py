@@ -72,12 +72,12 @@ def validate_submission(zip_path: Path, images: Sequence[Volume]) -> list[Findin
         There is no room for the temporary copy of a mask.
     """
     if not zip_path.is_file():
-        raise InputError(f"{zip_path}: no such file; give the submission zip")
+        raise InputError(f"{zip_path}: no such file", hint="give the submission zip")
     findings = _check_file(zip_path)
     try:
         archive = zipfile.ZipFile(zip_path.open("rb") if is_remote(zip_path) else zip_path)
     except PermissionError as error:
-        raise InputError(f"{zip_path}: cannot be read ({error.strerror}); change its permissions") from error
+        raise InputError(f"{zip_path}: cannot be read ({error.strerror})", hint="change its permissions") from error
     except _ZIP_ERRORS as error:
         return [*findings, _broken_zip(zip_path, error)]
     with archive:
@@ -257,7 +257,7 @@ def _volume_of(name: str, ids: dict[str, str]) -> str | None:
 
 def _extra(name: str, images: Sequence[Volume]) -> Finding:
     known = ", ".join(image.id for image in images[:3]) + (", ..." if len(images) > 3 else "")
-    text = f"no image has the id {_scorer_id(name)!r} (they have {known}); leave it out, or check --images"
+    text = f"no image has the id {_scorer_id(name)!r} (they have {known}); leave it out, or check the images given"
     return Finding("error", "extra-id", name, text)
 
 

@@ -110,10 +110,10 @@ class Volume:
         except DECODE_ERRORS as error:
             store = locate(self.path) / self.component
             unreachable = self.is_remote and isinstance(error, OSError)
-            advice = "when it can be read again, resume" if unreachable else "copy the store again"
+            advice = "make it readable again" if unreachable else "copy the store again"
             raise BlockError(
-                f"volume {self.id}: {store}, box {box}: a chunk cannot be read ({type(error).__name__}: {error}); "
-                f"{advice}"
+                f"volume {self.id}: {store}, box {box}: a chunk cannot be read ({type(error).__name__}: {error})",
+                hint=advice,
             ) from error
 
 
@@ -173,14 +173,14 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = Fals
     """
     volumes = [volume for item in inputs for volume in _volumes_at(_absolute(item), level, masks)]
     if not volumes:
-        raise InputError("no input volumes were given; give TIFF files, Zarr folders or folders of them")
+        raise InputError("no input volumes were given", hint="give TIFF files, Zarr folders or folders of them")
     seen: dict[str, Volume] = {}
     for volume in volumes:
         other = seen.setdefault(volume.id, volume)
         if other is not volume:
             raise InputError(
-                f"two inputs have the id {volume.id}: {other.path} and {volume.path}; "
-                "rename one, each needs its own mask"
+                f"two inputs have the id {volume.id}: {other.path} and {volume.path}",
+                hint="rename one, each needs its own mask",
             )
     return volumes
 
@@ -211,7 +211,7 @@ def _volumes_at(path: Path, level: int, masks: bool) -> list[Volume]:
         if not isinstance(error, PermissionError):
             raise
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}: {error.filename}); change its permissions"
+            f"{path}: cannot be read ({error.strerror}: {error.filename})", hint="change its permissions"
         ) from error
 
 
@@ -223,8 +223,8 @@ def _remote_volumes(path: Path, level: int, masks: bool) -> list[Volume]:
         return [_zarr_volume(path, level)]
     if str(path).startswith("http"):
         raise InputError(
-            f"{path}: no Zarr (none of {', '.join(_ZARR_ROOTS)} is there) and no TIFF (its name does not end in .tif); "
-            "a web server cannot be asked for a list of files, so name each"
+            f"{path}: no Zarr (none of {', '.join(_ZARR_ROOTS)} is there) and no TIFF (its name does not end in .tif)",
+            hint="a web server cannot be asked for a list of files, so name each",
         )
     path.stat()  # says whether the bucket or the folder is missing
     return _folder_volumes(path, level, masks)
@@ -244,8 +244,9 @@ def _folder_volumes(folder: Path, level: int, masks: bool) -> list[Volume]:
     if not masks and (len(flat) > 1 or (flat and deep and infos[flat[0]].flat)):
         if deep:
             raise InputError(
-                f"{folder}: single slices and whole volumes are mixed: {flat[0].name} is one slice, "
-                f"{deep[0].name} a volume; put them into folders of their own"
+                f"{folder}: single slices and whole volumes are mixed: {flat[0].name} is one slice, {deep[0].name} a "
+                "volume",
+                hint="put them into folders of their own",
             )
         return [_slices_volume(folder, infos, level)]
     volumes = [_tiff_volume(path, infos[path], level, masks) for path in tiffs]
@@ -256,8 +257,8 @@ def _folder_volumes(folder: Path, level: int, masks: bool) -> list[Volume]:
 def _tiff_volume(path: Path, info: TiffInfo, level: int, masks: bool) -> Volume:
     if info.flat and not masks:
         raise InputError(
-            f"{path}: a single 2-D image of shape {info.shape[1:]}; a volume has 3 axes (Z, Y, X): "
-            "give a multipage TIFF, or a folder with all of its slices"
+            f"{path}: a single 2-D image of shape {info.shape[1:]}; a volume has 3 axes (Z, Y, X)",
+            hint="give a multipage TIFF, or a folder with all of its slices",
         )
     _refuse_level(path, level)
     volume_id = path.name.split(".")[0]
@@ -286,8 +287,8 @@ def _refuse_gaps(paths: list[Path]) -> None:
     for path, match in zip(paths, numbered, strict=True):
         if match is None or numbered[0] is None or match.group(1, 3) != numbered[0].group(1, 3):
             raise InputError(
-                f"{path}: single slices must differ in one number only, and its name does not fit {paths[0].name}; "
-                "move what is no slice of this volume elsewhere"
+                f"{path}: single slices must differ in one number only, and its name does not fit {paths[0].name}",
+                hint="move what is no slice of this volume elsewhere",
             )
     numbers = [int(match[2]) for match in numbered if match]
     for path, before, number in zip(paths[1:], numbers, numbers[1:], strict=False):
@@ -321,16 +322,16 @@ def _checked(array: Any, where: Path) -> tuple[Index, str]:
     shape = tuple(int(length) for length in array.shape)
     if len(shape) < 3 or any(length != 1 for length in shape[:-3]):
         raise InputError(
-            f"{where}: its shape is {shape}; a volume has 3 axes (Z, Y, X), and axes before them must have length 1: "
-            "export one channel and one time point"
+            f"{where}: its shape is {shape}; a volume has 3 axes (Z, Y, X), and axes before them must have length 1",
+            hint="export one channel and one time point",
         )
     if 0 in shape:
         raise InputError(f"{where}: its shape is {shape}; every axis needs at least 1 voxel")
     dtype = array.dtype.newbyteorder("=").name
     if dtype not in ("uint8", "uint16"):
         raise InputError(
-            f"{where}: the voxels are {dtype}; a volume is uint8 or uint16: "
-            "convert it first, with one scale for the whole volume"
+            f"{where}: the voxels are {dtype}; a volume is uint8 or uint16",
+            hint="convert it first, with one scale for the whole volume",
         )
     return (shape[-3], shape[-2], shape[-1]), dtype
 
@@ -347,7 +348,10 @@ def _is_zarr(folder: Path) -> bool:
 
 def _refuse_level(path: Path, level: int) -> None:
     if level != 0:
-        raise InputError(f"{path}: --level {level}: only an OME-Zarr group has levels; this volume has level 0 alone")
+        raise InputError(
+            f"{path}: level {level} does not exist: only an OME-Zarr group has levels, this volume has level 0 alone",
+            hint="leave out --level",
+        )
 
 
 def _fingerprint_files(paths: Sequence[Path]) -> str:
@@ -371,7 +375,7 @@ def _slice_names(folder: str, fingerprint: str) -> list[str]:
     paths = [path for path in locate(folder).iterdir() if path.suffix.lower() in _TIFF_SUFFIXES and path.name[0] != "."]
     paths.sort(key=lambda path: natural_key(path.name))
     if _fingerprint_files(paths) != fingerprint:
-        raise InputError(f"{folder}: its {len(paths)} slices are not those the run began with; begin a new run")
+        raise InputError(f"{folder}: its {len(paths)} slices are not those the run began with", hint="begin a new run")
     return [path.name for path in paths]
 
 

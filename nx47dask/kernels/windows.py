@@ -186,13 +186,14 @@ def _check(lattice: WindowLattice, ways: tuple[Variant, ...]) -> None:
     _, height, width = lattice.window
     if height != width and any(way.quarter_turns % 2 for way in ways):
         raise InputError(
-            f"test-time rotations: a window of {height} x {width} voxels in the Y-X plane is not square; "
-            "choose a square window or leave out rotations"
+            f"test-time rotations: a window of {height} x {width} voxels in the Y-X plane is not square",
+            hint="choose a square window or leave out rotations",
         )
     if lattice.most_overlaps * len(ways) > MOST_OVERLAPS:
         raise InputError(
             f"windows of {lattice.window} voxels with a step of {lattice.step}: {lattice.most_overlaps} of them cover "
-            f"one voxel, in {len(ways)} variants, but sums hold {MOST_OVERLAPS} in all; choose a larger step"
+            f"one voxel, in {len(ways)} variants, but sums hold {MOST_OVERLAPS} in all",
+            hint="choose a larger step",
         )
 
 

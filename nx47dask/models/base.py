@@ -171,7 +171,9 @@ def describe_model(path: str | Path, *, trust: bool = False, surface: int | str 
     """
     source = default_model_path() if str(path) == DEFAULT_MODEL else Path(path)
     if not source.exists():
-        raise ModelError(f"{source}: no such model; give {DEFAULT_MODEL!r} (it comes with the package), {_EXPECTED}")
+        raise ModelError(
+            f"{source}: no such model", hint=f"give {DEFAULT_MODEL!r} (it comes with the package), {_EXPECTED}"
+        )
     source = source.resolve()
     for name in _MODULES:
         if _module(name).recognises(source):
@@ -204,7 +206,8 @@ def load_networks(info: ModelInfo, *, trust: bool = False) -> list[nn.Module | O
     except FileNotFoundError as error:
         raise ModelError(
             f"{error.filename}: missing on this machine, though the model in {info.path} was there when it was "
-            "described; every worker must see it under that path"
+            "described",
+            hint="every worker must see it under that path",
         ) from error
 
 
@@ -231,8 +234,8 @@ def check_hash(info: ModelInfo, found: str) -> None:
     """
     if found != info.sha256:
         raise ModelError(
-            f"{info.path}: the weights changed since the model was described: SHA-256 {info.sha256} then, {found} now; "
-            "start the run again with --overwrite, or put the old weights back"
+            f"{info.path}: the weights changed since the model was described: SHA-256 {info.sha256} then, {found} now",
+            hint="start the run again with --overwrite, or put the old weights back",
         )
 
 
@@ -262,8 +265,8 @@ def require_trust(path: Path, why: str, *, trust: bool) -> None:
     """
     if not trust:
         raise ModelError(
-            f"{path}: {why}, which can run any code; if you know where the model comes from, load it with --trust "
-            "(trust: true in a workflow)"
+            f"{path}: {why}, which can run any code",
+            hint="if you know where the model comes from, load it with --trust (trust: true in a workflow)",
         )
 
 

@@ -114,7 +114,7 @@ def check_model(
         trials.append(trial)
         reference = surface if reference is None else reference
     if reference is None:
-        raise ModelError(trials[0].failure)
+        raise ModelError(next(trial.failure for trial in trials if trial.failure))
     return trials
 
 

@@ -179,11 +179,11 @@ def _configuration(path: Path, plans: Json, checkpoint: Json) -> Json:
         at = known[at].get("inherits_from")
     _require(found, _NEEDED, f"{path / 'plans.json'}, configuration {name!r}")
     if len(found["patch_size"]) != 3:
-        raise ModelError(f"{path}: configuration {name!r} works on 2-D slices; train 3d_fullres")
+        raise ModelError(f"{path}: configuration {name!r} works on 2-D slices", hint="train 3d_fullres")
     if found.get("previous_stage"):
         raise ModelError(
-            f"{path}: configuration {name!r} needs the output of {found['previous_stage']!r} as a second input; "
-            "train 3d_fullres"
+            f"{path}: configuration {name!r} needs the output of {found['previous_stage']!r} as a second input",
+            hint="train 3d_fullres",
         )
     return found
 
@@ -196,8 +196,8 @@ def _check_spacing(path: Path, plans: Json, configuration: Json) -> None:
         raise ModelError(f"{path}: trained on voxels of {spacing}, but those of a scan are cubes; nothing is resampled")
     if any(abs(a - b) > 1e-3 * b for a, b in zip(spacing, scan, strict=True)):
         raise ModelError(
-            f"{path}: trained on volumes resampled from spacing {scan} to {spacing}, but nothing is resampled here; "
-            "train 3d_fullres"
+            f"{path}: trained on volumes resampled from spacing {scan} to {spacing}, but nothing is resampled here",
+            hint="train 3d_fullres",
         )
 
 
@@ -223,7 +223,7 @@ def _surface(path: Path, names: Sequence[str], given: int | str | None, *, regio
             return candidates[0]
     asked = f"surface {given!r} is not one of its labels" if given is not None else "which label is the surface?"
     known = ", ".join(f"{number} {names[number]!r}" for number in foreground)
-    raise ModelError(f"{path}: {asked}; its labels are {known}; say which with surface: NAME")
+    raise ModelError(f"{path}: {asked}; its labels are {known}", hint="say which with surface: NAME")
 
 
 def _normalisation(path: Path, plans: Json, configuration: Json) -> Normalisation:
@@ -314,6 +314,6 @@ def _locate(path: Path, name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"{path}: its network needs {name}, which cannot be imported ({error}); pip install 'nx47dask[nnunet]', or "
-            "the package that the model was trained with"
+            f"{path}: its network needs {name}, which cannot be imported ({error})",
+            hint="pip install 'nx47dask[nnunet]', or the package that the model was trained with",
         ) from error

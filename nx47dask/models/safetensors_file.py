@@ -71,8 +71,8 @@ def _build(info: ModelInfo) -> nn.Module:
         network = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError) as error:
         raise ModelError(
-            f"{info.path}: factory {info.factory} cannot be imported ({error}); put its folder on PYTHONPATH, on every "
-            "worker"
+            f"{info.path}: factory {info.factory} cannot be imported ({error})",
+            hint="put its folder on PYTHONPATH, on every worker",
         ) from error
     if not isinstance(network, nn.Module):
         raise ModelError(f"{info.path}: factory {info.factory} gave a {type(network).__name__}, not a torch.nn.Module")

@@ -127,8 +127,8 @@ def _read(model: Path) -> tuple[Document, Sidecar]:
     path = sidecar_path(model)
     if not path.is_file():
         raise ModelError(
-            f"{model}: its description {path.name} is missing beside it; write one with what the model was trained "
-            f"with, for example:\n{EXAMPLE}"
+            f"{model}: its description {path.name} is missing beside it",
+            hint=f"write one with what the model was trained with, for example:\n{EXAMPLE}",
         )
     document = read_document(path)
     if not isinstance(document.data, dict):

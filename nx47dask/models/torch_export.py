@@ -57,7 +57,9 @@ def load(info: ModelInfo, *, trust: bool) -> list[nn.Module]:
     try:
         program = torch.export.load(info.path)
     except (AssertionError, KeyError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{info.path}: torch {torch.__version__} cannot load it ({error}); export it again") from error
+        raise ModelError(
+            f"{info.path}: torch {torch.__version__} cannot load it ({error})", hint="export it again"
+        ) from error
     return [Exported(program.module(), one_by_one=_takes_one(info, program)).eval()]
 
 
@@ -74,10 +76,13 @@ def _takes_one(info: ModelInfo, program: Any) -> bool:
         if isinstance(found, int) and found != wanted:
             raise ModelError(
                 f"{info.path}: exported for windows of {_sizes(channels, *window)} (channels, z, y, x), but "
-                f"{_sizes(*expected)} is asked for; set window_zyx to what it was exported for"
+                f"{_sizes(*expected)} is asked for",
+                hint="set window_zyx to what it was exported for",
             )
     if isinstance(batch, int) and batch != 1:
-        raise ModelError(f"{info.path}: exported for a batch of {batch}; export it for 1, or for a dynamic batch")
+        raise ModelError(
+            f"{info.path}: exported for a batch of {batch}", hint="export it for 1, or for a dynamic batch"
+        )
     return isinstance(batch, int)
 
 

@@ -66,6 +66,9 @@ def _check_archive(path: Path) -> None:
             if any("/code/" in name for name in archive.namelist()):
                 return
     raise ModelError(
-        f"{path}: not a TorchScript file; if torch.save wrote it, it is a pickle, which runs code when it is loaded: "
-        "save its state_dict with safetensors.torch.save_file and name what builds the network in the description"
+        f"{path}: not a TorchScript file",
+        hint=(
+            "if torch.save wrote it, it is a pickle, which runs code when it is loaded: save its state_dict with "
+            "safetensors.torch.save_file and name what builds the network in the description"
+        ),
     )

@@ -80,7 +80,7 @@ def write_phantom(
     for path in targets:
         if path.exists():
             raise InputError(
-                f"{path}: exists already, and a phantom never overwrites; remove it or choose another --out"
+                f"{path}: exists already, and a phantom never overwrites", hint="remove it or choose another --out"
             )
     with _named_when_complete(targets):
         for number, (image, label) in enumerate(volumes):
@@ -95,11 +95,17 @@ def write_phantom(
 
 def _check(shape: Index, seed: int, count: int) -> None:
     if len(shape) != 3 or min(shape) < 1:
-        raise InputError(f"--shape {','.join(map(str, shape))}: expected three sizes Z,Y,X of at least 1 voxel each")
+        raise InputError(
+            f"shape {','.join(map(str, shape))}: expected three sizes Z,Y,X of at least 1 voxel each",
+            hint="choose another --shape",
+        )
     if count < 1:
-        raise InputError(f"--count {count}: at least 1 volume is needed")
+        raise InputError(f"count {count}: at least 1 volume is needed", hint="choose a larger --count")
     if seed < 0:
-        raise InputError(f"--seed {seed}: the id of a volume is {_FIRST_ID} + seed, so a seed is 0 or more")
+        raise InputError(
+            f"seed {seed}: the id of a volume is {_FIRST_ID} + seed, so a seed is 0 or more",
+            hint="choose another --seed",
+        )
 
 
 def _write_volume(phantom: Phantom, image_path: Path, label_path: Path) -> Iterator[int]:
@@ -141,7 +147,7 @@ def _named_when_complete(targets: list[Path]) -> Iterator[None]:
     except OSError as error:
         place = error.filename or targets[-1].parent
         raise StorageError(
-            f"{place}: the phantom cannot be written ({error.strerror or error}); choose another --out"
+            f"{place}: the phantom cannot be written ({error.strerror or error})", hint="choose another --out"
         ) from error
     finally:
         for path in targets:

@@ -47,13 +47,14 @@ def require_disk(planned: RunPlan, projection: Projection) -> None:
         return
     bounded = projection.disk_bytes_with(VOLUMES_ON_DISK)
     helps = f"--delete-stores ({_range(bounded)}), " if _least(bounded) <= room and bounded < needed else ""
-    message = (
-        f"--out {planned.out}: the run needs {_range(needed)} of disk, as its scans compress, and there is room for "
-        f"{size(room)}: use {helps}an --out on a larger disk, or fewer inputs (--bbox for a part)"
+    refusal = InputError(
+        f"{planned.out}: the run needs {_range(needed)} of disk, as its scans compress, and there is room for "
+        f"{size(room)}",
+        hint=f"use {helps}an --out on a larger disk, or fewer inputs (--bbox for a part)",
     )
     if _least(needed) > room:
-        raise InputError(message)
-    logger.warning("%s; it begins, and can be resumed should the disk be full", message)
+        raise refusal
+    logger.warning("%s; it begins, and can be resumed should the disk be full", refusal)
 
 
 def require_memory(planned: RunPlan, projection: Projection, limit_bytes: int | None, spec: ClusterSpec | None) -> None:
@@ -81,7 +82,8 @@ def require_memory(planned: RunPlan, projection: Projection, limit_bytes: int | 
         return
     ways = [*_smaller_block(planned, limit), *_of_cluster(spec, machine // needed)]
     raise InputError(
-        f"the run needs {size(needed)} per worker (for {stage}), workers have {size(limit)}: use {' or '.join(ways)}"
+        f"the run needs {size(needed)} per worker (for {stage}), workers have {size(limit)}",
+        hint=f"use {' or '.join(ways)}",
     )
 
 

@@ -68,7 +68,9 @@ def make_plan(
         The block size cannot be stored, the box lies outside a volume, or the foreground is another value.
     """
     if foreground not in (1, 255):
-        raise InputError(f"--foreground {foreground}: the surface is 255, or 1")
+        raise InputError(
+            f"foreground {foreground}: the surface of a mask is 255 or 1", hint="choose --foreground 255 or 1"
+        )
     passes, detector = compile_passes(workflow.steps), workflow.bind_detector(device)
     reach = add_radii(*(one.radius_zyx for one in passes))
     jobs = []

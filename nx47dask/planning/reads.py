@@ -29,8 +29,8 @@ def is_copied(volume: Volume, wanted: bool | None) -> bool:
         return volume.is_remote if wanted is None else wanted
     if wanted is False:
         raise InputError(
-            f"{volume.path}: --read-in-place: a block of a TIFF cannot be read without its whole pages; "
-            "leave the option out, or convert the volume to Zarr"
+            f"{volume.path}: cannot be read in place: a block of a TIFF cannot be read without its whole pages",
+            hint="leave out --read-in-place, or convert the volume to Zarr",
         )
     return True
 

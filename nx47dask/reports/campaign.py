@@ -48,7 +48,7 @@ def refuse_other_files(out: Path, runs: Collection[str]) -> None:
     """
     if any((out / name).exists() for name in ("ledger", "manifest.json")):
         raise InputError(
-            f"--out {out}: is itself a run folder, a campaign makes one for each run; choose another folder"
+            f"{out}: is itself a run folder, a campaign makes one for each run", hint="choose another --out"
         )
     refuse_others(STEM, out, {*runs, *(path.parent.name for path in out.glob("*/ledger"))})
 

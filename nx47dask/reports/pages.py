@@ -79,12 +79,12 @@ def refuse_others(stem: str, out: Path, allowed: Collection[str] = ()) -> None:
         It does, or it is a file.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; choose another folder")
+        raise InputError(f"{out}: is a file, not a folder", hint="choose another --out")
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []
     known = {*page_files(stem), *allowed}
     others = [name for name in names if name not in known and not name.startswith(f".{stem}.")]
     if others:
-        raise InputError(f"--out {out}: holds something else ({', '.join(others[:5])}); choose another folder")
+        raise InputError(f"{out}: holds something else ({', '.join(others[:5])})", hint="choose another --out")
 
 
 def write_page(

@@ -45,7 +45,9 @@ def write_report(
     The same folders give the same bytes.
     """
     if not run.volumes and not run.failures:
-        raise InputError(f"{run.path}: no volume is finished, so there is nothing to report; go on with --resume")
+        raise InputError(
+            f"{run.path}: no volume is finished, so there is nothing to report", hint="go on with --resume"
+        )
     facts = gather(run, baseline, gates, notes)
     write_text(run.path / "report.html", html_report(facts))
     write_text(run.path / "report.md", markdown_report(facts))

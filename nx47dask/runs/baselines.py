@@ -61,7 +61,9 @@ def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
     if any((folder / file).is_file() for file in (BASELINE_FILE, "manifest.json")):
         return folder
     if folder.is_dir():
-        raise InputError(f"{folder}: no finished run and no baseline (manifest.json is missing); end the run first")
+        raise InputError(
+            f"{folder}: no finished run and no baseline (manifest.json is missing)", hint="end the run first"
+        )
     known = f"baselines in {baselines}: {', '.join(names)}" if names else f"there is no baseline in {baselines}"
     raise InputError(f"{name_or_path}: no such run folder, and no baseline of that name; {known}")
 
@@ -98,8 +100,8 @@ def check_masks(run: Run) -> None:
     problems = checksum_problems(run.path, masks, "masks")
     if problems:
         raise GateError(
-            f"{run.path}: the masks are not those of the run; make them again with nx47dask run --overwrite:"
-            + "".join(f"\n  {problem}" for problem in problems)
+            f"{run.path}: the masks are not those of the run:" + "".join(f"\n  {problem}" for problem in problems),
+            hint="make them again with nx47dask run --overwrite",
         )
 
 
@@ -128,7 +130,7 @@ def verify_folder(folder: Path) -> int:
     try:
         expected, problems = (recorded_checksums(run), []) if run else _frozen_checksums(folder)
     except InputError as error:
-        raise GateError(str(error)) from error
+        raise GateError(error.message, hint=error.hint) from error
     problems += checksum_problems(folder, expected, "" if frozen else "masks")
     if problems:
         what = "what was frozen" if frozen else "the run's manifest"
@@ -182,9 +184,9 @@ def write_external(
     """
     scores = {key: value for key, value in (("public", public), ("private", private)) if value is not None}
     if not scores:
-        raise InputError("record-score: no score; give --public or --private")
+        raise InputError(f"{folder}: no score is given", hint="give --public or --private")
     for key, value in scores.items():
-        _check_score(f"--{key}", value)
+        _check_score(f"{key} score", value)
     given = {**read_external(folder), **scores, **({} if note is None else {"note": note})}
     ordered = {key: given[key] for key in ("public", "private", "note") if key in given}
     write_text(folder / EXTERNAL_FILE, json.dumps(ordered, indent=1) + "\n")
@@ -209,8 +211,8 @@ def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
     record = read_json(folder / BASELINE_FILE)
     if record.get("schema") != SCHEMA:
         raise InputError(
-            f"{folder / BASELINE_FILE}: schema {record.get('schema')!r}, known is {SCHEMA}; use the version of "
-            "nx47dask that froze it"
+            f"{folder / BASELINE_FILE}: schema {record.get('schema')!r}, known is {SCHEMA}",
+            hint="use the version of nx47dask that froze it",
         )
     problems = []
     recorded, digest = record.pop("content_sha256", None), content_digest(record)

@@ -53,7 +53,7 @@ def occupied_folder(planned: FolderPlan, *, resume: bool, overwrite: bool) -> It
         Something in the folder cannot be used, now or in the body.
     """
     if resume and overwrite:
-        raise InputError("--resume and --overwrite exclude each other")
+        raise InputError(f"{planned.out}: resume and overwrite exclude each other", hint="give --resume or --overwrite")
     prepare_folder(planned, resume)
     with folder_errors(planned.out), lock_run(planned.out):
         if not overwrite:
@@ -76,15 +76,15 @@ def prepare_folder(planned: FolderPlan, resume: bool) -> None:
     """Make the run folder; refuse one that is not ours before anything is put into it or deleted."""
     folder = planned.out
     if resume and not planned.record.is_file():
-        raise InputError(f"{folder}: nothing to resume here; run without --resume")
+        raise InputError(f"{folder}: nothing to resume here", hint="run without --resume")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = sorted(child.name for child in folder.iterdir() if child.name != "run.lock")
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made ({error.strerror}); choose another folder") from error
+        raise InputError(f"{folder}: cannot be made ({error.strerror})", hint="choose another --out") from error
     if others and "ledger" not in others:
         raise InputError(
-            f"{folder}: no run folder, and not empty (it has {', '.join(others[:5])}); choose another --out"
+            f"{folder}: no run folder, and not empty (it has {', '.join(others[:5])})", hint="choose another --out"
         )
 
 
@@ -107,7 +107,9 @@ def refuse_nesting(inputs: Sequence[str | Path], out: Path) -> None:
         if is_remote(source) != is_remote(resolved):
             continue
         if resolved == source or resolved.is_relative_to(source) or source.is_relative_to(resolved):
-            raise InputError(f"--out {out} and the input {given} lie inside one another; choose another --out")
+            raise InputError(
+                f"{out}: the run folder and the input {given} lie inside one another", hint="choose another --out"
+            )
 
 
 @contextlib.contextmanager
@@ -118,4 +120,7 @@ def folder_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, Nx47Error) or error.errno is None:
             raise
-        raise StorageError(f"{error.filename or folder}: cannot be used: {error.strerror or error}") from error
+        raise StorageError(
+            f"{error.filename or folder}: cannot be used: {error.strerror or error}",
+            hint="mend that, then go on with --resume",
+        ) from error

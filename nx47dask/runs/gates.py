@@ -128,7 +128,7 @@ def check_gates(
     for gate in gates:
         if gate.name not in baseline or gate.name not in candidate:
             known = ", ".join(name for name in baseline if name in candidate)
-            raise InputError(f"--gate {gate}: {gate.name} is not known of both runs; known here: {known}")
+            raise InputError(f"gate {gate}: {gate.name} is not known of both runs; known here: {known}")
     return [GateResult(gate, baseline[gate.name], candidate[gate.name]) for gate in gates]
 
 
@@ -162,7 +162,8 @@ def check_run(gates: str | None, baseline: Run | None, candidate: Run) -> tuple[
     if not shared:
         raise InputError(
             f"{candidate.path} has the volumes {', '.join(candidate.volumes)}, the baseline {baseline.path} has "
-            f"{', '.join(baseline.volumes)}; gates need a volume of which both have the same part"
+            f"{', '.join(baseline.volumes)}",
+            hint="gates need a volume of which both have the same part",
         )
     before, now = (mean_measures(side) for side in zip(*shared.values(), strict=True))
     return check_gates(parse_gates(gates, scored="score" in before), before, now), []
@@ -207,14 +208,14 @@ def _parse_gate(part: str, text: str, scored: bool) -> Gate:
         limit = math.nan
     if match is None or not math.isfinite(limit):
         raise InputError(
-            f"--gate {text!r}: cannot read {part!r}; expected NAME>=VALUE or NAME<=VALUE, comma separated and "
-            f"quoted, such as 'score>=0,recall>=-0.01'; names: {', '.join(known)}"
+            f"gate {text!r}: cannot read {part!r}; expected NAME>=VALUE or NAME<=VALUE, comma separated",
+            hint=f"quote it, such as --gate 'score>=0,recall>=-0.01'; names: {', '.join(known)}",
         )
     if match[1] in known:
         return Gate(match[1], ">=" if match[2] == ">=" else "<=", limit)
     if match[1] in SCORE_NAMES:
         raise InputError(
-            f"--gate {part}: {match[1]} needs scores of both runs for the same labels; give --labels, or gate "
-            f"{' or '.join(known)}"
+            f"gate {part}: {match[1]} needs scores of both runs for the same labels",
+            hint=f"give --labels, or gate {' or '.join(known)}",
         )
-    raise InputError(f"--gate {part}: no value {match[1]!r}; known: {', '.join(known)}")
+    raise InputError(f"gate {part}: no value {match[1]!r}; known: {', '.join(known)}")

@@ -60,7 +60,9 @@ class FolderPlan(ABC):
         """
         if not self.record.exists():
             if any(self.record.parent.glob("*")):
-                raise InputError(f"{self.out}: the folder holds the rest of a run without its plan; use --overwrite")
+                raise InputError(
+                    f"{self.out}: the folder holds the rest of a run without its plan", hint="use --overwrite"
+                )
             return
         before = json.loads(self.record.read_text(encoding="utf-8"))
         differences = find_differences(before, json.loads(json.dumps(self.identity)))
@@ -69,8 +71,10 @@ class FolderPlan(ABC):
                 f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
             )
             raise PlanMismatchError(
-                f"{self.out}: the folder holds a run of another plan: {shown}; use --overwrite to start anew, "
-                "or another --out"
+                f"{self.out}: the folder holds a run of another plan: {shown}",
+                hint="use --overwrite to start anew, or another --out",
             )
         if not resume:
-            raise InputError(f"{self.out}: the folder holds a run; use --resume to go on or --overwrite to start anew")
+            raise InputError(
+                f"{self.out}: the folder holds a run", hint="use --resume to go on or --overwrite to start anew"
+            )

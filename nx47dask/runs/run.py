@@ -203,7 +203,7 @@ class Run:
         for volume in self.volumes:
             depth = self[volume].box.shape[0]
             if found[volume] != depth:
-                raise InputError(f"{path}: {found[volume]} slices of volume {volume}, the run has {depth}; {AGAIN}")
+                raise InputError(f"{path}: {found[volume]} slices of volume {volume}, the run has {depth}", hint=AGAIN)
         return rows
 
     @cached_property
@@ -218,12 +218,12 @@ class Run:
         path = self.path / "metrics" / "volumes.json"
         found = read_json(path, AGAIN).get("volumes")
         if not isinstance(found, dict):
-            raise InputError(f"{path}: has no 'volumes'; {AGAIN}")
+            raise InputError(f"{path}: has no 'volumes'", hint=AGAIN)
         for volume in self.volumes:
             if volume not in found:
-                raise InputError(f"{path}: volume {volume} of the run's manifest is not in it; {AGAIN}")
+                raise InputError(f"{path}: volume {volume} of the run's manifest is not in it", hint=AGAIN)
             if missing := VOLUME_KEYS.difference(found[volume]):
-                raise InputError(f"{path}: volume {volume} has no {min(missing)!r}; {AGAIN}")
+                raise InputError(f"{path}: volume {volume} has no {min(missing)!r}", hint=AGAIN)
         return found
 
     @property
@@ -263,8 +263,8 @@ class Run:
         """
         if self.unfinished:
             raise InputError(
-                f"{self.path}: not finished, {', '.join(self.unfinished[:5])} among its volumes; go on with --resume, "
-                f"then {then}"
+                f"{self.path}: not finished, {', '.join(self.unfinished[:5])} among its volumes",
+                hint=f"go on with --resume, then {then}",
             )
 
     @cached_property
@@ -279,12 +279,14 @@ class Run:
         path = self.path / "manifest.json"
         found = read_json(path, AGAIN)
         if missing := MANIFEST_KEYS - found.keys():
-            raise InputError(f"{path}: not the manifest of a run ({min(missing)} is missing); {AGAIN}")
+            raise InputError(f"{path}: not the manifest of a run ({min(missing)} is missing)", hint=AGAIN)
         return found
 
     def _only(self) -> RunVolume:
         if len(self.volumes) != 1:
-            raise InputError(f"{self.path}: {len(self.volumes)} volumes; name one, such as run[{self.volumes[0]!r}]")
+            raise InputError(
+                f"{self.path}: {len(self.volumes)} volumes", hint=f"name one, such as run[{self.volumes[0]!r}]"
+            )
         return self[self.volumes[0]]
 
 
@@ -307,8 +309,8 @@ def open_run(path: str | Path | Run) -> Run:
         raise InputError(f"{path}: no such run folder")
     if not (run.path / "manifest.json").is_file():
         raise InputError(
-            f"{path}: no finished run here (manifest.json is missing); if a run is in it, end it with "
-            "nx47dask run ... --resume"
+            f"{path}: no finished run here (manifest.json is missing)",
+            hint="if a run is in it, end it with nx47dask run ... --resume",
         )
     return run
 
@@ -327,9 +329,9 @@ def _read_slices(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"line 1 is not {','.join(SLICE_COLUMNS)}")
         return [_slice(number, line) for number, line in enumerate(lines[1:], 2)]
     except (csv.Error, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as slices ({error}); {AGAIN}") from error
+        raise InputError(f"{path}: cannot be read as slices ({error})", hint=AGAIN) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror})", hint=AGAIN) from error
 
 
 def _slice(number: int, line: list[str]) -> dict[str, Any]:

@@ -213,8 +213,10 @@ def _read_plan(folder: Path) -> dict[str, Any]:
         plan["inputs"], plan["workflow"]
     except FileNotFoundError as error:
         if owner := lock_owner(folder):
-            raise InputError(f"{folder}: {owner} is starting a run here, or its cluster; look again later") from error
-        raise InputError(f"{folder}: no run folder ({path} is missing); name the --out of a run") from error
+            raise InputError(
+                f"{folder}: {owner} is starting a run here, or its cluster", hint="look again later"
+            ) from error
+        raise InputError(f"{folder}: no run folder ({path} is missing)", hint="name the --out of a run") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     return dict(plan)

@@ -82,7 +82,8 @@ def labels_by_id(labels: str | Path, names: Sequence[str]) -> dict[str, Volume]:
     if missing:
         raise InputError(
             f"{labels}: no labels of {', '.join(missing[:5])}{_more(missing)}; the {len(found)} labels there are of "
-            f"{', '.join(list(found)[:5])}{_more(list(found))}; names must be those of the volumes"
+            f"{', '.join(list(found)[:5])}{_more(list(found))}",
+            hint="names must be those of the volumes",
         )
     others = [name for name in found if name not in names]
     if others:
@@ -153,8 +154,8 @@ def _refuse_large(view: View, grid: BlockGrid) -> None:
     largest = max(octant_context(grid, octant).size for octant in grid)
     if largest > LARGEST_OCTANT:
         raise InputError(
-            f"{_path(view)}: an octant has {largest:,} voxels, at most {LARGEST_OCTANT:,} can be scored; "
-            "run and score a part with --bbox"
+            f"{_path(view)}: an octant has {largest:,} voxels, at most {LARGEST_OCTANT:,} can be scored",
+            hint="run and score a part with --bbox",
         )
 
 
@@ -162,15 +163,15 @@ def _refuse_values(labels: NDArray[Any], view: View, box: Box) -> None:
     if labels.size and labels.max() > IGNORE:
         values = ", ".join(map(str, np.unique(labels)[:8]))
         raise InputError(
-            f"{_path(view)}, box {box}: labels are 0 (background), 1 (surface) and 2 (left out), these are {values}; "
-            "write surfaces as 1 and what is not labelled as 2"
+            f"{_path(view)}, box {box}: labels are 0 (background), 1 (surface) and 2 (left out), these are {values}",
+            hint="write surfaces as 1 and what is not labelled as 2",
         )
 
 
 def _refuse_empty(view: View) -> None:
     raise InputError(
-        f"{_path(view)}: no voxel of {view.box.size:,} is labelled 1 (surface), so there is nothing to score "
-        "against; take other labels, or leave this volume out"
+        f"{_path(view)}: no voxel of {view.box.size:,} is labelled 1 (surface), so there is nothing to score against",
+        hint="take other labels, or leave this volume out",
     )
 
 

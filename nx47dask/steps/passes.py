@@ -159,7 +159,9 @@ def _check_kinds(steps: Sequence[NamedStep]) -> None:
         if named.step.takes != kind:
             giver = f"{steps[position - 1].name} gives a {kind}" if position else f"detection gives a {kind}"
             hint = "put threshold or hysteresis before it" if kind == "probability" else "put it before the threshold"
-            raise WorkflowError(f"postprocess: {named.name} takes a {named.step.takes}, but {giver}; {hint}")
+            raise WorkflowError(f"postprocess: {named.name} takes a {named.step.takes}, but {giver}", hint=hint)
         kind = named.step.gives
     if kind != "mask":
-        raise WorkflowError("postprocess: the chain ends in a probability, not a mask; add threshold or hysteresis")
+        raise WorkflowError(
+            "postprocess: the chain ends in a probability, not a mask", hint="add threshold or hysteresis"
+        )

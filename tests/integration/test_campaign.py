@@ -140,11 +140,11 @@ def test_a_stopped_campaign_goes_on(here, monkeypatch):
     def stop_at_first(inputs, out, **options):
         calls.append(out.name)
         if len(calls) == 1:
-            raise BlockError("block 3 failed; go on with --resume")
+            raise BlockError("block 3 failed", hint="mend the cause, then go on with --resume")
         return real(inputs, out, **options)
 
     monkeypatch.setattr(stage, "run", stop_at_first)
-    with pytest.raises(BlockError, match=r"run new .*: block 3 failed; go on with the same campaign command"):
+    with pytest.raises(BlockError, match=r"run new .*: block 3 failed; .* give the same campaign command again$"):
         go(here / "campaign.yaml")
     assert not (here / "out" / "campaign.json").exists()
     go(here / "campaign.yaml")
@@ -171,15 +171,15 @@ def test_a_folder_of_another_run_is_refused_before_anything_runs(here, monkeypat
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("out/new", "is itself a run folder, a campaign makes one for each run; choose another folder"),
-        ("scans", f"holds something else ({IDS[0]}.tif, {IDS[1]}.tif); choose another folder"),
-        ("campaign.yaml", "is a file; choose another folder"),
+        ("out/new", "is itself a run folder, a campaign makes one for each run"),
+        ("scans", f"holds something else ({IDS[0]}.tif, {IDS[1]}.tif)"),
+        ("campaign.yaml", "is a file, not a folder"),
     ],
 )
 def test_a_folder_that_is_no_campaign_is_refused(here, capsys, folder, message):
     before = sorted(here.rglob("*"))
     assert command("campaign", here / "campaign.yaml", "--out", here / folder, "--serial") == 2
-    assert f"--out {here / folder}: {message}" in capsys.readouterr().err
+    assert f"error: {here / folder}: {message}\nhint: choose another --out\n" in capsys.readouterr().err
     assert sorted(here.rglob("*")) == before
 
 
@@ -190,7 +190,7 @@ def test_repeats_give_the_same_bytes_or_fail(here):
     assert "| new | 2 | the same bytes every time |" in (here / "out" / "campaign.md").read_text()
     manifest, mask = (here / "out" / "new@2" / name for name in ("manifest.json", f"masks/{IDS[1]}.tif"))
     mask.write_bytes(mask.read_bytes() + b"\0")
-    with pytest.raises(GateError, match=rf"run new@2 of .*delete this folder .*\n  masks/{IDS[1]}.tif: changed"):
+    with pytest.raises(GateError, match=rf"run new@2 of .*\n  masks/{IDS[1]}.tif: changed.*\ndelete this folder"):
         go(path)
     changed = json.loads(manifest.read_text())
     changed["artefacts_sha256"][f"masks/{IDS[1]}.tif"] = sha256_file(mask)
@@ -284,8 +284,14 @@ def test_a_baseline_that_cannot_be_used_stops_the_campaign_at_once(here, frozen,
         ("volumes: .\nbaseline: a\nruns:\n a:", r"line 4: expected keys \(workflow, set, repeat\), found nothing"),
         ("volumes: .\nbaseline: a\nruns:\n a/b: {workflow: fast}", r"line 4: run 'a/b': a name has letters"),
         ("volumes: .\nbaseline: a\nruns:\n a:\n  workflow: fast\n  repeat: 0", r"line 6: runs\.a\.repeat is 0: "),
-        ("volumes: .\nbaseline: a\nruns:\n a:\n  workflow: fast\n  set: [a=1]", r"line 6: run a: --set a=1: expected"),
-        ("volumes: .\nbaseline: a\ngates: score>=0\nruns: {a: {workflow: fast}}", r"line 3: --gate score>=0: .*labels"),
+        (
+            "volumes: .\nbaseline: a\nruns:\n a:\n  workflow: fast\n  set: [a=1]",
+            r"line 6: run a: override a=1: expected",
+        ),
+        (
+            "volumes: .\nbaseline: a\ngates: score>=0\nruns: {a: {workflow: fast}}",
+            r"line 3: gate score>=0: .*; name labels in this file",
+        ),
         ("a: [", "not a YAML file"),
     ],
 )

@@ -188,7 +188,7 @@ def test_scores_for_other_labels_are_left_out(runs, capsys, other):
     assert "score" not in found["paired"]
     assert "scores are left out; --labels scores both" in found["notes"][0]
     assert command("compare", "a", "b", "--serial", "--gate", "score>=0") == 2
-    assert "score needs scores of both runs for the same labels; give --labels" in capsys.readouterr().err
+    assert "score needs scores of both runs for the same labels\nhint: give --labels" in capsys.readouterr().err
     assert not (runs / "compare-a-b").exists()
 
 
@@ -286,7 +286,10 @@ def test_a_run_that_is_not_finished_is_refused(runs, capsys):
     manifest["submission"]["unfinished"] = ["910000003"]
     (runs / "b" / "manifest.json").write_text(json.dumps(manifest))
     assert command("compare", "a", "b", "--serial") == 2
-    assert "b: not finished, 910000003 among its volumes; go on with --resume, then compare" in capsys.readouterr().err
+    assert (
+        "b: not finished, 910000003 among its volumes\nhint: go on with --resume, then compare"
+        in capsys.readouterr().err
+    )
 
 
 def test_missing_and_changed_masks_are_refused(runs):
@@ -314,8 +317,11 @@ def test_labels_must_cover_all_volumes(runs):
         (("a", "b", "--gate", "score>0"), "expected NAME>=VALUE"),
         (("a", "b", "--gate", "recall>=0"), "recall needs scores"),
         (("a", "b", "--labels", "nolabels"), "nolabels: no such file or folder"),
-        (("a", "b", "--out", "b"), "--out b: holds something else (events.jsonl, "),
-        (("a", "b", "--out", "b/manifest.json"), "--out b/manifest.json: is a file"),
+        (("a", "b", "--out", "b"), "error: b: holds something else (events.jsonl, "),
+        (
+            ("a", "b", "--out", "b/manifest.json"),
+            "error: b/manifest.json: is a file, not a folder\nhint: choose another --out",
+        ),
     ],
 )
 def test_refused(runs, capsys, arguments, message):

@@ -229,7 +229,7 @@ def test_external_scores_are_frozen_with_the_run(run, tmp_path):
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, 38.7, float("nan")])
 def test_external_scores_are_shares(run, value):
-    with pytest.raises(InputError, match=r"--public .*: a score is a number from 0 to 1"):
+    with pytest.raises(InputError, match=r"public score .*: a score is a number from 0 to 1"):
         write_external(run.path, public=value)
     assert read_external(run.path) == {}
 

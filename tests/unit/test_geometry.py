@@ -54,7 +54,7 @@ def test_storage_chunk_divides_the_block(block, chunk):
 
 
 def test_a_block_that_no_chunk_divides_is_refused_with_one_that_works():
-    with pytest.raises(InputError, match=r"--block 131.*128 works"):
+    with pytest.raises(InputError, match=r"block 131: .*--block 128 works"):
         storage_chunk(131)
 
 

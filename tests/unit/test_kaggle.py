@@ -129,7 +129,9 @@ def test_what_pip_cannot_find_is_named(monkeypatch, tmp_path):
 def test_a_folder_with_files_is_left_alone(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert command("kaggle", "bundle", "--out", tmp_path) == 2
-    assert f"--out {tmp_path}: exists and is not an empty folder" in capsys.readouterr().err
+    assert (
+        f"error: {tmp_path}: exists and is not an empty folder\nhint: choose another --out" in capsys.readouterr().err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

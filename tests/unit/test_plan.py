@@ -89,7 +89,7 @@ def test_refusal_names_the_setting_that_decides_the_memory(planned, monkeypatch,
 
 def test_no_block_is_named_where_none_fits(planned):
     plan = planned((2000, 2000, 2000))
-    with pytest.raises(InputError, match="workers have 256 MiB: use --workers"):
+    with pytest.raises(InputError, match="workers have 256 MiB; use --workers"):
         require_memory(plan, project(plan), GIB // 4, LocalSpec())
 
 
@@ -100,7 +100,7 @@ def test_disk_is_refused_with_the_option_that_helps(planned, disk_of, caplog):
     free = needed // 4
     disk_of(free)
     with pytest.raises(
-        InputError, match=r"needs \d+ MiB to \d+ MiB of disk.* room for \d+ MiB: use --delete-stores \(\d+ MiB to"
+        InputError, match=r"needs \d+ MiB to \d+ MiB of disk.* room for \d+ MiB; use --delete-stores \(\d+ MiB to"
     ):
         require_disk(plan, project(plan))
     require_disk(bounded, project(bounded))

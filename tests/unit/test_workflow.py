@@ -67,7 +67,7 @@ def test_settings_stand_beside_the_lists_and_can_be_overridden(write):
     assert workflow.settings == Settings("logit", "uint16", 128)
     written = yaml.safe_dump({name: workflow.resolved[name] for name in ("combine", "probability", "detect_block")})
     assert load_workflow(write(GOOD + written)).settings == workflow.settings
-    with pytest.raises(WorkflowError, match=r"--set probability=int8: probability = 'int8'"):
+    with pytest.raises(WorkflowError, match=r"override probability=int8: probability = 'int8'"):
         load_workflow(path, ["probability=int8"])
 
 
@@ -108,7 +108,10 @@ def test_errors_name_the_line_the_key_and_what_is_allowed(write, old, new, parts
     [
         ("postprocess.hysteresis.high", ["SECTION.ITEM.KEY=VALUE"]),
         ("postprocess.opening.shape=box", ["unknown key 'opening'", "allowed: hysteresis, closing, closing#2"]),
-        ("postprocess.hysteresis.high=2", ["--set postprocess.hysteresis.high=2", "less than or equal to 1"]),
+        (
+            "postprocess.hysteresis.high=2",
+            ["override postprocess.hysteresis.high=2: ", "--set", "less than or equal to 1"],
+        ),
         ("postprocess.hysteresis.hgih=0.5", ["--set", "did you mean 'high'?"]),
         ("postprocess.hysteresis.high=[", ["not a YAML value"]),
         ("postprocess.hysteresis.per_slice=yes-please", ["hysteresis.per_slice = 'yes-please'", "valid boolean"]),

@@ -70,8 +70,8 @@ class DensityModel:
         missing = [name for name in self.names if name not in features]
         if missing:
             raise InputError(
-                f"the density target needs {', '.join(missing)}; known of the volume: {', '.join(features)}; "
-                "ingest it with all statistics of its scan"
+                f"the density target needs {', '.join(missing)}; known of the volume: {', '.join(features)}",
+                hint="ingest it with all statistics of its scan",
             )
         terms = zip(self.names, self.means, self.scales, self.weights, strict=True)
         value = self.intercept + sum(weight * (features[name] - mean) / scale for name, mean, scale, weight in terms)
@@ -166,7 +166,7 @@ def fit(features: Sequence[Mapping[str, float]], targets: Sequence[float]) -> De
     names = [name for name in features[0] if all(name in one for one in features)]
     table = np.array([[one[name] for name in names] for one in features], dtype=np.float64)
     if not np.isfinite(table).all():
-        raise InputError("the density target needs finite features; leave out the volume that has others")
+        raise InputError("the density target needs finite features", hint="leave out the volume that has others")
     means, scales = table.mean(axis=0), table.std(axis=0)
     varying = np.flatnonzero(scales > FLAT * np.abs(means))
     standard = (table[:, varying] - means[varying]) / scales[varying]
@@ -220,8 +220,8 @@ def _logits(features: Sequence[Mapping[str, float]], targets: Sequence[float]) -
     outside = [f"{target:g} (volume {index + 1})" for index, target in enumerate(targets) if not 0 < target < 1]
     if outside:
         raise InputError(
-            f"density targets are shares between 0 and 1, not {', '.join(outside)}; leave out volumes whose best mask "
-            "is empty or full"
+            f"density targets are shares between 0 and 1, not {', '.join(outside)}",
+            hint="leave out volumes whose best mask is empty or full",
         )
     return np.asarray(logit(np.asarray(targets, dtype=np.float64)))
 

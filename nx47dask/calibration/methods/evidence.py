@@ -185,12 +185,12 @@ _CLASSES = ("on_surface", "unlabelled_near", "unlabelled_far", "background")
 
 def _check_shapes(first: NDArray[Any], **others: NDArray[Any] | None) -> None:
     if first.ndim != 3:
-        raise InputError(f"evidence: an array of shape {first.shape}; pass whole volumes (Z, Y, X)")
+        raise InputError(f"evidence: an array of shape {first.shape}", hint="pass whole volumes (Z, Y, X)")
     for name, array in others.items():
         if array is not None and array.shape != first.shape:
             raise InputError(
-                f"evidence: {name} has shape {array.shape}, but the volume has {first.shape}; "
-                "pass the masks and labels of one volume"
+                f"evidence: {name} has shape {array.shape}, but the volume has {first.shape}",
+                hint="pass the masks and labels of one volume",
             )
 
 

@@ -121,7 +121,9 @@ def operating_point(curve: Sequence[CurvePoint], threshold: float) -> CurvePoint
         raise InputError(f"a curve needs different thresholds: {', '.join(f'{one:g}' for one in thresholds)}")
     if not points or not thresholds[0] <= threshold <= thresholds[-1]:
         reach = f"goes from {thresholds[0]:g} to {thresholds[-1]:g}" if points else "has no points"
-        raise InputError(f"the curve {reach} and does not hold the threshold {threshold:g}; measure it there too")
+        raise InputError(
+            f"the curve {reach} and does not hold the threshold {threshold:g}", hint="measure it there too"
+        )
     right = next(index for index, one in enumerate(thresholds) if one >= threshold)
     if thresholds[right] == threshold:
         return points[right]
@@ -182,8 +184,8 @@ def knee(density: ArrayLike, precision: ArrayLike) -> Knee | None:
     x, y = (np.asarray(values, dtype=np.float64) for values in (density, precision))
     if x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError(
-            f"a knee needs as many finite densities as precisions, not {x.shape} and {y.shape}; leave out what was not "
-            "measured"
+            f"a knee needs as many finite densities as precisions, not {x.shape} and {y.shape}",
+            hint="leave out what was not measured",
         )
     if x.size < 3 or not (np.ptp(x) and np.ptp(y)):
         return None

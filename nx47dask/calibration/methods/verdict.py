@@ -163,7 +163,7 @@ def choose(means: Sequence[float | None], complexity: Sequence[int], tie: float)
     """
     scored = [(mean, index) for index, mean in enumerate(means) if mean is not None]
     if not scored:
-        raise InputError(f"none of {len(means)} candidates was scored on all volumes; allow more trials")
+        raise InputError(f"none of {len(means)} candidates was scored on all volumes", hint="allow more trials")
     best = max(mean for mean, _ in scored)
     good = [(complexity[index], -mean, index) for mean, index in scored if best - mean <= tie + TOLERANCE]
     return min(good)[2]
@@ -243,11 +243,14 @@ def _by_volume(results: Sequence[FoldResult]) -> tuple[dict[str, Terms], dict[st
             if set(terms) != set(result.held_out):
                 raise InputError(
                     f"fold {result.name}: the {side} is scored on {', '.join(terms)}, held out are "
-                    f"{', '.join(result.held_out)}; score both on the held-out volumes"
+                    f"{', '.join(result.held_out)}",
+                    hint="score both on the held-out volumes",
                 )
         again = [volume for volume in result.held_out if volume in now]
         if again:
-            raise InputError(f"fold {result.name}: {', '.join(again)} is held out twice; judge one kind of folds alone")
+            raise InputError(
+                f"fold {result.name}: {', '.join(again)} is held out twice", hint="judge one kind of folds alone"
+            )
         now |= {volume: result.score[volume] for volume in result.held_out}
         before |= {volume: result.baseline[volume] for volume in result.held_out}
     return now, before

@@ -34,7 +34,8 @@ def connect(spec: ConnectSpec) -> Client:
             unless_ready.pop_all()
     except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"{place}: no scheduler with workers answers ({error}); start one with `dask scheduler` and `dask worker`"
+            f"{place}: no scheduler with workers answers ({error})",
+            hint="start one with `dask scheduler` and `dask worker`",
         ) from error
     return client
 
@@ -55,6 +56,6 @@ def _scheduler_address(path: str) -> str:
         return str(json.loads(Path(path).read_text(encoding="utf-8"))["address"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ClusterError(
-            f"{path}: not a scheduler file ({type(error).__name__}: {error}); "
-            "`dask scheduler --scheduler-file FILE` writes one"
+            f"{path}: not a scheduler file ({type(error).__name__}: {error})",
+            hint="`dask scheduler --scheduler-file FILE` writes one",
         ) from error

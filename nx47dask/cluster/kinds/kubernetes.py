@@ -43,8 +43,8 @@ def start(spec: KubernetesSpec, worker_bytes: int | None = None) -> KubeCluster:
         return _start(spec)
     except (*_ERRORS, SchedulerStartupError) as error:
         raise ClusterError(
-            f"kind kubernetes: no cluster ({type(error).__name__}: {error}); see `kubectl get daskclusters,pods` and "
-            "whether the Dask operator is installed"
+            f"kind kubernetes: no cluster ({type(error).__name__}: {error})",
+            hint="see `kubectl get daskclusters,pods` and whether the Dask operator is installed",
         ) from error
 
 

@@ -71,8 +71,8 @@ def start_cuda(spec: CudaSpec, worker_bytes: int | None = None) -> SpecCluster:
     wanted = spec.gpu_workers or max(1, len(gpus))
     if len(gpus) < wanted:
         raise ClusterError(
-            f"kind cuda: {len(gpus)} GPUs are visible here and {wanted} wanted; see CUDA_VISIBLE_DEVICES and "
-            "`nvidia-smi -L`, or take kind: local"
+            f"kind cuda: {len(gpus)} GPUs are visible here and {wanted} wanted",
+            hint="see CUDA_VISIBLE_DEVICES and `nvidia-smi -L`, or take kind: local",
         )
     for_cpu = max(1, workers_that_fit(worker_bytes) - wanted) if spec.workers is None else spec.workers
     assert isinstance(for_cpu, int), "the spec refuses bounds beside GPU workers"

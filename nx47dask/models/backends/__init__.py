@@ -104,9 +104,10 @@ class Predictor:
         bad = ~np.isfinite(surface) | (surface < low) | (surface > high)
         entry = int(bad.any(axis=(1, 2, 3)).argmax())
         raise ModelError(
-            f"{self.info.path}: window {number * self.engine.batch + entry} of a block: "
-            f"{int(bad[entry].sum())} of {bad[entry].size} values of the surface are not finite or outside "
-            f"{low}..{high} (least {least}, most {most}; {self.engine}); {self._advice(least, most)}"
+            f"{self.info.path}: window {number * self.engine.batch + entry} of a block: {int(bad[entry].sum())} of "
+            f"{bad[entry].size} values of the surface are not finite or outside {low}..{high} (least {least}, most "
+            f"{most}; {self.engine})",
+            hint=self._advice(least, most),
         )
 
     def _advice(self, least: np.float32, most: np.float32) -> str:

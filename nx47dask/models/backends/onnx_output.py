@@ -47,8 +47,8 @@ def class_error(info: ModelInfo, found: object, expected: Sequence[int]) -> Mode
     """A network whose output is not as described."""
     return ModelError(
         f"{info.path}: the network returns {found}; expected {tuple(expected)}, (batch, classes, z, y, x) with "
-        f"{info.classes} class{'es' if info.classes > 1 else ''} as its description says; correct classes there, or "
-        "check window_zyx"
+        f"{info.classes} class{'es' if info.classes > 1 else ''} as its description says",
+        hint="correct classes there, or check window_zyx",
     )
 
 
@@ -75,8 +75,8 @@ def require_input(info: ModelInfo, declared: Sequence[Any], kind: str, batch: in
     )
     if not fits or kind not in ("f32", "float32", "tensor(float)"):
         raise ModelError(
-            f"{info.path}: takes {kind} {tuple(declared)}; expected float32 {expected}, (batch, 1, z, y, x): set "
-            "batch and window_zyx to what it was exported for, or export it with a dynamic batch"
+            f"{info.path}: takes {kind} {tuple(declared)}; expected float32 {expected}, (batch, 1, z, y, x)",
+            hint="set batch and window_zyx to what it was exported for, or export it with a dynamic batch",
         )
 
 

@@ -53,7 +53,7 @@ def open_network(networks: Sequence[OnnxNetwork], info: ModelInfo, engine: Engin
         try:
             (output,) = session.run(None, {given.name: batch})
         except failures as error:
-            raise ModelError(f"{info.path}: ONNX Runtime cannot run it ({error}); check window_zyx") from error
+            raise ModelError(f"{info.path}: ONNX Runtime cannot run it ({error})", hint="check window_zyx") from error
         return surface_of(output, info)
 
     def run(batches: Iterable[Floats]) -> Iterator[Floats]:

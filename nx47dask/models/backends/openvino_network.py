@@ -38,14 +38,14 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
     core = openvino.Core()
     if engine.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         # It would compute in float32 and not say so.
-        raise ModelError(f"{engine}: this CPU has no bfloat16 (AVX-512 or AMX); set precision: float32")
+        raise ModelError(f"{engine}: this CPU has no bfloat16 (AVX-512 or AMX)", hint="set precision: float32")
     read = _onnx_model if isinstance(networks[0], OnnxNetwork) else _torch_model
     try:
         model = read(openvino, core, networks, info, engine)
         compiled = core.compile_model(model, "CPU", _settings(engine))
     except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
         other = "onnxruntime" if info.format == "onnx" else "torch"
-        raise ModelError(f"{info.path}: OpenVINO cannot run it ({error}); set backend: {other}") from error
+        raise ModelError(f"{info.path}: OpenVINO cannot run it ({error})", hint=f"set backend: {other}") from error
     predict = _predict_onnx(info) if info.format == "onnx" else _predict(openvino, compiled.output(0).shape)
 
     def run(batches: Iterable[Floats]) -> Iterator[Floats]:

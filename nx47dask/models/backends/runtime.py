@@ -149,8 +149,8 @@ def require_versions(engine: Engine) -> None:
         found = _version(package)
         if found != planned:
             raise ModelError(
-                f"{package} {planned} was planned, this worker has {found or 'none'}; other versions give other bits: "
-                "install the same packages on all workers, or start again where they are the same"
+                f"{package} {planned} was planned, this worker has {found or 'none'}; other versions give other bits",
+                hint="install the same packages on all workers, or start again where they are the same",
             )
 
 

@@ -83,6 +83,6 @@ def failures_named(info: ModelInfo) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         raise ModelError(
-            f"{info.path}: the network fails on windows of {info.window_zyx} voxels ({type(error).__name__}: {error}); "
-            "check window_zyx of its description"
+            f"{info.path}: the network fails on windows of {info.window_zyx} voxels ({type(error).__name__}: {error})",
+            hint="check window_zyx of its description",
         ) from error

@@ -36,7 +36,7 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
     reduced = engine.precision == "bfloat16"
     if reduced and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         # torch would compute all the same, 100 times slower than in float32.
-        raise ModelError(f"{engine}: this CPU has no bfloat16 (AVX-512 or AMX); set precision: float32")
+        raise ModelError(f"{engine}: this CPU has no bfloat16 (AVX-512 or AMX)", hint="set precision: float32")
     _keep_large_blocks()
     network: Any = as_network(networks, info)
     if engine.compile:

@@ -33,9 +33,11 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
         There is no CUDA device, or it has no bfloat16.
     """
     if not torch.cuda.is_available():
-        raise ModelError(f"{engine}: this worker finds no CUDA device; set device: cpu, or give the run GPU workers")
+        raise ModelError(
+            f"{engine}: this worker finds no CUDA device", hint="set device: cpu, or give the run GPU workers"
+        )
     if engine.precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ModelError(f"{engine}: {torch.cuda.get_device_name()} has no bfloat16; set precision: float16")
+        raise ModelError(f"{engine}: {torch.cuda.get_device_name()} has no bfloat16", hint="set precision: float16")
     with _memory_named(info, engine):
         network: Any = as_network(networks, info).to("cuda")
     if engine.compile:
@@ -57,7 +59,8 @@ def _memory_named(info: ModelInfo, engine: Engine) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise DeviceMemoryError(
             f"{info.path}: {engine.batch} windows of {info.window_zyx} voxels do not fit in the memory of the device "
-            f"({error}); lower batch, or end what else runs on it"
+            f"({error})",
+            hint="lower batch, or end what else runs on it",
         ) from error
 
 
