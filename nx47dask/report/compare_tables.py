@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nx47dask.report.figures import Curve, svg_curve
+from nx47dask.report.charts import Curve, svg_curve
 from nx47dask.report.markup import Html, text
 from nx47dask.report.pages import Section, Table
 from nx47dask.runs.measures import SIDES

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from nx47dask.report.charts import whisker
 from nx47dask.report.failures import failures_html
-from nx47dask.report.figures import whisker
 from nx47dask.report.markup import Html, bar, document, header, joined, listing, table, text
 from nx47dask.report.pictures import Allowance
 from nx47dask.report.projections import projections_table
