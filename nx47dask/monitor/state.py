@@ -37,8 +37,8 @@ class BlockMap:
     ----------
     grid : list of int or None
         Blocks per axis (Z, Y, X) where they are numbered in raster order.
-    count : int
-        Blocks that were announced.
+    count : int or None
+        Blocks that were announced; None where only their states were told.
     began : int
         Number of the change that made the map.
     states : array of uint8, shape (blocks,)
@@ -47,12 +47,12 @@ class BlockMap:
     """
 
     grid: list[int] | None
-    count: int
+    count: int | None
     began: int = 0
 
     def __post_init__(self) -> None:
-        self.states: NDArray[np.uint8] = np.zeros(self.count, np.uint8)
-        self.changed: NDArray[np.int64] = np.zeros(self.count, np.int64)
+        self.states: NDArray[np.uint8] = np.zeros(self.count or 0, np.uint8)
+        self.changed: NDArray[np.int64] = np.zeros(self.count or 0, np.int64)
 
     def put(self, numbers: Sequence[int], states: bytes, change: int) -> None:
         """Set states; the map grows to hold a number that its batch did not announce."""
@@ -67,7 +67,7 @@ class BlockMap:
     def counts(self) -> NDArray[np.int64]:
         """Blocks in each of the states; numbers that were passed over are no blocks."""
         counts = np.bincount(self.states, minlength=len(STATES))
-        counts[WAITING] = max(0, self.count - counts[RETRYING:].sum())
+        counts[WAITING] = max(0, (self.count or 0) - counts[RETRYING:].sum())
         return counts
 
     def changes(self, since: int) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Job:
 
     def put(self, name: str, stage: str, numbers: Sequence[int], states: bytes, change: int = 0) -> None:
         """Set the states of blocks of a volume, also in a stage of which only they are known."""
-        self._volume(name, change).maps.setdefault(stage, BlockMap(None, 0, change)).put(numbers, states, change)
+        self._volume(name, change).maps.setdefault(stage, BlockMap(None, None, change)).put(numbers, states, change)
 
     def end(self, state: str, words: str, time_s: float) -> None:
         """The job is "done", has "stopped", or is "lost" with its client."""
@@ -245,8 +245,10 @@ class Job:
         blocks, settled = sum(counts), sum(counts[state] for state in SETTLED)
         sums = self.sums.get(stage, {})
         # Where stages differ from volume to volume, as in a calibration, those to come are not known.
-        alike = bool(self.title["stages"]) and begun
-        expected = round(blocks / begun * len(self.volumes)) if alike else blocks
+        maps = [volume.maps[stage] for volume in self.volumes.values() if stage in volume.maps]
+        sizes = [known.count for known in maps if known.count is not None]
+        alike = sizes and self.title["stages"]
+        expected = max(blocks, round(sum(sizes) / len(sizes) * len(self.volumes))) if alike else blocks
         return StageWork(
             stage, settled, expected - settled, int(sums.get("tasks", 0)), sums.get("task_s", 0.0), begun > 0
         )
