@@ -65,7 +65,7 @@ def _workflow_text(planned: Calibration, found: Mapping[str, Any]) -> str:
 
 
 def _per_volume_text(found: Mapping[str, Any]) -> str:
-    """For each volume the threshold that scores best on it, and the one that a density told without labels gives."""
+    """Return for each volume the threshold that scores best on it, and the one for all volumes."""
     volumes = {}
     for name, one in found["tradeoff"].items():
         scored = [point for point in one["curve"] if point["score"] is not None]
@@ -73,7 +73,6 @@ def _per_volume_text(found: Mapping[str, Any]) -> str:
             "threshold": found["threshold_key"],
             "best": max(scored, key=lambda point: point["score"]) if scored else None,
             "all_volumes": one["operating"],
-            "by_density": found["density"].get("volumes", {}).get(name),
         }
     return yaml.safe_dump(volumes, sort_keys=False, width=120)
 

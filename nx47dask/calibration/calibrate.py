@@ -23,7 +23,6 @@ from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle
 from nx47dask.engine.progress import progress_for
 from nx47dask.errors import InputError, PlanMismatchError
-from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import project
@@ -217,10 +216,9 @@ def _search(planned: Calibration, baseline: Run, deadline: Deadline, where: Wher
                 raise error
             return results
 
-        scans = work(detections)
-        known = {name: scans[f"{name}.{_source_name(0)}"] for name in subjects}
+        work(detections)
         evaluations = Evaluations(subjects, planned.workflow_of, planned.space.identity)
-        found: dict[str, Any] = work({CANDIDATES: select(planned, evaluations, known, baseline, deadline.over)})
+        found: dict[str, Any] = work({CANDIDATES: select(planned, evaluations, baseline, deadline.over)})
     return dict(found[CANDIDATES])
 
 
@@ -239,10 +237,9 @@ def _source_plan(planned: Calibration, number: int, where: Where) -> RunPlan:
     return replace(made, jobs=tuple(jobs))
 
 
-def _detected(source: RunPlan, job: VolumeJob) -> Generator[Batch, dict[int, Record], ScanStatistics]:
-    found = yield from ingest(job)
-    yield from detect(job, source.detector, found.scan, found.occupied)
-    return found.scan
+def _detected(source: RunPlan, job: VolumeJob) -> Generator[Batch, dict[int, Record], None]:
+    ingested = yield from ingest(job)
+    yield from detect(job, source.detector, ingested.scan, ingested.occupied)
 
 
 def _subject(planned: Calibration, volume: str, sources: Sequence[RunPlan]) -> Subject:

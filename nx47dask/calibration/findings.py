@@ -1,4 +1,4 @@
-"""What a calibration finds out about its best candidate: curves, neighbours, density targets, evidence of gains."""
+"""What a calibration finds out about its best candidate: curves, neighbours, evidence of gains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from nx47dask.calibration.candidates import TERMS, Subject, field_of, labels_of, mask_of, scan_of
-from nx47dask.calibration.methods.density import features, fit, held_out_errors
 from nx47dask.calibration.methods.evidence import evidence
 from nx47dask.calibration.methods.importance import one_at_a_time
 from nx47dask.calibration.methods.space import Candidate, SearchSpace
@@ -20,19 +19,17 @@ from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_po
 from nx47dask.calibration.search import Evaluations
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.io import Volume
-from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.steps.base import ThresholdBasis
 from nx47dask.steps.objects import SmallObjects
 from nx47dask.steps.thresholds import Hysteresis, Threshold
 from nx47dask.workflow import Workflow
 
-__all__ = ["density_targets", "evidence_of_gains", "neighbours", "trade_offs"]
+__all__ = ["evidence_of_gains", "neighbours", "trade_offs"]
 
 NEIGHBOURS, THRESHOLDS = 4, 10
 """Values of a key, and of the threshold, on the curve around the best candidate."""
 VALUES = tuple(np.round(np.arange(0.05, 0.96, 0.05), 3).tolist())
 QUANTILES = tuple(np.round(np.arange(0.7, 0.985, 0.0125), 4).tolist())
-THRESHOLD_STEP = 1e-4
 
 Findings = dict[str, Any]
 Work = Generator[Batch, dict[int, Record], Findings]
@@ -116,10 +113,8 @@ def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) ->
     }
 
 
-def trade_offs(
-    evaluations: Evaluations, best: Candidate, around: Findings, scans: Mapping[str, ScanStatistics]
-) -> Work:
-    """Recall and precision along the threshold of each volume, the knee, the cost of recall; features for a density.
+def trade_offs(evaluations: Evaluations, best: Candidate, around: Findings) -> Work:
+    """Measure recall and precision along the threshold of each volume, the knee and the cost of recall.
 
     Precision, recall and density are those of the mask after thresholds and small objects, before later steps.
     """
@@ -133,7 +128,7 @@ def trade_offs(
             number,
             f"volume {volume}",
             measure_curve,
-            (subject, workflow, sweep, thresholds, scans[volume]),
+            (subject, workflow, sweep, thresholds),
             key=f"{evaluations.identity(best)} {thresholds}",
         )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
@@ -152,21 +147,17 @@ def trade_offs(
             "operating": asdict(operating_point(curve, sweep.value)),
             "recall_cost": asdict(recall_cost(_filled(curve), sweep.value)),
             "knee": asdict(falls) if falls else None,
-            "features": records[number]["features"],
         }
     range_of_knees = spread(knees)
     return {
         "volumes": found,
         "key": sweep.key,
-        "by": sweep.by,
         "knees": asdict(range_of_knees) if range_of_knees else None,
     }
 
 
-def measure_curve(
-    subject: Subject, workflow: Workflow, sweep: Sweep, thresholds: list[float], scan: ScanStatistics
-) -> dict[str, Any]:
-    """Rows of threshold, density, precision and recall; and what is known of the volume without labels."""
+def measure_curve(subject: Subject, workflow: Workflow, sweep: Sweep, thresholds: list[float]) -> dict[str, Any]:
+    """Measure density, precision and recall at each threshold: rows of the four values."""
     field = field_of(subject, workflow)
     highs = sorted({sweep.high_at(low) for low in thresholds})
     table = threshold_table(field, thresholds, highs, [sweep.least_vox], by=sweep.by, labels=labels_of(subject))
@@ -175,44 +166,7 @@ def measure_curve(
         [low, *(float(values[row, highs.index(sweep.high_at(low)), 0]) for values in measured)]
         for row, low in enumerate(thresholds)
     ]
-    known = {name: value for name, value in asdict(scan).items() if isinstance(value, int | float)}
-    return {"curve": rows, "features": features(known, field)}
-
-
-def density_targets(evaluations: Evaluations, best: Candidate, curves: Findings) -> Work:
-    """Does a density told without labels steer the threshold better than one threshold for all?
-
-    The target of a volume is told by a model that has not seen it, and its threshold is the one that gives this
-    density; the score decides.
-    """
-    volumes, key = curves["volumes"], curves["key"]
-    targets = {volume: _best_density(one["curve"]) for volume, one in volumes.items()}
-    if None in targets.values() or len(targets) < 2 or curves["by"] == "slice":
-        return {}
-    known = {volume: one["features"] for volume, one in volumes.items()}
-    goals = {volume: target for volume, target in targets.items() if target is not None}
-    steered: dict[str, tuple[float, Candidate]] = {}
-    for volume in volumes:
-        others = [one for one in volumes if one != volume]
-        model = fit([known[one] for one in others], [goals[one] for one in others])
-        predicted = model.predict(known[volume])
-        steered[volume] = predicted, _moved(best, key, _threshold_at(volumes[volume]["curve"], predicted))
-    yield from evaluations.ask("steered", [(one, volume, None) for volume, (_, one) in steered.items()])
-    errors = held_out_errors(list(known.values()), list(goals.values()))
-    return {
-        "model": asdict(fit(list(known.values()), list(goals.values()))),
-        "errors": asdict(errors) | {"helps": errors.helps},
-        "volumes": {
-            volume: {
-                "target": goals[volume],
-                "predicted": predicted,
-                "threshold": one[key],
-                "fixed_score": _terms(evaluations, best, volume)["score"],
-                "steered_score": _terms(evaluations, one, volume)["score"],
-            }
-            for volume, (predicted, one) in steered.items()
-        },
-    }
+    return {"curve": rows}
 
 
 def evidence_of_gains(evaluations: Evaluations, best: Candidate, baseline: Mapping[str, Volume]) -> Work:
@@ -261,25 +215,3 @@ def _order(value: Any) -> tuple[float, str]:
     """Numbers by size, other choices by their text."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return (float(value), "") if number else (math.inf, str(value))
-
-
-def _best_density(curve: Sequence[Mapping[str, Any]]) -> float | None:
-    """Density of the point with the best score, if any has one and the mask there is neither empty nor full."""
-    scored = [one for one in curve if one["score"] is not None]
-    if not scored:
-        return None
-    density: float = max(scored, key=lambda one: one["score"])["density"]
-    return density if 0 < density < 1 else None
-
-
-def _moved(candidate: Candidate, key: str, threshold: float) -> Candidate:
-    """A candidate with another low threshold; a high one is never below it."""
-    high = key.removesuffix(".low") + ".high"
-    return {**candidate, key: threshold} | ({high: max(candidate[high], threshold)} if high in candidate else {})
-
-
-def _threshold_at(curve: Sequence[Mapping[str, float]], density: float) -> float:
-    """Where the density of the curve, which falls with the threshold, reaches a value."""
-    falling = list(reversed(curve))
-    at = float(np.interp(density, [one["density"] for one in falling], [one["threshold"] for one in falling]))
-    return max(THRESHOLD_STEP, round(math.floor(at / THRESHOLD_STEP) * THRESHOLD_STEP, 4))

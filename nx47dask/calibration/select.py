@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nx47dask.calibration.candidates import TERMS
-from nx47dask.calibration.findings import density_targets, evidence_of_gains, neighbours, trade_offs
+from nx47dask.calibration.findings import evidence_of_gains, neighbours, trade_offs
 from nx47dask.calibration.methods.importance import importances
 from nx47dask.calibration.methods.space import Candidate, own_values
 from nx47dask.calibration.methods.study import Study, open_study
@@ -21,7 +21,6 @@ from nx47dask.calibration.shortlist import shortlist
 from nx47dask.engine import Batch, Record
 from nx47dask.errors import RunStoppedError
 from nx47dask.io import Volume, discover
-from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.runs.run import Run
 
 __all__ = ["ALL", "select"]
@@ -38,7 +37,6 @@ Terms = dict[str, float]
 def select(
     planned: Calibration,
     evaluations: Evaluations,
-    scans: Mapping[str, ScanStatistics],
     baseline: Run,
     over: Callable[[], bool],
 ) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
@@ -60,8 +58,7 @@ def select(
         "best": _terms(evaluations, best, planned.volumes),
     }
     around = yield from neighbours(evaluations, planned.space, best)
-    curves = yield from trade_offs(evaluations, best, around, scans)
-    density = yield from density_targets(evaluations, best, curves)
+    curves = yield from trade_offs(evaluations, best, around)
     gains = yield from evidence_of_gains(evaluations, best, _masks(baseline))
     verdicts = {name: _judged(planned, evaluations, chosen, terms[name]) for name in ("baseline", "uncalibrated")}
     names = {"baseline": planned.baseline, "uncalibrated": planned.base.name}
@@ -78,14 +75,11 @@ def select(
         "promoted": not reasons,
         "reasons": list(dict.fromkeys(reasons)),
         "drift": drift(_fold_results(planned, evaluations, chosen, terms["baseline"])),
-        "tradeoff": {
-            name: {k: v for k, v in one.items() if k != "features"} for name, one in curves["volumes"].items()
-        },
+        "tradeoff": curves["volumes"],
         "threshold_key": curves["key"],
         "knees": curves["knees"],
         "importance": _importances(planned, [one for one in trials if one.study == ALL]),
         "around": around,
-        "density": density,
         "evidence": gains,
     }
 

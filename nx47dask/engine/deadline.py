@@ -7,8 +7,8 @@ import re
 import time
 from collections.abc import Callable
 
+from nx47dask.engine.events import Observer
 from nx47dask.engine.ledger import Record
-from nx47dask.engine.tasks import Batch, Failure
 from nx47dask.errors import InputError
 
 __all__ = ["Deadline", "parse_duration"]
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-class Deadline:
+class Deadline(Observer):
     """An observer of a run that knows when its time is over.
 
     A task that is under way cannot be called back, so the longest one seen so far is kept in reserve, beside the time
@@ -65,17 +65,5 @@ class Deadline:
         """Whether a task that starts now could end too late."""
         return self._clock() + self._longest_s >= self._end_s
 
-    def stage_started(self, volume: str, batch: Batch) -> None:
-        """Nothing to learn."""
-
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """Nothing to learn."""
-
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         self._longest_s = max(self._longest_s, record["seconds"])
-
-    def stage_finished(self, volume: str, stage: str) -> None:
-        """Nothing to learn."""
-
-    def task_failed(self, volume: str, failure: Failure) -> None:
-        """Nothing to learn."""

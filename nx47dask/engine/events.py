@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nx47dask.engine.ledger import Record
 from nx47dask.engine.lines import LineLog
@@ -47,14 +47,11 @@ class JobTitle:
     stages: tuple[str, ...]
 
 
-class Observer(Protocol):
-    """Hears of stages and tasks, in the client."""
+class Observer:
+    """A listener to stages and tasks, in the client; this one does nothing at any of them."""
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         """A volume enters a stage. The tasks of the batch are the window's to read."""
-
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """A task, or one more try of it, went to a worker or into its queue."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         """A task is recorded; ``resumed``: an earlier client had recorded it. ``record["skipped"]``: it never ran."""
@@ -66,7 +63,7 @@ class Observer(Protocol):
         """A task failed; unless that is final it is tried again."""
 
 
-class EventFile:
+class EventFile(Observer):
     """Append every event to ``events.jsonl`` as one JSON object per line, with the Unix time in seconds.
 
     In an object store the last seconds of a client that is killed are lost, which nothing depends on.
@@ -98,9 +95,6 @@ class EventFile:
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         self.write("stage-started", volume=volume, stage=batch.stage, tasks=batch.count, voxels=batch.voxels)
-
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """Not written: it would double the file."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         if not resumed:
@@ -148,7 +142,7 @@ class StageUsage:
     started: float = field(default=0.0, repr=False)
 
 
-class StageStatistics:
+class StageStatistics(Observer):
     """Sums per stage and per volume for the manifest, and what failed for good."""
 
     def __init__(self) -> None:
@@ -159,9 +153,6 @@ class StageStatistics:
     def stage_started(self, volume: str, batch: Batch) -> None:
         usage = self.stages[batch.stage]
         usage.started = usage.started or time.perf_counter()
-
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """Counted when it has ended."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         usage = self.stages[record["stage"]]

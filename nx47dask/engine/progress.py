@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from nx47dask.engine.events import Observer
 from nx47dask.engine.ledger import Record
 from nx47dask.engine.tasks import Batch, Failure
 
@@ -47,7 +48,7 @@ class _Rate(ProgressColumn):
         return Text(human_rate(speed) if speed else "", style="progress.data.speed")
 
 
-class RichProgress:
+class RichProgress(Observer):
     """One live line per stage, over all volumes, with voxels per second and the time left."""
 
     def __init__(self, console: Console, volumes: int) -> None:
@@ -86,21 +87,15 @@ class RichProgress:
         expected = self._total[stage] * self.volumes // self._entered[stage]
         self._progress.update(self._lines[stage], total=expected, entered=self._entered[stage])
 
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """Shown when it has ended."""
-
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         if record["stage"] in self._lines:
             self._progress.advance(self._lines[record["stage"]], voxels)
-
-    def stage_finished(self, volume: str, stage: str) -> None:
-        """Nothing to show: the line is full."""
 
     def task_failed(self, volume: str, failure: Failure) -> None:
         _print(self._progress.console, _words(failure), "red" if failure.final else "yellow")
 
 
-class PlainProgress:
+class PlainProgress(Observer):
     """Plain lines for logs: one when a stage of a volume ends, and one every ten seconds in between."""
 
     def __init__(self, write: Callable[[str], None], volumes: int) -> None:
@@ -120,9 +115,6 @@ class PlainProgress:
     def stage_started(self, volume: str, batch: Batch) -> None:
         self._started[volume, batch.stage] = time.monotonic()
         self._voxels[volume, batch.stage] = [0, batch.voxels, 0]
-
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """Shown when it has ended."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         key = (volume, record["stage"])

@@ -204,8 +204,6 @@ class _Window:
         name = (one.volume.name, one.volume.batch.stage, one.task.number)
         self.running[one.number] = one
         self.pool.submit(one.number, one.task, name, one.place)
-        for observer in self.observers:
-            observer.task_started(*name)
 
     def _settle(self, one: _Try, outcome: Outcome) -> None:
         if outcome.result is None:

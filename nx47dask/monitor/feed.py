@@ -59,7 +59,7 @@ def watched(client: Client, title: JobTitle) -> Iterator[tuple[list[Observer], s
         yield [feed], urljoin(client.dashboard_link, NAME)
 
 
-class JobFeed:
+class JobFeed(Observer):
     """Tells the scheduler's :class:`~nx47dask.monitor.routes.MonitorPlugin` of a job.
 
     Parameters
@@ -98,9 +98,6 @@ class JobFeed:
             self._statistics.stage_started(volume, batch)
             self._stages.append([volume, batch.stage, batch.count, batch.grid and list(batch.grid)])
 
-    def task_started(self, volume: str, stage: str, number: int) -> None:
-        """Not told: the scheduler knows which of the tasks that it has are with a worker."""
-
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         stage, number = record["stage"], record["number"]
         state = SKIPPED if record.get("skipped") else DONE
@@ -114,9 +111,6 @@ class JobFeed:
                 self._written_bytes[stage] += sum(record.get("files", {}).values())
             if record.get("last"):
                 self._written.append(volume)
-
-    def stage_finished(self, volume: str, stage: str) -> None:
-        """Not told: the states of its blocks say so."""
 
     def task_failed(self, volume: str, failure: Failure) -> None:
         told = {"time_s": time.time(), "volume": volume, **asdict(failure)}

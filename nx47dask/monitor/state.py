@@ -1,6 +1,7 @@
-"""What is known of running jobs where their page is made: blocks by state, sums, the last failures.
+"""The state of a job: its blocks by state, sums, the last failures, how much is done and how long the rest takes.
 
-A client tells it in messages, each a dict of plain values: see :meth:`Jobs.apply`.
+The live page keeps one for each job of a scheduler, told by clients in messages of plain values (:meth:`Jobs.apply`);
+``nx47dask status`` fills one from the files of a run folder.
 """
 
 from __future__ import annotations
@@ -36,17 +37,22 @@ class BlockMap:
     ----------
     grid : list of int or None
         Blocks per axis (Z, Y, X) where they are numbered in raster order.
+    count : int or None
+        Blocks that were announced; None where only their states were told.
+    began : int
+        Number of the change that made the map.
     states : array of uint8, shape (blocks,)
     changed : array of int64, shape (blocks,)
         Number of the change that each got its state by.
-    began : int
-        Number of the change that made the map.
     """
 
     grid: list[int] | None
-    states: NDArray[np.uint8]
-    changed: NDArray[np.int64]
-    began: int
+    count: int | None
+    began: int = 0
+
+    def __post_init__(self) -> None:
+        self.states: NDArray[np.uint8] = np.zeros(self.count or 0, np.uint8)
+        self.changed: NDArray[np.int64] = np.zeros(self.count or 0, np.int64)
 
     def put(self, numbers: Sequence[int], states: bytes, change: int) -> None:
         """Set states; the map grows to hold a number that its batch did not announce."""
@@ -59,16 +65,18 @@ class BlockMap:
         self.changed[where] = change
 
     def counts(self) -> NDArray[np.int64]:
-        """Blocks in each of the states."""
-        return np.bincount(self.states, minlength=len(STATES))
+        """Blocks in each of the states; numbers that were passed over are no blocks."""
+        counts = np.bincount(self.states, minlength=len(STATES))
+        counts[WAITING] = max(0, (self.count or 0) - counts[RETRYING:].sum())
+        return counts
 
     def changes(self, since: int) -> dict[str, Any]:
         """All states as digits for one who does not know the map, else the blocks that changed, by state."""
         if since < self.began:
             return {"grid": self.grid, "states": (self.states + ord("0")).tobytes().decode()}
         late = np.flatnonzero(self.changed > since)
-        found = self.states[late]
-        return {"late": {str(state): late[found == state].tolist() for state in np.unique(found).tolist()}}
+        states = self.states[late]
+        return {"late": {str(state): late[states == state].tolist() for state in np.unique(states).tolist()}}
 
 
 @dataclass
@@ -83,7 +91,7 @@ class Volume:
         """State, stage that it is in, share of that, blocks by state over all stages: for a list of volumes."""
         if not self.maps:
             return ["waiting", "", 0.0, [0] * len(STATES)]
-        counts = {stage: one.counts() for stage, one in self.maps.items()}
+        counts = {stage: blocks.counts() for stage, blocks in self.maps.items()}
         total = np.sum(list(counts.values()), axis=0)
         stage = list(self.maps)[-1]
         open_blocks = int(counts[stage][[WAITING, RETRYING]].sum())
@@ -93,34 +101,43 @@ class Volume:
 
 
 class Job:
-    """A run that a client executes on this scheduler.
+    """A run, under way or not.
 
     Parameters
     ----------
-    opening : mapping
-        The client's first message: "job", "client" and the fields of :class:`JobTitle` under "title".
+    title : mapping
+        The fields of :class:`nx47dask.engine.events.JobTitle`.
+    started_s : float
+        Unix time.
+    id, client : str
+        Of the job and its client on a scheduler.
     change : int
         Number of this change.
     """
 
-    def __init__(self, opening: Mapping[str, Any], change: int) -> None:
-        self.id: str = opening["job"]
-        self.client: str = opening["client"]
-        self.title: dict[str, Any] = dict(opening["title"])
-        self.started_s: float = opening["time_s"]
+    def __init__(
+        self, title: Mapping[str, Any], started_s: float, id: str = "", client: str = "", change: int = 0
+    ) -> None:
+        self.id, self.client = id, client
         self.state, self.message = "running", ""
         self.ended_s: float | None = None
         self.number = -1
-        self.volumes = {name: Volume(changed=change) for name in self.title["volumes"]}
+        self.volumes: dict[str, Volume] = {}
         self.sums: dict[str, dict[str, float]] = {}
         self.errors: deque[dict[str, Any]] = deque(maxlen=MOST_ERRORS)
+        self.start(title, started_s, change)
+
+    def start(self, title: Mapping[str, Any], started_s: float, change: int = 0) -> None:
+        """Let a client begin the run, or go on with it: what is done stays, the pace is that of this client."""
+        self.title, self.started_s = dict(title), started_s
+        self.volumes = {name: self.volumes.get(name) or Volume(changed=change) for name in title["volumes"]}
         self.pace = Pace()
-        self.pace.start(self.started_s)
+        self.pace.start(started_s)
 
     @property
     def stages(self) -> list[str]:
         """Names of the stages in the order in which volumes go through them: those begun among those to come."""
-        order = list(self.title["stages"])
+        order: list[str] = list(self.title["stages"])
         for volume in self.volumes.values():
             for before, stage in zip([None, *volume.maps], volume.maps, strict=False):
                 if stage not in order:
@@ -133,10 +150,9 @@ class Job:
             return
         self.number = message["number"]
         for name, stage, count, grid in message.get("stages", ()):
-            empty = np.zeros(count, np.uint8), np.zeros(count, np.int64)
-            self._volume(name, change).maps[stage] = BlockMap(grid, *empty, began=change)
+            self.enter(name, stage, count, grid, change)
         for name, stage, numbers, states in message.get("blocks", ()):
-            self._volume(name, change).maps[stage].put(numbers, states, change)
+            self.put(name, stage, numbers, states, change)
         for name in message.get("written", ()):
             self._volume(name, change).written = True
         for stage, sums in message.get("sums", {}).items():
@@ -148,6 +164,16 @@ class Job:
         if "ended" in message:
             state, words = message["ended"]
             self.end(state, words, message["time_s"])
+
+    def enter(self, name: str, stage: str, count: int, grid: list[int] | None = None, change: int = 0) -> None:
+        """Let a volume begin a stage of so many blocks; a stage that is begun again comes after those before it."""
+        maps = self._volume(name, change).maps
+        maps.pop(stage, None)
+        maps[stage] = BlockMap(grid, count, change)
+
+    def put(self, name: str, stage: str, numbers: Sequence[int], states: bytes, change: int = 0) -> None:
+        """Set the states of blocks of a volume, also in a stage of which only they are known."""
+        self._volume(name, change).maps.setdefault(stage, BlockMap(None, None, change)).put(numbers, states, change)
 
     def end(self, state: str, words: str, time_s: float) -> None:
         """The job is "done", has "stopped", or is "lost" with its client."""
@@ -161,10 +187,17 @@ class Job:
         """Blocks by state and volumes that have begun, by stage."""
         totals = {stage: (np.zeros(len(STATES), np.int64), 0) for stage in self.stages}
         for volume in self.volumes.values():
-            for stage, one in volume.maps.items():
+            for stage, blocks in volume.maps.items():
                 counts, begun = totals[stage]
-                totals[stage] = counts + one.counts(), begun + 1
+                totals[stage] = counts + blocks.counts(), begun + 1
         return {stage: (counts.tolist(), begun) for stage, (counts, begun) in totals.items()}
+
+    def outlook(self, now_s: float) -> dict[str, Any]:
+        """Return ``share``, and while the job runs its ``left_s``, ``unknown`` (stages not in it), ``voxels_per_s``."""
+        work, alive = self.work(), self.state == "running"
+        left_s, unknown = time_left_s(work, self.pace.at_once(now_s)) if alive else (None, [])
+        speed = self.pace.voxels_per_s(now_s) if alive else None
+        return {"share": share_done(work), "left_s": left_s, "unknown": unknown, "voxels_per_s": speed}
 
     def answer(
         self, since: int, wanted: str | None, known: str | None, now_s: float, running: Running
@@ -173,29 +206,26 @@ class Job:
 
         It gets the maps of the volume that it wants, or of one that is under way.
         """
-        work, shown = self.work(), wanted if wanted in self.volumes else self._under_way()
+        shown = wanted if wanted in self.volumes else self._under_way()
         maps = self.volumes[shown].maps if shown else {}
         maps_since = since if shown == known else 0
         now_s = self.ended_s or now_s
-        left_s, unknown = time_left_s(work, self.pace.at_once(now_s))
-        alive = self.state == "running"
+        outlook = self.outlook(now_s)
         return {
             "id": self.id,
             **{key: self.title[key] for key in ("name", "out", "workflow")},
             "state": self.state,
             "message": self.message,
             "running_s": round(now_s - self.started_s, 1),
-            "share": round(share_done(work), 4),
-            "left_s": left_s if alive else None,
-            "unknown": unknown if alive else [],
-            "voxels_per_s": self.pace.voxels_per_s(now_s) if alive else None,
-            "stages": [self._stage(one) for one in work],
+            **outlook,
+            "share": round(outlook["share"], 4),
+            "stages": [self._stage(work) for work in self.work()],
             "count": len(self.volumes),
-            "volumes": {name: one.line() for name, one in self.volumes.items() if one.changed > since},
+            "volumes": {name: volume.line() for name, volume in self.volumes.items() if volume.changed > since},
             "volume": shown,
             "maps": {
-                stage: {**one.changes(maps_since), "running": running.get((str(shown), stage), [])}
-                for stage, one in maps.items()
+                stage: {**blocks.changes(maps_since), "running": running.get((str(shown), stage), [])}
+                for stage, blocks in maps.items()
             },
             "errors": [error for error in self.errors if error["change"] > since],
         }
@@ -207,14 +237,18 @@ class Job:
 
     def _under_way(self) -> str | None:
         """The volume to look at: the first that is under way, else the last that was."""
-        begun = [name for name, one in self.volumes.items() if one.maps]
+        begun = [name for name, volume in self.volumes.items() if volume.maps]
         active = [name for name in begun if self.volumes[name].line()[0] == "under way"]
         return active[0] if active else begun[-1] if begun else None
 
     def _work(self, stage: str, counts: list[int], begun: int) -> StageWork:
         blocks, settled = sum(counts), sum(counts[state] for state in SETTLED)
         sums = self.sums.get(stage, {})
-        expected = round(blocks / begun * len(self.volumes)) if begun and self.state == "running" else blocks
+        # Where stages differ from volume to volume, as in a calibration, those to come are not known.
+        maps = [volume.maps[stage] for volume in self.volumes.values() if stage in volume.maps]
+        sizes = [known.count for known in maps if known.count is not None]
+        alike = sizes and self.title["stages"]
+        expected = max(blocks, round(sum(sizes) / len(sizes) * len(self.volumes))) if alike else blocks
         return StageWork(
             stage, settled, expected - settled, int(sums.get("tasks", 0)), sums.get("task_s", 0.0), begun > 0
         )
@@ -255,7 +289,8 @@ class Jobs:
         if message["job"] not in self.jobs:
             if "title" not in message:
                 return
-            self.jobs[message["job"]] = Job(message, self.changes)
+            opened = Job(message["title"], message["time_s"], message["job"], message["client"], self.changes)
+            self.jobs[message["job"]] = opened
             ended = [job.id for job in self.jobs.values() if job.state != "running"]
             for old in ended[: max(0, len(self.jobs) - MOST_JOBS)]:
                 del self.jobs[old]

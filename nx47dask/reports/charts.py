@@ -1,19 +1,33 @@
-"""Charts of a calibration as SVG in the colours of the page: lines and points on two axes, and bars in parts."""
+"""Charts as SVG in the colours of the page: lines and points on two axes, bars in parts, measures along z, whiskers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
-from nx47dask.reports.markup import Html, joined, text
-from nx47dask.words import percent
+from nx47dask.reports.markup import Html, text
+from nx47dask.reports.svg import Point, block, disc, drawing, label, path, polygon, rule
+from nx47dask.words import number, percent
 
-__all__ = ["Axis", "Series", "bars", "chart", "choice_axis", "figure", "linear_axis", "log_axis"]
+__all__ = [
+    "Axis",
+    "Curve",
+    "Series",
+    "bars",
+    "chart",
+    "choice_axis",
+    "figure",
+    "linear_axis",
+    "log_axis",
+    "sparkline",
+    "svg_curve",
+    "whisker",
+]
 
-WIDTH, PLOT_HEIGHT = 372, 150
-LEFT, RIGHT = 46, 18
+WIDTH, PLOT_HEIGHT, CURVE_HEIGHT = 372, 150, 84
+LEFT, RIGHT, CURVE_RIGHT = 46, 18, 6
 LEGEND_ROW, BAR_ROW, BAR_HEIGHT = 16, 29, 10
 LETTER = 5.9
 """Mean width of a letter of the page's 11 px type, for the places of a legend."""
@@ -21,8 +35,17 @@ INTERVALS = 5
 """Between the ticks of an axis, about."""
 DOTTED = 12
 """A line of up to so many points shows each."""
-LINES = {"line": ("accent", ""), "second": ("good", "6 3"), "third": ("ink", "2 2"), "fourth": ("behind", "8 3 2 3")}
+LINES = {
+    "line": ("accent", ""),
+    "second": ("good", "6 3"),
+    "third": ("ink", "2 2"),
+    "fourth": ("behind", "8 3 2 3"),
+}
 """Colour of the page and dashes, so that lines can be told apart without colour."""
+LARGEST_POINTS = 300
+"""Points of a curve; more are shown by the least and the greatest of each bin."""
+SPARK_POINTS, SPARK = 40, (88, 18)
+WHISKER = (120, 14)
 MARKS = {"here": "accent", "before": "behind", "knee": "good"}
 
 
@@ -51,7 +74,7 @@ class Axis:
 
     def share(self, value: float) -> float:
         """Where on the axis a value is, from 0 to 1."""
-        low, high, at = (math.log(one) if self.log else one for one in (self.low, self.high, value))
+        low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
         return (at - low) / (high - low)
 
     def shown(self, value: float) -> str:
@@ -59,6 +82,32 @@ class Axis:
         if self.percent:
             return percent(value)
         return dict(self.ticks).get(value, f"{value:,.4g}")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Two axes and the edges of the area between them, in pixels."""
+
+    x: Axis
+    y: Axis
+    top: float
+    height: float
+    right: float
+
+    @property
+    def bottom(self) -> float:
+        """Where the x axis is."""
+        return self.top + self.height
+
+    def place(self, x: float, y: float) -> Point:
+        """Where two values are."""
+        return LEFT + (self.right - LEFT) * self.x.share(x), self.bottom - self.height * self.y.share(y)
+
+    def levels(self) -> list[str]:
+        """Draw a line across at each tick of the y axis."""
+        heights = [(self.place(self.x.low, value)[1], words) for value, words in self.y.ticks]
+        lines = [rule("grid", (LEFT, height), (self.right, height)) for height, _ in heights]
+        return lines + [label((LEFT - 5, height + 4), words, "end") for height, words in heights]
 
 
 @dataclass(frozen=True)
@@ -105,7 +154,8 @@ def log_axis(name: str, values: Iterable[float]) -> Axis:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     within = [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
     decades = [value for value in within if math.log10(value).is_integer()]
-    return Axis(name, low, high, [(one, f"{one:,.10g}") for one in (decades if len(decades) > 1 else within)], log=True)
+    shown = decades if len(decades) > 1 else within
+    return Axis(name, low, high, [(value, f"{value:,.10g}") for value in shown], log=True)
 
 
 def choice_axis(name: str, labels: Sequence[str]) -> Axis:
@@ -124,27 +174,19 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Html:
     series : sequence of Series
         Drawn and listed in this order; those without points are left out.
     """
-    drawn = [one for one in series if one.points]
-    legend, rows = _legend([(one.name, _sample(one.look)) for one in drawn])
-    top = rows * LEGEND_ROW + 24
-    bottom, right = top + PLOT_HEIGHT, WIDTH - RIGHT
-
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        return LEFT + (right - LEFT) * x.share(point[0]), bottom - PLOT_HEIGHT * y.share(point[1])
-
-    parts = [legend, f'<text x="0" y="{top - 11}">{text(y.name)}</text>']
-    for value, label in y.ticks:
-        height = place((x.low, value))[1]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{height + 4:.1f}" text-anchor="end">{text(label)}</text>')
-    for value, label in x.ticks:
-        along = place((value, y.low))[0]
-        parts.append(f'<line class="grid" x1="{along:.1f}" x2="{along:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
-        parts.append(f'<text x="{along:.1f}" y="{bottom + 15}" text-anchor="middle">{text(label)}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 30}" text-anchor="end">{text(x.name)}</text>')
-    parts += [_drawn([place(point) for point in one.points], one.look) for one in drawn]
-    words = "; ".join(_in_words(one, x, y) for one in drawn)
-    return _svg(f"{title}: {words or 'no values'}", bottom + 35, parts)
+    drawn = [each for each in series if each.points]
+    legend, rows = _legend([(each.name, _sample(each.look)) for each in drawn])
+    top, right = rows * LEGEND_ROW + 24, WIDTH - RIGHT
+    plot = Plot(x, y, top, PLOT_HEIGHT, right)
+    parts = [legend, label((0, top - 11), y.name), *plot.levels()]
+    for value, words in x.ticks:
+        along, bottom = plot.place(value, y.low)
+        parts.append(rule("grid", (along, bottom), (along, bottom + 4)))
+        parts.append(label((along, bottom + 15), words, "middle"))
+    parts.append(label((right, plot.bottom + 30), x.name, "end"))
+    parts += [_drawn([plot.place(*point) for point in each.points], each.look) for each in drawn]
+    aloud = "; ".join(_in_words(each, x, y) for each in drawn)
+    return drawing("curve", (WIDTH, plot.bottom + 35), parts, f"{title}: {aloud or 'no values'}")
 
 
 def bars(title: str, parts: Sequence[tuple[str, str]], rows: Sequence[tuple[str, str, Sequence[float]]]) -> Html:
@@ -159,33 +201,110 @@ def bars(title: str, parts: Sequence[tuple[str, str]], rows: Sequence[tuple[str,
     rows : sequence of (str, str, sequence of float)
         Name of each bar, what stands at its end, and its parts: shares that add up to at most 1.
     """
-    legend, lines = _legend([(name, _block(0, 3, 14, colour)) for name, colour in parts])
-    top, marks, words = lines * LEGEND_ROW + 4, [legend], []
+    legend, lines = _legend([(name, block((0, 3), (13, BAR_HEIGHT), colour)) for name, colour in parts])
+    top, marks, aloud = lines * LEGEND_ROW + 4, [legend], []
     for name, amount, shares in rows:
-        marks.append(f'<text x="0" y="{top + 11}">{text(name)}</text>')
-        marks.append(f'<text x="{WIDTH}" y="{top + 11}" text-anchor="end">{text(amount)}</text>')
-        marks.append(_block(0, top + 15, WIDTH, "band"))
+        marks += [label((0, top + 11), name), label((WIDTH, top + 11), amount, "end"), _part(0, top, 1, "band")]
         begin = 0.0
         for share, (_, colour) in zip(shares, parts, strict=True):
-            marks.append(_block(begin, top + 15, WIDTH * share, colour))
-            begin += WIDTH * share
+            marks.append(_part(begin, top, share, colour))
+            begin += share
         named = zip(parts, shares, strict=True)
-        words.append(f"{name} {', '.join(f'{part} {percent(share)}' for (part, _), share in named)}")
+        aloud.append(f"{name} {', '.join(f'{part} {percent(share)}' for (part, _), share in named)}")
         top += BAR_ROW
-    return _svg(f"{title}: {'; '.join(words)}", top + 2, marks)
+    return drawing("curve", (WIDTH, top + 2), marks, f"{title}: {'; '.join(aloud)}")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A measure along z.
+
+    Attributes
+    ----------
+    title : str
+        What it is, for readers who do not see it.
+    first_z : int
+        z of the first value.
+    values : sequence of float or None
+        One per slice; None where there is none.
+    top : float
+        Upper end of the scale, which starts at 0.
+    percent : bool
+        Whether the scale is labelled in per cent.
+    behind : sequence of float or None
+        The same measure of the baseline at the same slices; empty without one.
+    """
+
+    title: str
+    first_z: int
+    values: Sequence[float | None]
+    top: float
+    percent: bool = False
+    behind: Sequence[float | None] = ()
+
+    def label(self, value: float) -> str:
+        """A value as the scale shows it."""
+        if self.percent:
+            return percent(value)
+        return number(int(value)) if value == int(value) and value > 1 else f"{value:.2f}"
+
+    def summary(self) -> str:
+        """Mean and extremes in words."""
+        known = [(value, self.first_z + i) for i, value in enumerate(self.values) if value is not None]
+        if not known:
+            return "no values"
+        low, high = min(known), max(known, key=lambda pair: (pair[0], -pair[1]))
+        mean = sum(value for value, _ in known) / len(known)
+        if len(known) == 1:
+            return f"{self.label(mean)} at z {low[1]}"
+        return (
+            f"mean {self.label(mean)}, least {self.label(low[0])} at z {low[1]}, "
+            f"greatest {self.label(high[0])} at z {high[1]}"
+        )
+
+
+def svg_curve(curve: Curve) -> Html:
+    """Draw a curve, with a cursor that the page's script moves."""
+    last_z, top = curve.first_z + len(curve.values) - 1, curve.top or 1
+    levels = [(0.0, "0"), (top / 2, ""), (top, curve.label(curve.top))]
+    # The ends of a single slice are not the same, so that it is at the left.
+    x, y = Axis("z", curve.first_z, max(last_z, curve.first_z + 1), ()), Axis("", 0, top, levels)
+    plot = Plot(x, y, 8, CURVE_HEIGHT, WIDTH - CURVE_RIGHT)
+    parts = [*plot.levels(), *_stretches(plot, curve.behind, "behind"), *_stretches(plot, curve.values, "line")]
+    parts.append(label((LEFT, plot.bottom + 15), f"z {curve.first_z}"))
+    if last_z > curve.first_z:
+        parts.append(label((plot.right, plot.bottom + 15), f"z {last_z}", "end"))
+    parts.append(rule("cursor", (-9, plot.top), (-9, plot.bottom)))
+    name = f"{curve.title}, z {curve.first_z} to {last_z}: {curve.summary()}"
+    size, reach = (WIDTH, plot.bottom + 20), f"{LEFT} {plot.right:g}"
+    return drawing("curve", size, parts, name, z=f"{curve.first_z} {last_z}", x=reach)
+
+
+def sparkline(values: Sequence[float], top: float) -> Html:
+    """Draw values from left to right as a small line without a scale; the readers' text is beside it."""
+    step = -(-len(values) // SPARK_POINTS)
+    means = [sum(values[i : i + step]) / len(values[i : i + step]) for i in range(0, len(values), step)]
+    across, down = (SPARK[0] - 2) / max(len(means) - 1, 1), SPARK[1] - 2
+    points = ((round(1 + across * i), 1 + down * (1 - value / (top or 1))) for i, value in enumerate(means))
+    return drawing("spark", SPARK, [path(points)])
+
+
+def whisker(paired: Mapping[str, Any]) -> Html:
+    """Draw the interval of a difference as a line with a dot at the mean, on a scale of its own with a mark at 0."""
+    low, mean, high = (paired[key] for key in ("low", "mean", "high"))
+    reach, middle = max(abs(low), abs(high)) or 1, WHISKER[1] / 2
+
+    def x(value: float) -> float:
+        return WHISKER[0] / 2 * (1 + 0.94 * value / reach)
+
+    zero, interval = ((x(0), 0), (x(0), WHISKER[1])), ((x(low), middle), (x(high), middle))
+    return drawing("whisker", WHISKER, [rule("zero", *zero), rule("line", *interval), disc((x(mean), middle), 3)])
 
 
 def figure(name: str, about: str, drawing: Html) -> Html:
     """A drawing with its caption."""
     caption = f'<figcaption style="min-height:0"><b>{text(name)}</b> {text(about)}</figcaption>'
     return Html(f"<figure>{caption}{drawing}</figure>")
-
-
-def _svg(title: str, height: float, parts: Iterable[str]) -> Html:
-    name = escape(title, quote=True)
-    return Html(
-        f'<svg class="curve" viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{name}">{joined(parts)}</svg>'
-    )
 
 
 def _round_step(least: float) -> float:
@@ -202,51 +321,65 @@ def _legend(entries: Sequence[tuple[str, str]]) -> tuple[str, int]:
         if along and along + width > WIDTH:
             along, row = 0.0, row + 1
         place = f"translate({along:.0f} {row * LEGEND_ROW})"
-        parts.append(f'<g transform="{place}">{sample}<text x="20" y="12">{text(name)}</text></g>')
+        parts.append(f'<g transform="{place}">{sample}{label((20, 12), name)}</g>')
         along += width + 10
     return "".join(parts), row + 1 if entries else 0
 
 
 def _sample(look: str) -> str:
-    return _mark((8, 8), look) if look in MARKS else _line([(0, 8), (16, 8)], look)
+    return _mark((8, 8), look) if look in MARKS else path([(0, 8), (16, 8)], "line", *LINES[look])
 
 
-def _block(begin: float, top: float, width: float, colour: str) -> str:
-    """A part of a bar; a gap tells it from the next one."""
-    return (
-        f'<rect x="{begin:.1f}" y="{top:g}" width="{max(width - 1, 0):.1f}" height="{BAR_HEIGHT}" '
-        f'style="fill:var(--{colour})"/>'
-    )
+def _part(begin: float, top: float, share: float, colour: str) -> str:
+    """A part of the bar of a row; a gap tells it from the next one."""
+    return block((WIDTH * begin, top + 15), (max(WIDTH * share - 1, 0), BAR_HEIGHT), colour)
 
 
-def _drawn(points: Sequence[tuple[float, float]], look: str) -> str:
+def _drawn(points: Sequence[Point], look: str) -> str:
     if look in MARKS:
         return "".join(_mark(point, look) for point in points)
     dots = points if len(points) <= DOTTED else ()
-    style = f'style="fill:var(--{LINES[look][0]})"'
-    return _line(points, look) + "".join(
-        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2" {style}/>' for x, y in dots
-    )
+    return path(points, "line", *LINES[look]) + "".join(disc(dot, 2, colour=LINES[look][0]) for dot in dots)
 
 
-def _line(points: Sequence[tuple[float, float]], look: str) -> str:
-    colour, dashes = LINES[look]
-    joint = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return (
-        f'<polyline class="line" style="stroke:var(--{colour});stroke-dasharray:{dashes or "none"}" points="{joint}"/>'
-    )
-
-
-def _mark(point: tuple[float, float], look: str) -> str:
+def _mark(point: Point, look: str) -> str:
     """A disc, a square for what was before, or a diamond for a knee, with an edge that sets it off the lines."""
-    x, y = point
-    style = f'style="fill:var(--{MARKS[look]});stroke:var(--paper)"'
+    (x, y), colour = point, MARKS[look]
     if look == "before":
-        return f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8" {style}/>'
+        return block((x - 4, y - 4), (8, 8), colour, "paper")
     if look == "knee":
-        corners = " ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in ((0, -6), (6, 0), (0, 6), (-6, 0)))
-        return f'<polygon points="{corners}" {style}/>'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" {style}/>'
+        return polygon([(x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], colour, "paper")
+    return disc(point, 4.5, "", colour, "paper")
+
+
+def _stretches(plot: Plot, values: Sequence[float | None], kind: str) -> list[str]:
+    """The line through the values, broken where there is none; single values as dots."""
+    drawn = []
+    for run in _runs(values):
+        points = [plot.place(plot.x.low + i, value) for i, value in _thinned(run)]
+        drawn.append(path(points, kind) if len(points) > 1 else disc(points[0], 2.5, f"dot {kind}"))
+    return drawn
+
+
+def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    """Stretches of known values, as (position, value)."""
+    runs: list[list[tuple[int, float]]] = [[]]
+    for i, value in enumerate(values):
+        if value is not None:
+            runs[-1].append((i, value))
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _thinned(run: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most 300 points that keep every dip and peak."""
+    if len(run) <= LARGEST_POINTS:
+        return run
+    size = -(-2 * len(run) // LARGEST_POINTS)
+    bins = [run[i : i + size] for i in range(0, len(run), size)]
+    kept = [{pick(stretch, key=lambda point: point[1]) for pick in (min, max)} for stretch in bins]
+    return [point for pair in kept for point in sorted(pair)]
 
 
 def _in_words(series: Series, x: Axis, y: Axis) -> str:

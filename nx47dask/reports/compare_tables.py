@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nx47dask.reports.figures import Curve, svg_curve
+from nx47dask.reports.charts import Curve, svg_curve
 from nx47dask.reports.markup import Html, text
 from nx47dask.reports.pages import Section, Table
 from nx47dask.runs.measures import SIDES

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from nx47dask.reports.charts import whisker
 from nx47dask.reports.failures import failures_html
-from nx47dask.reports.figures import whisker
 from nx47dask.reports.markup import Html, bar, document, header, joined, listing, table, text
 from nx47dask.reports.pictures import Allowance
 from nx47dask.reports.projections import projections_table

@@ -10,7 +10,7 @@ import numpy as np
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import Box, parse_bbox
-from nx47dask.reports.figures import classes_png, data_uri, fitted, grey_webp
+from nx47dask.reports.pixels import classes_png, data_uri, fitted, grey_webp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

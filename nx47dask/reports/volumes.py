@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import AXES
-from nx47dask.reports.figures import Curve, sparkline, svg_curve
+from nx47dask.reports.charts import Curve, sparkline, svg_curve
 from nx47dask.reports.markup import Cell, Html, bar, joined, table, text
 from nx47dask.reports.pictures import Allowance, draw_defects, draw_jumps, draw_slices, open_voxels
 from nx47dask.words import number, percent, plural, signed

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from nx47dask.engine.lines import read_lines
 from nx47dask.engine.lock import lock_owner
 from nx47dask.errors import InputError
-from nx47dask.monitor.estimate import Pace, StageWork, share_done, time_left_s
+from nx47dask.monitor.state import DONE, QUARANTINED, SKIPPED, Job
 
 __all__ = ["Quarantined", "RunStatus", "StageStatus", "read_status"]
 
@@ -115,44 +115,44 @@ class RunStatus:
 
 @dataclass
 class _Events:
-    """What ``events.jsonl`` tells, of the last client (``title``, ``ended``, ``pace``) and of all of them."""
+    """What ``events.jsonl`` tells: into the job what is of it, and beside it what a page does not need.
 
-    title: dict[str, Any] = field(default_factory=dict)
+    Attributes
+    ----------
+    job : Job
+    ended : bool
+        The last client did.
+    last_s : float
+        Unix time of the last event.
+    voxels : dict of (str, str) to float
+        Of a task, by volume and stage.
+    failures : dict
+        The events of blocks that failed for good.
+    """
+
+    job: Job
     ended: bool = False
     last_s: float = 0.0
-    sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    voxels: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    retried: dict[str, int] = field(default_factory=dict)
-    pace: Pace = field(default_factory=Pace)
 
     def add(self, event: dict[str, Any]) -> None:
         kind, self.last_s = event["event"], event["time_s"]
         if kind == "run-started":
-            self.title, self.ended, self.pace = event, False, Pace()
-            self.pace.start(self.last_s)
+            self.ended = False
+            self.job.start({**self.job.title, **event}, self.last_s)
         elif kind == "run-ended":
             self.ended = True
         elif kind == "stage-started":
-            # Put last, so that stages stand in the order in which a volume goes through them.
-            self.sizes.pop((event["volume"], event["stage"]), None)
-            self.sizes[event["volume"], event["stage"]] = event["tasks"], event["voxels"]
+            self.job.enter(event["volume"], event["stage"], event["tasks"])
+            self.voxels[event["volume"], event["stage"]] = event["voxels"] / max(1, event["tasks"])
         elif kind == "task-finished":
-            tasks, voxels = self.sizes.get((event["volume"], event["stage"]), (1, 0))
-            self.pace.add(self.last_s, 1, event["seconds"], voxels / max(1, tasks))
+            self.job.pace.add(self.last_s, 1, event["seconds"], self.voxels.get((event["volume"], event["stage"]), 0))
         elif kind == "task-failed":
             if event["final"]:
                 self.failures[event["volume"], event["stage"], event["number"]] = event
             else:
-                self.retried[event["stage"]] = self.retried.get(event["stage"], 0) + 1
-
-
-@dataclass
-class _Done:
-    """Tasks of one stage of one volume with a record."""
-
-    numbers: set[int] = field(default_factory=set)
-    skipped: int = 0
-    task_s: float = 0.0
+                _add(self.job, event["stage"], "retried", 1)
 
 
 def read_status(folder: Path, now_s: float) -> RunStatus:
@@ -172,37 +172,36 @@ def read_status(folder: Path, now_s: float) -> RunStatus:
     """
     plan = _read_plan(folder)
     owner = lock_owner(folder)
-    events = _Events()
+    title = {"workflow": plan["workflow"].get("name", ""), "volumes": plan["inputs"], "stages": (), "arguments": []}
+    # A calibration works on more than its inputs, and its parts go through stages of their own: its events say so.
+    job = Job(title, 0.0)
+    events = _Events(job)
     for event in _parse(folder / "events.jsonl"):
         events.add(event)
-    # A calibration works on more than its inputs, and its parts go through stages of their own.
-    volumes = list(events.title.get("volumes") or plan["inputs"])
-    done, written = _read_ledger(folder, volumes)
-    failed = [key for key in events.failures if key[2] not in done.get(key[:2], _Done()).numbers]
-    stages = _stages(volumes, events, done, failed)
-    work = [_work(stage) for stage in stages]
-    if (folder / "calibration.json").is_file():
-        written = set(volumes)
-    complete = len(written) == len(volumes) and not failed and any((folder / name).is_file() for name in LAST)
+    for volume, stage, number in events.failures:
+        job.put(volume, stage, [number], bytes([QUARANTINED]))
+    _read_ledger(folder, job)
+    failed = [key for key in events.failures if job.volumes[key[0]].maps[key[1]].states[key[2]] == QUARANTINED]
+    calibrated = (folder / "calibration.json").is_file()
+    finished = sum(calibrated or volume.written for volume in job.volumes.values())
+    complete = finished == len(job.volumes) and not failed and any((folder / name).is_file() for name in LAST)
     state: Literal["running", "finished", "stopped", "killed"] = (
         "running" if owner else "killed" if not events.ended else "finished" if complete else "stopped"
     )
-    left_s, unknown = time_left_s(work, events.pace.at_once(now_s)) if owner else (None, [])
+    job.state = state
+    outlook = job.outlook(now_s)
     return RunStatus(
         folder=str(folder),
         state=state,
         owner=owner,
-        workflow=str(events.title.get("workflow") or plan["workflow"].get("name", "")),
-        volumes=len(volumes),
-        finished=len(written),
-        share=1.0 if state == "finished" else share_done(work),
-        stages=stages,
-        voxels_per_s=events.pace.voxels_per_s(now_s) if owner else None,
-        left_s=left_s,
-        unknown=unknown,
+        workflow=str(job.title["workflow"]),
+        volumes=len(job.volumes),
+        finished=finished,
+        **{**outlook, "share": 1.0 if state == "finished" else outlook["share"]},
+        stages=_stages(job, events),
         quarantined=[Quarantined(*key, *_words(events.failures[key])) for key in failed],
         last_s=events.last_s,
-        advice=_advice(state, len(failed), events.title.get("arguments", [])),
+        advice=_advice(state, len(failed), job.title["arguments"]),
     )
 
 
@@ -230,65 +229,44 @@ def _parse(path: Path) -> Iterable[dict[str, Any]]:
         raise InputError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _read_ledger(folder: Path, volumes: list[str]) -> tuple[dict[tuple[str, str], _Done], set[str]]:
-    """What has a record, by volume and stage; the volumes whose mask is written."""
-    done: dict[tuple[str, str], _Done] = {}
-    written = set()
-    for volume in volumes:
-        for record in _parse(folder / "ledger" / f"{volume}.jsonl"):
-            one = done.setdefault((volume, record["stage"]), _Done())
-            if record["number"] not in one.numbers:
-                one.numbers.add(record["number"])
-                one.skipped += bool(record.get("skipped"))
-                one.task_s += record["seconds"]
-            if record.get("last"):
-                written.add(volume)
-    return done, written
+def _read_ledger(folder: Path, job: Job) -> None:
+    """Put into a job what has a record, and which volumes are written."""
+    for name, volume in job.volumes.items():
+        states: dict[str, dict[int, int]] = {}
+        for record in _parse(folder / "ledger" / f"{name}.jsonl"):
+            stage, number, skipped = record["stage"], record["number"], bool(record.get("skipped"))
+            if number not in states.setdefault(stage, {}):
+                states[stage][number] = SKIPPED if skipped else DONE
+                _add(job, stage, "tasks", not skipped)
+                _add(job, stage, "task_s", record["seconds"])
+            volume.written = volume.written or bool(record.get("last"))
+        for stage, by_number in states.items():
+            job.put(name, stage, [*by_number], bytes(by_number.values()))
 
 
-def _stages(
-    volumes: list[str], events: _Events, done: dict[tuple[str, str], _Done], failed: list[Key]
-) -> list[StageStatus]:
-    names = dict.fromkeys([*_order(events), *(stage for _, stage in done)])
-    return [_stage(name, len(volumes), events, done, failed) for name in names]
+def _add(job: Job, stage: str, key: str, amount: float) -> None:
+    sums = job.sums.setdefault(stage, {})
+    sums[key] = sums.get(key, 0) + amount
 
 
-def _order(events: _Events) -> list[str]:
-    """Stages as the run's volumes go through them: those to come, and those begun after the one before them."""
-    order = list(events.title.get("stages", ()))
-    before: dict[str, str] = {}
-    for volume, stage in events.sizes:
-        if stage not in order:
-            order.insert(order.index(before[volume]) + 1 if volume in before else 0, stage)
-        before[volume] = stage
-    return order
-
-
-def _stage(
-    name: str, volumes: int, events: _Events, done: dict[tuple[str, str], _Done], failed: list[Key]
-) -> StageStatus:
-    sizes = [tasks for (_, stage), (tasks, _) in events.sizes.items() if stage == name]
-    voxels = sum(voxels for (_, stage), (_, voxels) in events.sizes.items() if stage == name)
-    found = [one for (_, stage), one in done.items() if stage == name]
-    recorded = sum(len(one.numbers) for one in found)
-    expected = volumes if events.title.get("stages") else len(sizes)
-    return StageStatus(
-        name=name,
-        done=recorded,
-        tasks=max(recorded, round(sum(sizes) / len(sizes) * expected)) if sizes else recorded or None,
-        volumes=max(len(sizes), len(found)),
-        skipped=sum(one.skipped for one in found),
-        retried=events.retried.get(name, 0),
-        quarantined=sum(stage == name for _, stage, _ in failed),
-        task_s=round(sum(one.task_s for one in found), 3),
-        merges=bool(sizes) and voxels == 0,
-    )
-
-
-def _work(stage: StageStatus) -> StageWork:
-    left = (stage.tasks or 0) - stage.done - stage.quarantined
-    settled, ran = stage.done + stage.quarantined, stage.done - stage.skipped
-    return StageWork(stage.name, settled, max(0, left), ran, stage.task_s, stage.tasks is not None)
+def _stages(job: Job, events: _Events) -> list[StageStatus]:
+    voxels: dict[str, float] = {}
+    for (_, stage), count in events.voxels.items():
+        voxels[stage] = voxels.get(stage, 0) + count
+    return [
+        StageStatus(
+            name=work.name,
+            done=work.settled - counts[QUARANTINED],
+            tasks=work.settled + work.left if work.begun else None,
+            volumes=begun,
+            skipped=counts[SKIPPED],
+            retried=int(job.sums.get(work.name, {}).get("retried", 0)),
+            quarantined=counts[QUARANTINED],
+            task_s=round(work.task_s, 3),
+            merges=voxels.get(work.name) == 0,
+        )
+        for work, (counts, begun) in zip(job.work(), job.totals().values(), strict=True)
+    ]
 
 
 def _words(failure: dict[str, Any]) -> tuple[str, str]:
@@ -302,7 +280,7 @@ def _advice(state: str, quarantined: int, arguments: list[str]) -> str:
         return "wait for it"
     again = "the command of the run with --resume"
     if arguments[:1] in (["run"], ["calibrate"]):
-        kept = [one for one in arguments if one not in ("--overwrite", "--resume")]
+        kept = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
         again = f"nx47dask {shlex.join(kept)} --resume"
     before = "wait for its end, " if state == "running" else ""
     return f"{before}{'mend what the errors name, ' * bool(quarantined)}then: {again}".removeprefix("then: ")

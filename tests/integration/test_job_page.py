@@ -136,7 +136,7 @@ STATES_SHOWN = ("waiting", "running", "retrying", "done", "repeated", "skipped",
 
 def colours_of(scheme):
     """Colours of the states in light (0) or dark (1)."""
-    css = (PACKAGE / "engine" / "page" / "page.css").read_text()
+    css = (PACKAGE / "monitor" / "page" / "page.css").read_text()
     found = dict(re.findall(r"--(\w+): (#\w{6})", css.split("@media")[scheme]))
     return {name: found[name] for name in STATES_SHOWN}
 
@@ -156,7 +156,7 @@ def test_colours_of_states_are_apart_for_every_eye(scheme, eye):
 
 
 def test_scripts_make_no_html():
-    for path in (PACKAGE / "engine" / "page").glob("*.js"):
+    for path in (PACKAGE / "monitor" / "page").glob("*.js"):
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", path.read_text())
 
 

@@ -12,7 +12,7 @@ from nx47dask.engine.events import JobTitle
 from nx47dask.engine.tasks import Batch, Failure
 from nx47dask.monitor.estimate import Pace, StageWork, share_done, time_left_s
 from nx47dask.monitor.feed import JobFeed
-from nx47dask.monitor.state import DONE, MOST_JOBS, QUARANTINED, REPEATED, RETRYING, SKIPPED, WAITING, Jobs
+from nx47dask.monitor.state import DONE, MOST_JOBS, QUARANTINED, REPEATED, RETRYING, SKIPPED, WAITING, Job, Jobs
 
 
 class Client:
@@ -216,3 +216,24 @@ def test_maps_grow_for_numbers_that_were_not_announced(jobs):
     job = jobs.choose(None)
     jobs.apply({"job": job.id, "number": 99, "time_s": 0.0, "blocks": [["a", "detect", (11,), bytes((DONE,))]]})
     assert np.array_equal(job.volumes["a"].maps["detect"].states[8:], [WAITING] * 3 + [DONE])
+    assert job.volumes["a"].maps["detect"].counts().sum() == 8, "the numbers between are no blocks"
+
+
+def test_a_volume_that_has_not_begun_counts_where_all_go_through_the_same_stages():
+    for stages, expected in ((("detect",), 20), ((), 10)):
+        job = Job({"volumes": ["a", "b"], "stages": stages}, 0.0)
+        job.enter("a", "detect", 10)
+        job.put("a", "detect", [0, 1, 2], bytes((DONE, SKIPPED, QUARANTINED)))
+        (work,) = job.work()
+        assert (work.settled, work.settled + work.left) == (3, expected)
+
+
+def test_a_job_that_goes_on_keeps_what_is_done_and_has_a_new_pace():
+    job = Job({"volumes": ["a", "gone"], "stages": ("detect",)}, 0.0)
+    job.enter("a", "detect", 4)
+    job.put("a", "detect", [3], bytes((DONE,)))
+    job.pace.add(1.0, 1, 1.0, 8.0)
+    job.start({"volumes": ["a", "b"], "stages": ("detect",)}, 100.0)
+    assert list(job.volumes) == ["a", "b"]
+    assert job.totals()["detect"] == ([3, 0, 1, 0, 0, 0], 1)
+    assert job.outlook(100.0)["voxels_per_s"] is None

@@ -18,7 +18,7 @@ import nx47dask
 from nx47dask.commands.report import report
 from nx47dask.errors import BlockError, InputError
 from nx47dask.io import Volume, discover
-from nx47dask.reports import figures, html, pictures, volumes
+from nx47dask.reports import charts, html, pictures, pixels, volumes
 from nx47dask.reports.markup import Cell, table
 from nx47dask.reports.pictures import MOST_SLICES
 from nx47dask.words import duration, percent
@@ -506,9 +506,9 @@ def test_many_volumes_stay_under_6_mb(run, tmp_path):
 def test_large_planes_are_shrunk_to_means_and_thin_masks_stay():
     plane = np.zeros((1152, 600), np.uint16)
     plane[:, 300] = 900
-    size = figures.fitted(plane.shape, 384)
-    scan = np.asarray(Image.open(io.BytesIO(figures.grey_webp(plane, (0, 900), size))).convert("L"))
-    over = np.asarray(Image.open(io.BytesIO(figures.classes_png(plane > 0, None, size))).convert("RGBA"))
+    size = pixels.fitted(plane.shape, 384)
+    scan = np.asarray(Image.open(io.BytesIO(pixels.grey_webp(plane, (0, 900), size))).convert("L"))
+    over = np.asarray(Image.open(io.BytesIO(pixels.classes_png(plane > 0, None, size))).convert("RGBA"))
     assert scan.shape == over.shape[:2] == size == (384, 200)
     assert abs(float(scan[:, 100].mean()) - 85) < 12
     assert (over[:, 100, 3] > 0).all()
@@ -518,9 +518,9 @@ def test_large_planes_are_shrunk_to_means_and_thin_masks_stay():
 def test_long_curves_keep_their_dips():
     values = np.full(20_000, 0.9)
     values[12_345] = 0.1
-    svg = figures.svg_curve(figures.Curve("Dice", 0, values.tolist(), 1.0))
+    svg = charts.svg_curve(charts.Curve("Dice", 0, values.tolist(), 1.0))
     heights = [float(y) for y in re.findall(r"[\d.]+,([\d.]+)", svg.split('points="')[1])]
-    assert len(heights) <= figures.LARGEST_POINTS
+    assert len(heights) <= charts.LARGEST_POINTS
     assert len(set(heights)) == 2
     assert heights.count(max(heights)) == 1
 

@@ -9,26 +9,23 @@ import pytest
 
 from nx47dask.cluster import dask_pool
 from nx47dask.engine import Batch, Ledger, SerialPool, Task, execute, window
+from nx47dask.engine.events import Observer
 from nx47dask.engine.tasks import Outcome
 from nx47dask.engine.window import TRIES
 from nx47dask.engine.worker import library_versions, run_task
 from nx47dask.errors import BlockError, DeviceMemoryError, InputError, ModelError, StorageError
 
 
-class Heard:
+class Heard(Observer):
     """An observer that keeps what it hears."""
 
     def __init__(self):
         self.finished = []
         self.failed = []
-        self.started = []
         self.stages = []
 
     def stage_started(self, volume, batch):
         self.stages.append(("start", volume, batch.stage))
-
-    def task_started(self, volume, stage, number):
-        self.started.append((volume, stage, number))
 
     def stage_finished(self, volume, stage):
         self.stages.append(("end", volume, stage))
@@ -205,7 +202,7 @@ def test_a_block_that_always_fails_is_quarantined(ledger, pool, kind, words):
 
     again = Heard()
     assert execute({"a": broken(double, 5)}, pool, ledger, [again]) == ({"a": [0, 10, 4]}, {})
-    assert again.started == [("a", "first", 1)]
+    assert [key for *key, resumed in again.finished if not resumed] == [["a", "first", 1]]
 
 
 def test_a_fault_of_every_block_stops_the_volume(ledger, monkeypatch):
@@ -277,7 +274,7 @@ def test_known_results_are_recorded_and_not_run(ledger):
     assert execute({"a": pipeline()}, pool, ledger, [heard])[0] == {"a": [0, 5]}
     assert pool.done == ["a, first, block 0"]
     assert ledger.load("a")["first", 1]["skipped"]
-    assert heard.started == [("a", "first", 0)]
+    assert heard.finished == [("a", "first", 1, False), ("a", "first", 0, False)]
 
 
 def test_a_gpu_without_memory_gets_the_block_in_smaller_pieces(ledger, monkeypatch):

@@ -95,7 +95,9 @@ def importances(
     points of a Sobol sequence over the whole space, repaired as candidates are.
 
     TPE tries almost only what was good before. A random forest takes what those trials have in common for a cause; a
-    Gaussian process does not, and still gets better by them.
+    Gaussian process does not, and still gets better by them. Optuna's evaluators give one share a key, without
+    interactions: of a product of two keys, 1,024 trials, fANOVA gives 0.93 and 0.07, and PED-ANOVA gives 0.99 to one
+    of two choices that count the same.
 
     Parameters
     ----------

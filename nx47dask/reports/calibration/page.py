@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nx47dask.reports.calibration.importance import around_best, importance
-from nx47dask.reports.calibration.questions import density_target, evidence, knees, tradeoff
+from nx47dask.reports.calibration.questions import evidence, knees, tradeoff
 from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known, setting
 from nx47dask.reports.pages import Page, Section, Table, page_files, write_page
 from nx47dask.words import TITLES, duration, few_volumes, in_brackets, number, percent, plural, signed, value
@@ -43,8 +43,6 @@ def write_calibration(calibration: Mapping[str, Any], out: Path) -> list[Path]:
         - ``tradeoff``: by volume ``curve``, ``operating``, ``recall_cost`` and ``knee``; ``knees``, their spread;
           ``threshold_key``;
         - ``importance`` by term; ``around``: by key ``value`` and ``mean`` by term;
-        - ``density``: ``model``, ``errors``, and ``target``, ``predicted``, ``threshold``, ``fixed_score`` and
-          ``steered_score`` by volume in ``volumes``;
         - ``evidence`` by volume.
     out : Path
         Folder; the same calibration gives the same bytes.
@@ -147,7 +145,6 @@ def _sections(calibration: Mapping[str, Any]) -> Iterator[Section]:
     yield around_best(calibration)
     yield knees(calibration)
     yield evidence(calibration)
-    yield density_target(calibration)
     yield _made(calibration)
 
 

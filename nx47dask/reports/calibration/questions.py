@@ -13,7 +13,7 @@ from nx47dask.reports.markup import Html
 from nx47dask.reports.pages import Section, Table
 from nx47dask.words import number, percent, plural, signed
 
-__all__ = ["density_target", "evidence", "knees", "tradeoff"]
+__all__ = ["evidence", "knees", "tradeoff"]
 
 ILLUSTRATED = 12
 """Volumes with figures; the tables have all."""
@@ -197,53 +197,6 @@ def _evidence_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any])
     )
     repeated = [f"{name} has {_pattern(one)}" for name, of in volumes.items() for one in _repeated(of)]
     yield f"Repeated patterns: {'; '.join(repeated)}." if repeated else "No repeated pattern was found among them."
-
-
-def density_target(calibration: Mapping[str, Any]) -> Section:
-    """Whether a target density, told from the volume, helps on volumes that were held out."""
-    title = "Does a density target for each volume help?"
-    found = calibration.get("density") or {}
-    volumes: Mapping[str, Any] = found.get("volumes") or {}
-    if not volumes:
-        return Section(
-            title, [f"{NOTHING} It takes two volumes, scores along the threshold, and no threshold by slice."]
-        )
-    rows = []
-    for name, one in volumes.items():
-        fixed, steered = one.get("fixed_score"), one.get("steered_score")
-        shares = ("" if one.get(key) is None else percent(one[key]) for key in ("target", "predicted"))
-        gain = None if fixed is None or steered is None else steered - fixed
-        rows.append((name, *shares, *map(cell, (one.get("threshold"), fixed, steered)), change(gain)))
-    head = ("volume", "best density", "predicted", "threshold for it", "score, fixed", "score, steered", "difference")
-    caption = (
-        "Predicted from the other volumes: the density of the best mask, from the scan and the probability alone. "
-        "Steered: the threshold is set to reach it; fixed: the same threshold for all"
-    )
-    return Section(title, [*_density_answer(found, volumes)], [Table(caption, head, rows, "t" + "n" * 6)])
-
-
-def _density_answer(found: Mapping[str, Any], volumes: Mapping[str, Any]) -> Iterator[str]:
-    both = [
-        (one["fixed_score"], one["steered_score"])
-        for one in volumes.values()
-        if one.get("fixed_score") is not None and one.get("steered_score") is not None
-    ]
-    if both:
-        gain = fmean(steered - fixed for fixed, steered in both)
-        won = sum(steered > fixed for fixed, steered in both)
-        yield (
-            f"{'Yes' if gain > 0 else 'No'}: steered to the predicted density, the mean score changes by "
-            f"{signed('score', gain)}; it rises on {won} of {plural(len(both), 'volume')}."
-        )
-    else:
-        yield "Scores with a density target were not measured."
-    model, constant = (average((found.get("errors") or {}).get(kind) or ()) for kind in ("model", "constant"))
-    if model is not None and constant is not None:
-        names = ", ".join((found.get("model") or {}).get("names") or ()) or "no feature"
-        yield (
-            f"Held out, the density is predicted to within {percent(model)} of the volume by a model of {names}, and "
-            f"to within {percent(constant)} by the mean of the other volumes (mean absolute errors)."
-        )
 
 
 def _repeated(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:

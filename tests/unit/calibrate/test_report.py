@@ -98,12 +98,6 @@ def calibration(held_out=(0.5, 0.55, 0.6), recall=0.9):
         "tradeoff": dict(zip(IDS, trade, strict=True)), "knees": asdict(spread(knees)),
         "importance": {"score": importance(), "topo": Importance((LOW,), trials=3, reason="too few").as_dict()},
         "around": {LOW: moved, CLOSING: [{"value": [2, 1, 1], "mean": {"score": 0.59, "topo": None}}]},
-        "density": {
-            "model": {"names": ["grey_cv"]}, "errors": {"model": [0.01, 0.01], "constant": [0.02, 0.02]},
-            "volumes": {
-                "1": {"target": 0.1, "predicted": 0.09, "threshold": 0.8, "fixed_score": 0.5, "steered_score": 0.52}
-            },
-        },
         "evidence": {n: one.as_dict() for n, one in zip(IDS, gains, strict=True)},
     }))  # fmt: skip
 
@@ -175,7 +169,6 @@ def test_answers_come_from_the_numbers(page):
     gained = section(page["md"], "Are the gains real")
     assert "surface in 2 volumes, mixed in 1 volume. Of 600 voxels gained over v61.1, 70.0 %" in gained
     assert "3 has stripes across z every 4.0 voxels (20.0 %" in gained
-    assert "Yes: steered" in section(page["md"], "Does a density target")
     assert "1 trial scored on all volumes of their study, 1 pruned, in 1 min 1 s." in page["md"]
 
 
@@ -247,7 +240,7 @@ def test_whatever_is_missing_the_page_is_written(tmp_path_factory, missing, empt
 def test_a_calibration_of_nothing_says_so_in_every_section(tmp_path):
     text = written({}, tmp_path)
     assert verdict({}) == "No score, no held-out estimate: not promoted."
-    assert text["md"].count("Not measured") == 8
+    assert text["md"].count("Not measured") == 7
     assert list(csv.DictReader(text["csv"].splitlines())) == [{"study": "", "number": "", "state": "none", "mean": ""}]
 
 
