@@ -31,6 +31,7 @@ from nx47dask.errors import InputError, WorkflowError
 from nx47dask.files.documents import Document, Key, read_document, unknown_key
 from nx47dask.models.backends import Device
 from nx47dask.steps import STEPS
+from nx47dask.steps.parameters import Unit
 from nx47dask.steps.passes import NamedStep, compile_passes
 
 __all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_names", "workflow_of"]
@@ -49,19 +50,19 @@ class Settings:
     Parameters
     ----------
     combine : {"probability", "logit"}
-        What the weighted mean of several sources is of.
+        What the weighted mean of several sources is of. Log-odds (``logit``) give a sure source more say.
     probability : {"uint8", "uint16"}
-        How finely the probability is stored.
+        How finely the probability is stored: ``uint16`` takes twice the disk space, and tells high quantiles apart.
     detect_block : int or null
-        Longest edge of a block of detection in voxels, in whole work blocks; by default what memory allows to learned
-        sources, and the work block to others. Never changes the result.
+        Longest edge of a block of detection, in whole work blocks. Lower it where a learned source takes too much
+        memory; the result stays the same. Null takes what memory allows for learned sources, the work block for others.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     combine: Combine = "probability"
     probability: Literal["uint8", "uint16"] = "uint8"
-    detect_block: Annotated[int, Field(ge=1)] | None = None
+    detect_block: Annotated[Annotated[int, Field(ge=1)] | None, Unit("voxels")] = None
 
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))

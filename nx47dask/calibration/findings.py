@@ -14,16 +14,15 @@ from nx47dask.calibration.candidates import TERMS, Subject, field_of, labels_of,
 from nx47dask.calibration.methods.density import features, fit, held_out_errors
 from nx47dask.calibration.methods.evidence import evidence
 from nx47dask.calibration.methods.importance import one_at_a_time
-from nx47dask.calibration.methods.space import Candidate, SearchSpace
+from nx47dask.calibration.methods.space import Candidate, SearchSpace, role_of, sibling
 from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
 from nx47dask.calibration.search import Evaluations
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.io import Volume
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.steps.base import ThresholdBasis
-from nx47dask.steps.objects import SmallObjects
-from nx47dask.steps.thresholds import Hysteresis, Threshold
+from nx47dask.steps.base import Binarise, ThresholdBasis
+from nx47dask.steps.parameters import Role, parameters
 from nx47dask.workflow import Workflow
 
 __all__ = ["density_targets", "evidence_of_gains", "neighbours", "trade_offs"]
@@ -63,22 +62,27 @@ class Sweep:
     @classmethod
     def of(cls, workflow: Workflow) -> Sweep:
         """The threshold of a workflow; each has one."""
-        least = max((one.step.min_vox for one in workflow.steps if isinstance(one.step, SmallObjects)), default=1)
-        for one in workflow.steps:
-            if isinstance(one.step, Hysteresis):
-                return cls(f"postprocess.{one.name}.low", one.step.low, one.step.high, one.step.by, least)
-            if isinstance(one.step, Threshold):
-                return cls(f"postprocess.{one.name}.value", one.step.value, None, one.step.by, least)
-        raise AssertionError(workflow.name)
+        playing = {
+            f"postprocess.{named.name}.{name}": (parameter.role, getattr(named.step, name))
+            for named in workflow.steps
+            for name, parameter in parameters(type(named.step)).items()
+        }
+        least = max((value for role, value in playing.values() if role is Role.LEAST_OBJECT), default=1)
+        lowest = (Role.THRESHOLD, Role.LOW_THRESHOLD)
+        key, value = next((key, value) for key, (role, value) in playing.items() if role in lowest)
+        high = sibling(key, Role.HIGH_THRESHOLD)
+        parts = (part for named in workflow.steps for part in named.step.parts())
+        by = next(part.by for part in parts if isinstance(part, Binarise))
+        return cls(key, value, playing[high][1] if high else None, by, least)
 
     def at(self, candidate: Candidate) -> Sweep:
         """The same for a candidate that differs in thresholds and least object only."""
-        step = self.key.rpartition(".")[0]
-        least = [value for key, value in candidate.items() if key.endswith(".min_vox")]
+        least = [value for key, value in candidate.items() if role_of(key) is Role.LEAST_OBJECT]
+        high = sibling(self.key, Role.HIGH_THRESHOLD)
         return replace(
             self,
             value=candidate.get(self.key, self.value),
-            high=None if self.high is None else candidate.get(f"{step}.high", self.high),
+            high=candidate.get(high, self.high) if high else None,
             least_vox=max(least, default=self.least_vox) if self.least_vox > 1 else 1,
         )
 
@@ -126,7 +130,7 @@ def trade_offs(
     workflow = evaluations.workflow_of(best)
     sweep = Sweep.of(workflow)
     scored = around.get(sweep.key, [])
-    fixed = None if sweep.key.removesuffix("low") + "high" in best else sweep.high
+    fixed = None if sibling(sweep.key, Role.HIGH_THRESHOLD) in best else sweep.high
     thresholds = sweep.thresholds([one["value"] for one in scored], fixed)
     tasks = [
         Task(
@@ -274,8 +278,9 @@ def _best_density(curve: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _moved(candidate: Candidate, key: str, threshold: float) -> Candidate:
     """A candidate with another low threshold; a high one is never below it."""
-    high = key.removesuffix(".low") + ".high"
-    return {**candidate, key: threshold} | ({high: max(candidate[high], threshold)} if high in candidate else {})
+    high = sibling(key, Role.HIGH_THRESHOLD)
+    raised = {high: max(candidate[high], threshold)} if high and high in candidate else {}
+    return {**candidate, key: threshold, **raised}
 
 
 def _threshold_at(curve: Sequence[Mapping[str, float]], density: float) -> float:

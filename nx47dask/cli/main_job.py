@@ -285,7 +285,17 @@ def phantom(
 
 @commands.command("steps")
 def list_steps() -> None:
-    """List detectors and post-processing steps with their parameters, defaults and limits."""
+    """List detectors and post-processing steps: what each parameter is for, its default, limits and unit.
+
+    A terminal shows tables of its width; a file gets Markdown.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     from nx47dask.cli.reference import reference_text
 
-    typer.echo(reference_text())
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(reference_text()))
+    else:
+        typer.echo(reference_text())
