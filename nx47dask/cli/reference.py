@@ -16,12 +16,8 @@ __all__ = ["reference_text"]
 
 def reference_text() -> str:
     """Return all detectors and steps with their parameters, as Markdown."""
-    lines = [
-        "# Detectors and steps",
-        "",
-        "Keys of a workflow file, and what each is for; printed by `nx47dask steps`.",
-        "",
-    ]
+    lines = ["# Detectors and steps", ""]
+    lines += ["Keys of a workflow file, and what each is for; printed by `nx47dask steps`.", ""]
     lines += ["## detect", "", "Every source but `residual_band` also takes `weight` (above 0, default 1).", ""]
     for name, kind in DETECTORS.items():
         lines += [*_entry(name, kind, "")]
@@ -43,8 +39,8 @@ def _table(kind: type) -> Iterator[str]:
     if rows:
         yield from ("| parameter | default | allowed | meaning |", "| --- | --- | --- | --- |")
         for row in rows:
-            unit = f"; {row.unit}" if row.unit else ""
-            yield f"| {row.name} | {_plain(row.default)} | {_allowed(row.schema)}{unit} | {_markdown(row.meaning)} |"
+            allowed = _allowed(row.schema, row.unit)
+            yield f"| {row.name} | {_plain(row.default)} | {allowed} | {_markdown(row.meaning)} |"
         yield ""
 
 
@@ -56,17 +52,18 @@ def _kind(step: type[Step]) -> str:
     return f"{step.takes} to {step.gives}; {' + '.join(dict.fromkeys(kinds))}{reach}"
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON schema allows, in words: ``integer, 1 to 16``."""
+def _allowed(schema: Mapping[str, Any], unit: str) -> str:
+    """The values that a JSON schema allows, in words: ``integer, 1 to 16 (voxels)``."""
     if "anyOf" in schema:
-        return " or ".join(_allowed(choice) for choice in schema["anyOf"])
+        return " or ".join(_allowed(choice, unit) for choice in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if schema["type"] == "array":
         item = schema["prefixItems"][0] if "prefixItems" in schema else schema["items"]
         least, most = schema.get("minItems", 0), schema["maxItems"]
-        return f"{most if least == most else f'{least} to {most}'} of: {_allowed(item)}"
-    return ", ".join([schema["type"], *_limits(schema)])
+        return f"{most if least == most else f'{least} to {most}'} of: {_allowed(item, unit)}"
+    number = ", ".join([schema["type"], *_limits(schema)])
+    return f"{number} ({unit})" if unit and schema["type"] != "null" else number
 
 
 def _limits(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -57,7 +57,7 @@ class Learned:
         Axes along which the network also sees mirrored windows; the answers are averaged. More axes are steadier and
         slower: each doubles the time.
     rotations : bool
-        Also turn windows in the slice by quarter turns: steadier, and four times as slow.
+        Also turn windows in the slice by quarter turns: steadier, and up to four times as slow.
     support_level : int or null
         Grey value up to which a voxel is empty (0 in masked scans). Cells of 8 voxels that are all empty get a
         probability of 0 and cost nothing; with null there are no empty cells.
