@@ -29,9 +29,8 @@ def values_of(schema):
             most = schema.get("maximum", 10**9)
             return st.integers(least, min(most, least + (NEAR if most <= 1000 else FAR)))
         case "number":
-            return st.floats(
-                least, min(schema.get("maximum", 10**9), least + 1.5), exclude_min="exclusiveMinimum" in schema
-            )
+            above = 0.05 if "exclusiveMinimum" in schema else 0
+            return st.floats(least + above, min(schema["maximum"], least + 1.5))
         case "array":
             item = schema["prefixItems"][0] if "prefixItems" in schema else schema["items"]
             return st.lists(values_of(item), min_size=schema.get("minItems", 0), max_size=schema["maxItems"])

@@ -48,7 +48,7 @@ def levels(probability, thresholds, by):
     if by == "value":
         return [[np.ceil(t * np.iinfo(probability.dtype).max) for t in thresholds]] * len(probability)
     parts = probability if by == "slice" else [probability] * len(probability)
-    return [[np.quantile(p, t, method="inverted_cdf") + 1 for t in thresholds] for p in parts]
+    return [[int(np.quantile(p, t, method="inverted_cdf")) + 1 for t in thresholds] for p in parts]
 
 
 def binarise(probability, thresholds, by):
