@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nx47dask.calibration.candidates import TERMS, Subject, field_of, labels_of, mask_of, scan_of
+from nx47dask.calibration.candidates import Subject, field_of, labels_of, mask_of, scan_of
 from nx47dask.calibration.methods.density import features, fit, held_out_errors
 from nx47dask.calibration.methods.evidence import evidence
 from nx47dask.calibration.methods.importance import one_at_a_time
@@ -21,6 +21,7 @@ from nx47dask.calibration.search import Evaluations
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.io import Volume
 from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.metrics.terms import SCORES
 from nx47dask.steps.base import Binarise, ThresholdBasis
 from nx47dask.steps.parameters import Role, parameters
 from nx47dask.workflow import Workflow
@@ -111,7 +112,7 @@ def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) ->
         key: [
             {
                 "value": one[key],
-                "mean": {term: fmean(_terms(evaluations, one, volume)[term] for volume in volumes) for term in TERMS},
+                "mean": {term: fmean(_terms(evaluations, one, volume)[term] for volume in volumes) for term in SCORES},
                 "scores": {volume: _terms(evaluations, one, volume)["score"] for volume in volumes},
             }
             for one in many

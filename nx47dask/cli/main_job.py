@@ -10,6 +10,7 @@ import typer
 
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 from nx47dask.errors import InputError
+from nx47dask.files.presets import preset_names
 
 __all__ = ["commands"]
 
@@ -25,7 +26,7 @@ Inputs = Annotated[
     ),
 ]
 WorkflowName = Annotated[
-    str, typer.Option("--workflow", help="A preset (surface, fast, v61.1, v61.2, v61.2-recto) or a YAML file.")
+    str, typer.Option("--workflow", help=f"A preset ({', '.join(preset_names())}) or a YAML file.")
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -19,12 +19,13 @@ from nx47dask.calibration.methods.space import default_space, own_values, role_o
 from nx47dask.cli.reference import reference_text
 from nx47dask.detectors import DETECTORS
 from nx47dask.errors import WorkflowError
+from nx47dask.files.presets import preset_names
 from nx47dask.steps import STEPS, ComponentStep, LocalStep
 from nx47dask.steps.base import Binarise, Kind, Step
 from nx47dask.steps.dimensions import Choices, Range
 from nx47dask.steps.parameters import Role, Unit, parameters
 from nx47dask.steps.passes import describe
-from nx47dask.workflow import Settings, load_workflow, preset_names, workflow_of
+from nx47dask.workflow import Settings, load_workflow, workflow_of
 from tests import strategies
 from tests.integration import reference
 from tests.property import test_invariance
