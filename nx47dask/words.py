@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PAIRED_HEAD",
-    "TITLES",
     "duration",
     "few_volumes",
     "in_brackets",
@@ -25,22 +24,6 @@ __all__ = [
     "value",
 ]
 
-TITLES = {
-    "score": "score",
-    "topo": "topology term",
-    "surface_dice": "surface Dice term",
-    "voi": "VOI term",
-    "precision": "precision",
-    "recall": "recall",
-    "dice": "Dice with the labels",
-    "precision_2": "precision, 2 voxels",
-    "recall_2": "recall, 2 voxels",
-    "dice_2": "Dice, 2 voxels",
-    "clean_volumes": "clean volumes",
-    "density": "density",
-    "components": "components",
-}
-"""What the measures are called in tables."""
 PAIRED_HEAD = ("95 % interval", "higher", "lower", "equal", "p")
 """Titles of the columns of a paired difference."""
 ENOUGH_VOLUMES = 6

@@ -29,11 +29,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from nx47dask.detectors import DETECTORS, Combine, Fusion, Learned, RadiusDetector, ResidualBand
 from nx47dask.errors import InputError, WorkflowError
 from nx47dask.files.documents import Document, Key, read_document, unknown_key
+from nx47dask.files.presets import preset_names, preset_path
 from nx47dask.models.backends import Device
 from nx47dask.steps import STEPS
+from nx47dask.steps.parameters import Unit
 from nx47dask.steps.passes import NamedStep, compile_passes
 
-__all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_names", "workflow_of"]
+__all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "workflow_of"]
 
 DEFAULT_WORKFLOW = "surface"
 
@@ -49,19 +51,19 @@ class Settings:
     Parameters
     ----------
     combine : {"probability", "logit"}
-        What the weighted mean of several sources is of.
+        What the weighted mean of several sources is of. Log-odds (``logit``) give a sure source more say.
     probability : {"uint8", "uint16"}
-        How finely the probability is stored.
+        How finely the probability is stored: ``uint16`` takes twice the disk space, and tells high quantiles apart.
     detect_block : int or null
-        Longest edge of a block of detection in voxels, in whole work blocks; by default what memory allows to learned
-        sources, and the work block to others. Never changes the result.
+        Longest edge of a block of detection, in whole work blocks. Lower it where a learned source takes too much
+        memory; the result stays the same. Null takes what memory allows for learned sources, the work block for others.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     combine: Combine = "probability"
     probability: Literal["uint8", "uint16"] = "uint8"
-    detect_block: Annotated[int, Field(ge=1)] | None = None
+    detect_block: Annotated[Annotated[int, Field(ge=1)] | None, Unit("voxels")] = None
 
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
@@ -124,11 +126,6 @@ class Workflow:
             return self.sources
         bound = tuple((weight, one.bind(device) if isinstance(one, Learned) else one) for weight, one in self.sources)
         return Fusion(bound, self.settings.combine)
-
-
-def preset_names() -> list[str]:
-    """Names of the workflows that come with the package."""
-    return sorted(path.stem for path in _preset_folder().glob("*.yaml"))
 
 
 def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str] = ()) -> Workflow:
@@ -346,17 +343,11 @@ def _names(items: Sequence[Any]) -> list[str]:
 
 def _find(source: str | Path) -> Path:
     if str(source) in preset_names():
-        return _preset_folder() / f"{source}.yaml"
+        return preset_path(str(source))
     path = Path(source)
     if not path.is_file():
         raise WorkflowError(f"workflow {str(source)!r}: no such file, and no preset ({', '.join(preset_names())})")
     return path
-
-
-def _preset_folder() -> Path:
-    """``presets/`` in an installed package, ``workflows/`` in a checkout."""
-    packaged = Path(__file__).parent / "presets"
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "workflows"
 
 
 def _show(value: Any) -> str:

@@ -23,6 +23,7 @@ from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle
 from nx47dask.engine.progress import progress_for
 from nx47dask.errors import InputError, PlanMismatchError
+from nx47dask.files.presets import preset_names
 from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import project
@@ -33,7 +34,7 @@ from nx47dask.stages.detect import detect
 from nx47dask.stages.ingest import ingest
 from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.words import size
-from nx47dask.workflow import load_workflow, preset_names, workflow_of
+from nx47dask.workflow import load_workflow, workflow_of
 
 __all__ = ["calibrate"]
 

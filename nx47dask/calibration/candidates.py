@@ -21,14 +21,14 @@ from nx47dask.geometry import Box
 from nx47dask.io import ArrayStore, Volume
 from nx47dask.kernels.components import Labelling, label
 from nx47dask.metrics.octants import octant_context, octants
-from nx47dask.metrics.score import WEIGHTS, combine_octants, count_octant, measure_octant
+from nx47dask.metrics.score import combine_octants, count_octant, measure_octant
+from nx47dask.metrics.terms import CHEAP, SCORES, TERMS
 from nx47dask.steps.base import LocalStep
 from nx47dask.steps.passes import compile_passes
 from nx47dask.steps.whole import whole_mask
 from nx47dask.workflow import Workflow
 
 __all__ = [
-    "TERMS",
     "LeastScore",
     "Subject",
     "evaluate",
@@ -42,7 +42,6 @@ __all__ = [
     "without_weight",
 ]
 
-TERMS = ("score", "topo", "surface_dice", "voi")
 TOLERANCE = "2"
 TOPOLOGY_SLACK = 0.05
 """How much better the topology of a candidate may be than the best one's."""
@@ -95,8 +94,8 @@ class LeastScore:
     def in_play(self, terms: Mapping[str, float]) -> bool:
         """Whether the cheap terms of a candidate leave it a chance."""
         most = min(1.0, self.topo + TOPOLOGY_SLACK)
-        cheap = math.fsum(WEIGHTS[name] * terms[name] for name in ("surface_dice", "voi"))
-        return cheap + WEIGHTS["topo"] * most >= self.score - SCORE_SLACK
+        cheap = math.fsum(TERMS[name].weight * terms[name] for name in CHEAP)
+        return cheap + TERMS["topo"].weight * most >= self.score - SCORE_SLACK
 
 
 def source_key(item: Mapping[str, Mapping[str, Any]]) -> str:
@@ -139,9 +138,9 @@ def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastS
         for octant in grid:
             parts[octant.number]["counts"] = count_octant(mask[octant.box.slices], labels[octant.box.slices])
         found = combine_octants(grid, parts)
-        known: tuple[str, ...] = TERMS
+        known = SCORES
     else:
-        known = ("surface_dice", "voi")
+        known = CHEAP
     near = found["agreement"][TOLERANCE]
     return {
         **{name: found[name] for name in known},

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from nx47dask.calibration.candidates import TERMS, Subject, field_of, labels_of, mask_of, scan_of
+from nx47dask.calibration.candidates import Subject, field_of, labels_of, mask_of, scan_of
 from nx47dask.calibration.methods.evidence import evidence
 from nx47dask.calibration.methods.importance import one_at_a_time
-from nx47dask.calibration.methods.space import Candidate, SearchSpace
+from nx47dask.calibration.methods.space import Candidate, SearchSpace, role_of, sibling
 from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
 from nx47dask.calibration.search import Evaluations
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.io import Volume
-from nx47dask.steps.base import ThresholdBasis
-from nx47dask.steps.objects import SmallObjects
-from nx47dask.steps.thresholds import Hysteresis, Threshold
+from nx47dask.metrics.terms import SCORES
+from nx47dask.steps.base import Binarise, ThresholdBasis
+from nx47dask.steps.parameters import Role, parameters
 from nx47dask.workflow import Workflow
 
 __all__ = ["evidence_of_gains", "neighbours", "trade_offs"]
@@ -60,22 +60,27 @@ class Sweep:
     @classmethod
     def of(cls, workflow: Workflow) -> Sweep:
         """The threshold of a workflow; each has one."""
-        least = max((one.step.min_vox for one in workflow.steps if isinstance(one.step, SmallObjects)), default=1)
-        for one in workflow.steps:
-            if isinstance(one.step, Hysteresis):
-                return cls(f"postprocess.{one.name}.low", one.step.low, one.step.high, one.step.by, least)
-            if isinstance(one.step, Threshold):
-                return cls(f"postprocess.{one.name}.value", one.step.value, None, one.step.by, least)
-        raise AssertionError(workflow.name)
+        playing = {
+            f"postprocess.{named.name}.{name}": (parameter.role, getattr(named.step, name))
+            for named in workflow.steps
+            for name, parameter in parameters(type(named.step)).items()
+        }
+        least = max((value for role, value in playing.values() if role is Role.LEAST_OBJECT), default=1)
+        lowest = (Role.THRESHOLD, Role.LOW_THRESHOLD)
+        key, value = next((key, value) for key, (role, value) in playing.items() if role in lowest)
+        high = sibling(key, Role.HIGH_THRESHOLD)
+        parts = (part for named in workflow.steps for part in named.step.parts())
+        by = next(part.by for part in parts if isinstance(part, Binarise))
+        return cls(key, value, playing[high][1] if high else None, by, least)
 
     def at(self, candidate: Candidate) -> Sweep:
         """The same for a candidate that differs in thresholds and least object only."""
-        step = self.key.rpartition(".")[0]
-        least = [value for key, value in candidate.items() if key.endswith(".min_vox")]
+        least = [value for key, value in candidate.items() if role_of(key) is Role.LEAST_OBJECT]
+        high = sibling(self.key, Role.HIGH_THRESHOLD)
         return replace(
             self,
             value=candidate.get(self.key, self.value),
-            high=None if self.high is None else candidate.get(f"{step}.high", self.high),
+            high=candidate.get(high, self.high) if high else None,
             least_vox=max(least, default=self.least_vox) if self.least_vox > 1 else 1,
         )
 
@@ -104,7 +109,7 @@ def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) ->
         key: [
             {
                 "value": one[key],
-                "mean": {term: fmean(_terms(evaluations, one, volume)[term] for volume in volumes) for term in TERMS},
+                "mean": {term: fmean(_terms(evaluations, one, volume)[term] for volume in volumes) for term in SCORES},
                 "scores": {volume: _terms(evaluations, one, volume)["score"] for volume in volumes},
             }
             for one in many
@@ -121,7 +126,7 @@ def trade_offs(evaluations: Evaluations, best: Candidate, around: Findings) -> W
     workflow = evaluations.workflow_of(best)
     sweep = Sweep.of(workflow)
     scored = around.get(sweep.key, [])
-    fixed = None if sweep.key.removesuffix("low") + "high" in best else sweep.high
+    fixed = None if sibling(sweep.key, Role.HIGH_THRESHOLD) in best else sweep.high
     thresholds = sweep.thresholds([one["value"] for one in scored], fixed)
     tasks = [
         Task(

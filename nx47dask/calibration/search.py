@@ -15,7 +15,7 @@ from itertools import count, takewhile
 from statistics import fmean
 
 from nx47dask.calibration.candidates import LeastScore, Subject, evaluate
-from nx47dask.calibration.methods.space import Candidate
+from nx47dask.calibration.methods.space import Candidate, role_of
 from nx47dask.calibration.methods.study import Study, Trial
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.workflow import Workflow
@@ -26,8 +26,6 @@ TRIALS_AT_A_TIME = 4
 SUBSET = 3
 """One of so many volumes is scored first; a trial that falls behind there is pruned."""
 SUBSET_SLACK = 0.02
-THRESHOLDS = (".low", ".high", ".value")
-"""How the keys of thresholds end."""
 
 Terms = dict[str, float]
 
@@ -185,4 +183,9 @@ def _easier(one: LeastScore | None, other: LeastScore | None) -> LeastScore | No
 
 def _field_of(candidate: Candidate) -> str:
     """What decides the field that the thresholds of a candidate see: what stands before them."""
-    return json.dumps(list(takewhile(lambda item: not item[0].endswith(THRESHOLDS), candidate.items())))
+    return json.dumps(list(takewhile(lambda item: not _is_threshold(item[0]), candidate.items())))
+
+
+def _is_threshold(key: str) -> bool:
+    role = role_of(key)
+    return role is not None and role.is_threshold

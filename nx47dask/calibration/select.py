@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from nx47dask.calibration.candidates import TERMS
 from nx47dask.calibration.findings import evidence_of_gains, neighbours, trade_offs
 from nx47dask.calibration.methods.importance import importances
 from nx47dask.calibration.methods.space import Candidate, own_values
@@ -21,6 +20,7 @@ from nx47dask.calibration.shortlist import shortlist
 from nx47dask.engine import Batch, Record
 from nx47dask.errors import RunStoppedError
 from nx47dask.io import Volume, discover
+from nx47dask.metrics.terms import SCORES
 from nx47dask.runs.run import Run
 
 __all__ = ["ALL", "select"]
@@ -169,7 +169,7 @@ def _baseline_terms(baseline: Run, volume: str) -> Terms:
     score, mask = metrics["score"], metrics["mask"]
     near = score["agreement"]["2"]
     return {
-        **{name: score[name] for name in TERMS},
+        **{name: score[name] for name in SCORES},
         "precision": near["precision"],
         "recall": near["recall"],
         "density": mask["density"],
@@ -185,5 +185,5 @@ def _importances(planned: Calibration, trials: Sequence[TrialScores]) -> dict[st
     """For the score and each of its terms, from the trials that were scored on every volume."""
     scored = [one for one in trials if one.mean is not None]
     candidates = [one.candidate for one in scored]
-    values = {term: np.array([fmean(terms[term] for terms in one.terms.values()) for one in scored]) for term in TERMS}
-    return {term: importances(candidates, values[term], planned.space, seed=planned.seed).as_dict() for term in TERMS}
+    values = {term: np.array([fmean(terms[term] for terms in one.terms.values()) for one in scored]) for term in SCORES}
+    return {term: importances(candidates, values[term], planned.space, seed=planned.seed).as_dict() for term in SCORES}

@@ -17,17 +17,18 @@ import numpy as np
 
 from nx47dask.calibration.candidates import Subject, field_of, labels_of
 from nx47dask.calibration.findings import Sweep
-from nx47dask.calibration.methods.space import Candidate, SearchSpace
+from nx47dask.calibration.methods.space import Candidate, SearchSpace, role_of
 from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.calibration.search import Evaluations
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.steps.parameters import Role
 from nx47dask.workflow import Workflow
 
 __all__ = ["shortlist"]
 
 DIGITS = 6
-SWEPT = (".low", ".high", ".min_vox")
-"""Keys that a table answers at once."""
+SWEPT = (Role.LOW_THRESHOLD, Role.HIGH_THRESHOLD, Role.LEAST_OBJECT)
+"""Roles of the parameters that a table answers at once."""
 
 
 def shortlist(
@@ -79,7 +80,7 @@ def _groups(space: SearchSpace) -> list[list[Candidate]]:
     """Candidates that share a table: they differ in thresholds and least object only."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in space.grid():
-        rest = {key: value for key, value in candidate.items() if not key.endswith(SWEPT)}
+        rest = {key: value for key, value in candidate.items() if role_of(key) not in SWEPT}
         groups.setdefault(json.dumps(rest), []).append(candidate)
     return list(groups.values())
 

@@ -10,6 +10,7 @@ import typer
 
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 from nx47dask.errors import InputError
+from nx47dask.files.presets import preset_names
 
 if TYPE_CHECKING:
     from nx47dask.planning.plan import RunPlan
@@ -29,7 +30,7 @@ Inputs = Annotated[
     ),
 ]
 WorkflowName = Annotated[
-    str, typer.Option("--workflow", help="A preset (surface, fast, v61.1, v61.2, v61.2-recto) or a YAML file.")
+    str, typer.Option("--workflow", help=f"A preset ({', '.join(preset_names())}) or a YAML file.")
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -301,7 +302,17 @@ def phantom(
 
 @commands.command("steps")
 def list_steps() -> None:
-    """List detectors and post-processing steps with their parameters, defaults and limits."""
+    """List detectors and post-processing steps: what each parameter is for, its default, limits and unit.
+
+    A terminal shows tables of its width; a file gets Markdown.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
     from nx47dask.cli.reference import reference_text
 
-    typer.echo(reference_text())
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(reference_text()))
+    else:
+        typer.echo(reference_text())

@@ -44,13 +44,11 @@ def list_models() -> None:
     """List the model that comes with the package, what other files can be models, and what runs them here."""
     from nx47dask.models import describe_model
     from nx47dask.models.backends import engines_here
-    from nx47dask.models.base import DEFAULT_MODEL
+    from nx47dask.models.base import DEFAULT_MODEL, sources
 
     info = describe_model(DEFAULT_MODEL)
     _print_rows([(DEFAULT_MODEL, f"comes with the package, sha256 {info.sha256[:12]}; {_input(info)}")])
-    typer.echo(
-        "or a PATH: an nnU-Net v2 folder; .pt2, .pt or .ts (TorchScript), .safetensors or .onnx with NAME.yaml beside"
-    )
+    typer.echo(f"or a PATH: {sources()}; beside a file NAME.yaml, which describes it")
     typer.echo("\nwhat runs networks here:")
     for engine in engines_here(info):
         versions = ", ".join(f"{package} {number}" for package, number in engine.versions)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from nx47dask.detectors import DETECTORS
 from nx47dask.steps import STEPS, ComponentStep, LocalStep, Step
+from nx47dask.steps.parameters import parameters
 from nx47dask.workflow import Settings
 
 __all__ = ["reference_text"]
 
 
 def reference_text() -> str:
-    """All detectors and steps with their parameters, as Markdown."""
-    lines = ["# Detectors and steps", "", "Keys of a workflow file; printed by `nx47dask steps`.", ""]
+    """Return all detectors and steps with their parameters, as Markdown."""
+    lines = ["# Detectors and steps", ""]
+    lines += ["Keys of a workflow file, and what each is for; printed by `nx47dask steps`.", ""]
     lines += ["## detect", "", "Every source but `residual_band` also takes `weight` (above 0, default 1).", ""]
     for name, kind in DETECTORS.items():
         lines += [*_entry(name, kind, "")]
@@ -31,16 +30,17 @@ def reference_text() -> str:
 
 def _entry(name: str, kind: type, note: str) -> Iterator[str]:
     summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-    yield from (f"### {name}{note}", "", summary, "")
+    yield from (f"### {name}{note}", "", _markdown(summary), "")
     yield from _table(kind)
 
 
 def _table(kind: type) -> Iterator[str]:
-    properties = TypeAdapter(kind).json_schema()["properties"]
-    if properties:
-        yield from ("| parameter | default | allowed |", "| --- | --- | --- |")
-        for field in dataclasses.fields(kind):
-            yield f"| {field.name} | {_plain(field.default)} | {_allowed(properties[field.name])} |"
+    rows = parameters(kind).values()
+    if rows:
+        yield from ("| parameter | default | allowed | meaning |", "| --- | --- | --- | --- |")
+        for row in rows:
+            allowed = _allowed(row.schema, row.unit)
+            yield f"| {row.name} | {_plain(row.default)} | {allowed} | {_markdown(row.meaning)} |"
         yield ""
 
 
@@ -52,22 +52,34 @@ def _kind(step: type[Step]) -> str:
     return f"{step.takes} to {step.gives}; {' + '.join(dict.fromkeys(kinds))}{reach}"
 
 
-def _allowed(schema: dict[str, Any]) -> str:
+def _allowed(schema: Mapping[str, Any], unit: str) -> str:
+    """The values that a JSON schema allows, in words: ``integer, 1 to 16 (voxels)``."""
     if "anyOf" in schema:
-        return " or ".join(_allowed(one) for one in schema["anyOf"])
+        return " or ".join(_allowed(choice, unit) for choice in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if schema["type"] == "array":
         item = schema["prefixItems"][0] if "prefixItems" in schema else schema["items"]
-        count = schema.get("maxItems", "any number")
-        return f"{count} of: {_allowed(item)}"
-    limits = [
-        f"{sign} {schema[key]}"
-        for key, sign in (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
-        if key in schema
-    ]
-    return " ".join([schema["type"], ", ".join(limits)]).strip()
+        least, most = schema.get("minItems", 0), schema["maxItems"]
+        return f"{most if least == most else f'{least} to {most}'} of: {_allowed(item, unit)}"
+    number = ", ".join([schema["type"], *_limits(schema)])
+    return f"{number} ({unit})" if unit and schema["type"] != "null" else number
+
+
+def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The limits of a number in words: ``1 to 16``, ``above 0, at most 8``, ``at least 1``."""
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and most is not None:
+        yield f"{least} to {most}"
+        return
+    named = {"above": schema.get("exclusiveMinimum"), "at least": least, "at most": most}
+    yield from (f"{words} {limit}" for words, limit in named.items() if limit is not None)
 
 
 def _plain(value: Any) -> str:
     return "null" if value is None else str(list(value)) if isinstance(value, tuple) else str(value).lower()
+
+
+def _markdown(text: str) -> str:
+    """Text of a docstring as Markdown has it."""
+    return text.replace("``", "`")

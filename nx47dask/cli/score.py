@@ -51,6 +51,8 @@ def _table(scores: dict[str, Any]) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from nx47dask.metrics.terms import SCORES
+
     table = Table(
         box=SIMPLE,
         show_footer=True,
@@ -58,9 +60,8 @@ def _table(scores: dict[str, Any]) -> Table:
         collapse_padding=True,
         caption="components, tunnels, cavities: matched / of the mask / of the labels; recall 2: within 2 voxels",
     )
-    terms = ("score", "topo", "surface_dice", "voi")
     table.add_column("volume", "mean")
-    for name in terms:
+    for name in SCORES:
         table.add_column(name.replace("_", " "), f"{scores['mean'][name]:.4f}", justify="right")
     agreement = ("precision", "recall", "recall_2")
     for name in ("split", "merge", "components", "tunnels", "cavities", *agreement, "holes", "bridges"):
@@ -69,7 +70,7 @@ def _table(scores: dict[str, Any]) -> Table:
     for volume, record in scores["volumes"].items():
         table.add_row(
             volume,
-            *(f"{record[name]:.4f}" for name in terms),
+            *(f"{record[name]:.4f}" for name in SCORES),
             f"{record['voi_split']:.3f}",
             f"{record['voi_merge']:.3f}",
             *("/".join(map(str, counts)) for counts in record["counts"]),

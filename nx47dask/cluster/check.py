@@ -15,8 +15,8 @@ from typing import Any
 
 from distributed import Client, TimeoutError, get_worker, wait
 
+from nx47dask.cluster.base import ClusterSpec
 from nx47dask.cluster.gpus import Gpu, visible_gpus
-from nx47dask.cluster.spec import ClusterSpec
 from nx47dask.cluster.start import await_workers, open_client, workers_of
 from nx47dask.engine.worker import NUMERIC_PACKAGES, release
 from nx47dask.errors import ClusterError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nx47dask.cluster.spec import ClusterSpec
+from nx47dask.cluster.base import ClusterSpec
 from nx47dask.engine.events import JobTitle
 from nx47dask.engine.pools import Pool, SerialPool
 

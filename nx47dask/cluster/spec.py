@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from nx47dask.cluster.base import (
+    NO_WORKER_TIMEOUT_S,
+    Bounds,
+    ClusterSpec,
+    SizedSpec,
+    TwoPoolSpec,
+    Workers,
+    has_a_unit,
+)
 from nx47dask.errors import InputError
 
 __all__ = [
+    "KINDS",
     "Bounds",
     "ClusterSpec",
     "ConnectSpec",
@@ -34,108 +34,6 @@ __all__ = [
 ]
 
 ENVIRONMENT = "NX47DASK_CLUSTER"
-NO_WORKER_TIMEOUT_S = 600.0
-"""Where workers do not wait in a queue."""
-
-
-class Bounds(BaseModel):
-    """Between how many workers Dask scales the cluster by itself, as there is work."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    minimum: int = Field(ge=1)
-    maximum: int
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        if self.maximum < self.minimum:
-            raise ValueError(f"maximum {self.maximum} is below minimum {self.minimum}")
-        return self
-
-
-def _count_or_bounds(value: Any) -> str:
-    return "bounds" if isinstance(value, Bounds | dict) else "count"
-
-
-Workers = Annotated[
-    Annotated[int, Field(ge=0), Tag("count")] | Annotated[Bounds, Tag("bounds")], Discriminator(_count_or_bounds)
-]
-
-
-def _has_a_unit(value: str | None) -> str | None:
-    if value not in (None, "auto"):
-        from dask.utils import parse_bytes
-
-        parse_bytes(value)
-    return value
-
-
-class ClusterSpec(BaseModel):
-    """What every kind of cluster has; the keys of ``cluster.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-    kind: str
-    no_worker_timeout_s: float | None = Field(default=None, gt=0)
-    """Stop when there has been no worker for so long; None waits for ever, as in a queue."""
-    dask: dict[str, Any] = {}
-    """Goes to the Dask configuration as it is, for this run only, here and on the workers that are started."""
-
-    @property
-    def pools(self) -> tuple[str, ...]:
-        """Resources that tell its pools of workers apart; none for a single pool of CPU workers.
-
-        Dask queues tasks that ask for no resource on the scheduler; others all go to workers at once.
-        """
-        return ()
-
-    @property
-    def expected_workers(self) -> int:
-        """How many workers there will be at least."""
-        return 1
-
-
-class _Sized(ClusterSpec):
-    """A cluster that is started here, with workers for CPU tasks."""
-
-    workers: Workers | None
-
-    @property
-    def expected_workers(self) -> int:
-        if isinstance(self.workers, Bounds):
-            return self.workers.minimum
-        return 1 if self.workers is None else self.workers
-
-    @model_validator(mode="after")
-    def _has_workers(self) -> Self:
-        if self.expected_workers == 0:
-            raise ValueError("no workers at all; workers: 1 is the least")
-        return self
-
-
-class _TwoPools(_Sized):
-    """GPU workers beside those for CPU tasks."""
-
-    gpu_workers: int | None = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _can_be_scaled(self) -> Self:
-        if self.gpu_workers != 0 and isinstance(self.workers, Bounds):
-            raise ValueError(
-                "Dask scales one pool of workers, and with gpu_workers there are two: "
-                "give workers as a number, or leave gpu_workers out"
-            )
-        return self
-
-    @property
-    def pools(self) -> tuple[str, ...]:
-        if self.gpu_workers == 0:
-            return ()
-        return ("GPU",) if self.workers == 0 else ("CPU", "GPU")
-
-    @property
-    def expected_workers(self) -> int:
-        return super().expected_workers + (1 if self.gpu_workers is None else self.gpu_workers)
 
 
 class _OnThisMachine(BaseModel):
@@ -148,11 +46,13 @@ class _OnThisMachine(BaseModel):
     local_directory: str | None = None
     no_worker_timeout_s: float | None = Field(default=NO_WORKER_TIMEOUT_S, gt=0)
 
-    _memory_has_a_unit = field_validator("memory_limit")(_has_a_unit)
+    _memory_has_a_unit = field_validator("memory_limit")(has_a_unit)
 
 
-class LocalSpec(_OnThisMachine, _Sized):
+class LocalSpec(_OnThisMachine, SizedSpec):
     """Single-thread worker processes on this machine."""
+
+    starter: ClassVar[str] = "nx47dask.cluster.kinds.local:start"
 
     kind: Literal["local"] = "local"
     workers: Workers | None = None
@@ -165,8 +65,10 @@ class LocalSpec(_OnThisMachine, _Sized):
         return CudaSpec.model_validate({**self.model_dump(), "kind": "cuda"})
 
 
-class CudaSpec(_OnThisMachine, _TwoPools):
+class CudaSpec(_OnThisMachine, TwoPoolSpec):
     """A worker process for each GPU of this machine, and CPU workers beside them."""
+
+    starter: ClassVar[str] = "nx47dask.cluster.kinds.local:start_cuda"
 
     kind: Literal["cuda"]
     workers: Workers | None = None
@@ -175,8 +77,10 @@ class CudaSpec(_OnThisMachine, _TwoPools):
     """None: one for each visible GPU."""
 
 
-class JobQueueSpec(_TwoPools):
+class JobQueueSpec(TwoPoolSpec):
     """Worker processes in jobs of a batch system."""
+
+    starter: ClassVar[str] = "nx47dask.cluster.kinds.jobqueue:start"
 
     kind: Literal["slurm", "pbs", "lsf"]
     workers: Workers
@@ -195,18 +99,18 @@ class JobQueueSpec(_TwoPools):
     """Of a job with a GPU; by default that of the others."""
     gpu_directives: list[str] | None = None
     """What asks for one GPU; by default as the batch system's manual has it."""
-    job_extra_directives: list[str] = []
-    job_script_prologue: list[str] = []
+    job_extra_directives: list[str] = Field(default_factory=list)
+    job_script_prologue: list[str] = Field(default_factory=list)
     """Shell lines that go before the worker, such as ``module load``."""
     interface: str | None = None
     """Network interface of the scheduler and the workers, such as ``ib0``."""
     local_directory: str | None = None
     log_directory: str | None = None
     python: str | None = None
-    worker_extra_args: list[str] = []
+    worker_extra_args: list[str] = Field(default_factory=list)
     dashboard_address: str | None = None
 
-    _memory_has_a_unit = field_validator("memory", "gpu_memory")(_has_a_unit)
+    _memory_has_a_unit = field_validator("memory", "gpu_memory")(has_a_unit)
 
     @field_validator("walltime", mode="before")
     @classmethod
@@ -216,13 +120,23 @@ class JobQueueSpec(_TwoPools):
         return value
 
     @property
+    def extra(self) -> str:
+        return self.kind
+
+    @property
+    def where_to_look(self) -> str:
+        return {"slurm": "see `squeue --me`", "pbs": "see `qstat -u $USER`", "lsf": "see `bjobs`"}[self.kind]
+
+    @property
     def expected_workers(self) -> int:
         for_cpu = super().expected_workers - self.gpu_workers
         return -(-for_cpu // self.cores) * self.cores + self.gpu_workers
 
 
-class KubernetesSpec(_TwoPools):
+class KubernetesSpec(TwoPoolSpec):
     """Single-thread workers in pods, made by the Dask operator."""
+
+    starter: ClassVar[str] = "nx47dask.cluster.kinds.kubernetes:start"
 
     kind: Literal["kubernetes"]
     image: str
@@ -231,16 +145,27 @@ class KubernetesSpec(_TwoPools):
     gpu_workers: int = Field(default=0, ge=0)
     namespace: str | None = None
     name: str | None = None
-    resources: dict[str, dict[str, Any]] = {}
+    resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Requests and limits of a pod, as Kubernetes has them; the memory limit is the worker's as well."""
-    gpu_resources: dict[str, dict[str, Any]] = {}
+    gpu_resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """What differs for a pod with a GPU; ``nvidia.com/gpu: 1`` is added."""
-    env: list[dict[str, Any]] = []
+    env: list[dict[str, Any]] = Field(default_factory=list)
     """Environment of all pods, as Kubernetes has it (``valueFrom`` takes credentials from a secret)."""
+
+    @property
+    def extra(self) -> str:
+        return "kubernetes"
+
+    @property
+    def where_to_look(self) -> str:
+        return "see `kubectl get pods`"
 
 
 class ConnectSpec(ClusterSpec):
     """A scheduler that runs already."""
+
+    starter: ClassVar[str] = "nx47dask.cluster.kinds.connect:connect"
+    runs_already: ClassVar[bool] = True
 
     kind: Literal["connect"]
     address: str | None = None
@@ -250,6 +175,10 @@ class ConnectSpec(ClusterSpec):
     tls_cert: str | None = None
     tls_key: str | None = None
     no_worker_timeout_s: float | None = Field(default=NO_WORKER_TIMEOUT_S, gt=0)
+
+    @property
+    def where_to_look(self) -> str:
+        return "see its dashboard"
 
     @model_validator(mode="after")
     def _names_a_scheduler(self) -> Self:
@@ -261,12 +190,9 @@ class ConnectSpec(ClusterSpec):
         return self
 
 
-_Kind = Annotated[LocalSpec | CudaSpec | JobQueueSpec | KubernetesSpec | ConnectSpec, Field(discriminator="kind")]
-_KINDS: dict[str, type[ClusterSpec]] = {
-    name: model
-    for model in (LocalSpec, CudaSpec, JobQueueSpec, KubernetesSpec, ConnectSpec)
-    for name in get_args(model.model_fields["kind"].annotation)
-}
+_SPECS: tuple[type[ClusterSpec], ...] = (LocalSpec, CudaSpec, JobQueueSpec, KubernetesSpec, ConnectSpec)
+KINDS = {name: spec for spec in _SPECS for name in get_args(spec.model_fields["kind"].annotation)}
+"""The kinds of clusters, each with the keys that it has in ``cluster.yaml``."""
 
 
 def read_cluster(
@@ -301,7 +227,7 @@ def read_cluster(
     on_line = values if source is not None and not _is_yaml(source) else {}
     values = {"kind": "local", **values, **from_environment, **on_line}
     if workers is not None:
-        if values["kind"] == "connect":
+        if (kind := KINDS.get(values["kind"])) and kind.runs_already:
             raise InputError(
                 f"workers {workers}: a scheduler that runs already has its workers",
                 hint=f"leave out --workers {workers}, and start them there",
@@ -341,14 +267,14 @@ def _yaml(text: str, source: str) -> Any:
 
 def _validated(values: dict[str, Any], from_environment: Mapping[str, Any], place: str) -> ClusterSpec:
     kind = values["kind"]
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         source = f"{ENVIRONMENT}_KIND" if "kind" in from_environment else place
-        raise InputError(f"{source}: kind: {kind!r} is none; kinds: {', '.join(_KINDS)}")
+        raise InputError(f"{source}: kind: {kind!r} is none; kinds: {', '.join(KINDS)}")
     try:
-        spec: ClusterSpec = TypeAdapter(_Kind).validate_python(values)
+        return KINDS[kind].model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        names = [str(part) for part in first["loc"] if part not in (kind, "count", "bounds")]
+        names = [str(part) for part in first["loc"] if part not in ("count", "bounds")]
         source = f"{ENVIRONMENT}_{names[0].upper()}" if names and names[0] in from_environment else place
         if first["type"] == "extra_forbidden":
             known = f"keys of kind {kind}: {_keys(kind)}" if len(names) == 1 else "no such key"
@@ -356,8 +282,7 @@ def _validated(values: dict[str, Any], from_environment: Mapping[str, Any], plac
         found = f" (found {first['input']!r})" if names and first["type"] != "missing" else ""
         message = f"{first['msg'].removeprefix('Value error, ')}{found}"
         raise InputError(": ".join([source, *([".".join(names)] if names else []), message])) from None
-    return spec
 
 
 def _keys(kind: str) -> str:
-    return ", ".join(_KINDS[kind].model_fields)
+    return ", ".join(KINDS[kind].model_fields)

@@ -13,23 +13,14 @@ from typing import Any
 import dask
 from distributed import Client, performance_report
 
+from nx47dask.cluster.base import ClusterSpec
 from nx47dask.cluster.settings import dask_settings, environment_of, process_environment
-from nx47dask.cluster.spec import ClusterSpec
 from nx47dask.errors import ClusterError, InputError
 
 __all__ = ["await_workers", "open_client", "reporting", "workers_of"]
 
 logger = logging.getLogger(__name__)
 
-_STARTS = {  # kind: module, function, extra that it needs
-    "local": ("local", "start", ""),
-    "cuda": ("local", "start_cuda", ""),
-    "slurm": ("jobqueue", "start", "slurm"),
-    "pbs": ("jobqueue", "start", "pbs"),
-    "lsf": ("jobqueue", "start", "lsf"),
-    "kubernetes": ("kubernetes", "start", "kubernetes"),
-    "connect": ("connect", "connect", ""),
-}
 SECONDS_BETWEEN_LOOKS = 0.2
 QUIET_WAIT_S = 5.0
 
@@ -52,10 +43,10 @@ def open_client(spec: ClusterSpec, worker_bytes: int | None = None) -> Iterator[
     ClusterError
         The cluster cannot be started or reached, or no worker came in time.
     """
-    start = _starter(spec.kind)  # before the configuration is set: dask-jobqueue has defaults of its own to add
+    start = _starter(spec)  # before the configuration is set: dask-jobqueue has defaults of its own to add
     settings = dask_settings(spec.dask)
     with dask.config.set(settings), process_environment(environment_of(settings)), _quiet():
-        if spec.kind == "connect":
+        if spec.runs_already:
             with start(spec) as client:
                 yield client
             return
@@ -106,10 +97,10 @@ def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: 
         pools = f", none for {' nor '.join(sorted(missing))} tasks" if missing and workers else ""
         what = f"kind {spec.kind}: {len(workers)} workers of {max(count, len(spec.pools))}{pools}"
         if timeout_s is not None and waited_s > timeout_s:
-            raise ClusterError(f"{what} came within {timeout_s:g} s", hint=_where_to_look(spec.kind))
+            raise ClusterError(f"{what} came within {timeout_s:g} s", hint=spec.where_to_look)
         if waited_s > QUIET_WAIT_S and not told:
             limit = "" if timeout_s is None else f" at most {timeout_s:g} s"
-            logger.warning("%s so far; waiting%s for the others; %s", what, limit, _where_to_look(spec.kind))
+            logger.warning("%s so far; waiting%s for the others; %s", what, limit, spec.where_to_look)
             told = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -132,15 +123,16 @@ def reporting(client: Client, path: Path) -> Iterator[None]:
                 report.pop_all()
 
 
-def _starter(kind: str) -> Any:
-    """What starts a kind of cluster; its module imports what that needs."""
-    module, function, extra = _STARTS[kind]
+def _starter(spec: ClusterSpec) -> Any:
+    """The function that starts a kind of cluster; its module imports what that needs."""
+    module, _, function = spec.starter.partition(":")
     try:
-        return getattr(import_module(f"nx47dask.cluster.kinds.{module}"), function)
+        return getattr(import_module(module), function)
     except ModuleNotFoundError as error:
-        if not extra:
+        if not spec.extra:
             raise
-        raise ClusterError(f'kind {kind}: {error.name} is not installed: pip install "nx47dask[{extra}]"') from error
+        message = f'kind {spec.kind}: {error.name} is not installed: pip install "nx47dask[{spec.extra}]"'
+        raise ClusterError(message) from error
 
 
 def _started(start: Any, spec: ClusterSpec, worker_bytes: int | None) -> Any:
@@ -149,19 +141,7 @@ def _started(start: Any, spec: ClusterSpec, worker_bytes: int | None) -> Any:
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         if isinstance(error, ClusterError):
             raise
-        raise ClusterError(
-            f"kind {spec.kind}: the cluster did not start ({error})", hint=_where_to_look(spec.kind)
-        ) from error
-
-
-def _where_to_look(kind: str) -> str:
-    return {
-        "slurm": "see `squeue --me`",
-        "pbs": "see `qstat -u $USER`",
-        "lsf": "see `bjobs`",
-        "kubernetes": "see `kubectl get pods`",
-        "connect": "see its dashboard",
-    }.get(kind, "see memory_limit and dask in cluster.yaml")
+        raise ClusterError(f"kind {spec.kind}: the cluster did not start ({error})", hint=spec.where_to_look) from error
 
 
 @contextmanager

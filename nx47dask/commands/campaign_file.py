@@ -23,10 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from nx47dask.errors import InputError, WorkflowError
 from nx47dask.files.documents import Document, Key, read_document, unknown_key
+from nx47dask.files.presets import preset_names
 from nx47dask.metrics.paired import as_dict
 from nx47dask.runs.gates import Gate, check_gates, parse_gates
 from nx47dask.runs.measures import NAMES, mean_measures, paired_measures
-from nx47dask.workflow import load_workflow, preset_names
+from nx47dask.workflow import load_workflow
 
 __all__ = ["Campaign", "CampaignRun", "RunMeasures", "read_campaign", "summarise"]
 

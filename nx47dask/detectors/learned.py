@@ -16,10 +16,12 @@ from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.windows import CELL_VOX, blend_windows, occupied_cells, read_box, variants
 from nx47dask.models import ModelInfo, describe_model
 from nx47dask.models.backends import Device, Engine, predictor_for, resolve_backend
+from nx47dask.steps.parameters import Unit
 
 __all__ = ["Learned", "LearnedDetector"]
 
 _Edge = Annotated[int, Field(ge=1, le=1024)]
+_Edges = Annotated[tuple[_Edge, _Edge, _Edge] | None, Unit("voxels")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,43 +33,51 @@ class Learned:
     Parameters
     ----------
     model : str
-        ``surface``, the model that comes with the package, or the path of a file or of an nnU-Net folder.
+        The network: ``surface``, which comes with the package, or the path of a file or of an nnU-Net folder.
     surface : int or str, optional
-        The class of the surface where the model does not say it.
+        The class of the surface, by number or name. Give it where the model has several classes and does not say which.
     overlap : float, optional
-        Share of a window that the next one covers again, 0 to 0.95; by default the model's step.
+        Share of a window that the next one covers again. Raise it for fewer seams between windows at a higher cost;
+        null takes the model's step.
     step_zyx : three ints, optional
-        Instead of the overlap: the step in voxels.
+        Distance of neighbouring windows, for each axis, in place of ``overlap``.
     window_zyx : three ints, optional
-        Window in voxels; by default the model's.
+        Part of the volume that the network sees at once. Raise it for more context, lower it for less memory; null
+        takes the model's.
     placement : {"flush", "even"}, optional
-        The last window flush with the edge, or all equally spaced; by default the model's.
+        Where windows lie: ``flush`` keeps the step and puts the last window flush with the edge, ``even`` spaces all
+        equally. Null takes the model's.
     blend : {"gaussian", "constant"}
-        Weights of the voxels of a window.
+        Weights of the voxels of a window where windows overlap: ``gaussian`` trusts its middle more, ``constant`` all
+        of it alike.
     values : {"probability", "logit"}, optional
-        What overlapping windows are averaged in; by default the model's.
+        What overlapping windows are averaged in. Log-odds (``logit``) give a sure window more say. Null takes the
+        model's.
     mirrors : tuple of "z", "y", "x"
-        Axes to mirror for test-time augmentation; every combination of them is a variant.
+        Axes along which the network also sees mirrored windows; the answers are averaged. More axes are steadier and
+        slower: each doubles the time.
     rotations : bool
-        Quarter turns in the slice as further variants.
+        Also turn windows in the slice by quarter turns: steadier, and up to four times as slow.
     support_level : int or null
-        Grey level up to which a voxel is empty (0 in masked scans): a cell of 8 voxels without any other has
-        probability 0. Null: there are no empty cells.
+        Grey value up to which a voxel is empty (0 in masked scans). Cells of 8 voxels that are all empty get a
+        probability of 0 and cost nothing; with null there are no empty cells.
     skip : bool
-        Leave out the windows that matter to no cell with probability; the result is the same.
+        Leave out windows that no cell with papyrus depends on: faster, with the same result.
     device : {"auto", "cpu", "cuda"}
-        Auto: cuda where there is one.
+        Where the network runs; ``auto`` takes a GPU if there is one.
     backend : {"auto", "openvino", "torch", "onnxruntime"}
-        Auto: on a CPU openvino where it is installed, else torch.
+        The library that runs the network; ``auto`` takes openvino on a CPU if it is installed, else torch.
     precision : {"float32", "bfloat16", "float16"}
+        Number format of the network. The 16-bit ones are faster on a GPU and less exact.
     batch : int
-        Windows that the network gets at once.
+        Windows that the network gets at once. Raise it on a GPU with free memory to be faster.
     compile : bool
-        ``torch.compile`` the network.
+        Compile the network with ``torch.compile``: faster after a slow start.
     threads : int
-        Threads of the network on a CPU. They decide bits; blocks run in parallel, so one is best.
+        Threads of the network on a CPU. They decide the last bits of the result; blocks run in parallel, so 1 is best.
     trust : bool
-        Load pickles and import code that the model names: only for a model whose origin you know.
+        Load pickles and import code that the model names. Both can run anything: only for a model whose origin you
+        know.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -76,20 +86,20 @@ class Learned:
 
     model: str = "surface"
     surface: int | str | None = None
-    overlap: Annotated[float, Field(ge=0, le=0.95)] | None = None
-    step_zyx: tuple[_Edge, _Edge, _Edge] | None = None
-    window_zyx: tuple[_Edge, _Edge, _Edge] | None = None
+    overlap: Annotated[Annotated[float, Field(ge=0, le=0.95)] | None, Unit("of a window")] = None
+    step_zyx: _Edges = None
+    window_zyx: _Edges = None
     placement: Placement | None = None
     blend: Literal["gaussian", "constant"] = "gaussian"
     values: Literal["probability", "logit"] | None = None
     mirrors: Annotated[tuple[Literal["z", "y", "x"], ...], Field(max_length=3)] = ()
     rotations: bool = False
-    support_level: Annotated[int, Field(ge=0, le=65535)] | None = 0
+    support_level: Annotated[Annotated[int, Field(ge=0, le=65535)] | None, Unit("grey value")] = 0
     skip: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     backend: Literal["auto", "openvino", "torch", "onnxruntime"] = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch: Annotated[int, Field(ge=1, le=64)] = 1
+    batch: Annotated[int, Field(ge=1, le=64), Unit("windows")] = 1
     compile: bool = False
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     trust: bool = False

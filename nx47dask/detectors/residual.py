@@ -13,10 +13,11 @@ from nx47dask.detectors.base import RadiusDetector
 from nx47dask.geometry import Box, Index
 from nx47dask.kernels import residual as kernel
 from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.steps.parameters import Unit
 
 __all__ = ["Residual", "ResidualBand"]
 
-_Percent = Annotated[float, Field(ge=0, le=100)]
+_Percent = Annotated[float, Field(ge=0, le=100), Unit("%")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,23 @@ class Residual(RadiusDetector):
     Parameters
     ----------
     sigma_base : float
-        Voxels, 0.1 to 16, default 0.4.
+        Part of sigma, the scale of the structures seen, that is the same for all scans. Raise it towards half of a
+        sheet's thickness to see sheets rather than grain.
     sigma_gain : float
-        Voxels per unit of normalised standard deviation, 0 to 16, default 0.9.
+        Part of sigma that grows with the contrast of the scan: voxels for each unit of the standard deviation of grey
+        values in [0, 1]. Raise it to smooth scans of high contrast more; 0 gives all scans the same sigma.
     gain : float
-        Residual that maps from 0.5 to 1, as twice this many standard deviations, 0.01 to 100, default 2.
+        Residual at which the probability is 1, or 0 on the other side: half of this many standard deviations. Raise it
+        for a softer map; lower it where faint sheets should count as sure.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     revision: ClassVar[int] = 1
     """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
-    sigma_base: Annotated[float, Field(ge=0.1, le=16)] = 0.4
-    sigma_gain: Annotated[float, Field(ge=0, le=16)] = 0.9
-    gain: Annotated[float, Field(ge=0.01, le=100)] = 2.0
+    sigma_base: Annotated[float, Field(ge=0.1, le=16), Unit("voxels")] = 0.4
+    sigma_gain: Annotated[float, Field(ge=0, le=16), Unit("voxels")] = 0.9
+    gain: Annotated[float, Field(ge=0.01, le=100), Unit("standard deviations")] = 2.0
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
         """Radius of the Gaussian, plus 1 in z for the mean of neighbouring slices."""
@@ -81,24 +85,29 @@ class ResidualBand:
 
     Parameters
     ----------
-    sigma_base, sigma_gain : float
-        As in `Residual`, defaults 0.4 and 0.9.
-    p_hi_base, p_hi_max : float
-        Limits of the upper percentile, 0 to 100, defaults 88 and 96.
+    sigma_base : float
+        Part of sigma, the scale of the structures seen, that is the same for all scans.
+    sigma_gain : float
+        Part of sigma that grows with the contrast of the scan: voxels for each unit of the standard deviation of grey
+        values in [0, 1].
+    p_hi_base : float
+        Least upper percentile of a slice. Raise it for less mask.
     p_hi_gain : float
-        Percent per unit of relative tail width, 0 to 100, default 6.
+        Raises the upper percentile of slices with a long tail of bright values, by this for each unit of its width.
+    p_hi_max : float
+        Largest upper percentile of a slice.
     lo_gap : float
-        Percent between the two percentiles, 0 to 100, default 6.
+        Distance of the lower percentile below the upper one. Raise it for more mask.
     lo_min : float
-        Least lower percentile, 0 to 100, default 80.
+        Least lower percentile of a slice. Lower it, with a larger gap, for more mask.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     revision: ClassVar[int] = 1
     """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
-    sigma_base: Annotated[float, Field(ge=0.1, le=16)] = 0.4
-    sigma_gain: Annotated[float, Field(ge=0, le=16)] = 0.9
+    sigma_base: Annotated[float, Field(ge=0.1, le=16), Unit("voxels")] = 0.4
+    sigma_gain: Annotated[float, Field(ge=0, le=16), Unit("voxels")] = 0.9
     p_hi_base: _Percent = 88.0
     p_hi_gain: _Percent = 6.0
     p_hi_max: _Percent = 96.0

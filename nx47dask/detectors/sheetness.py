@@ -15,6 +15,7 @@ from nx47dask.geometry import Box, Index
 from nx47dask.kernels import sheetness as plates
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.torch_threads import torch_threads
+from nx47dask.steps.parameters import Unit
 
 __all__ = ["Sheetness"]
 
@@ -38,27 +39,30 @@ class Sheetness(RadiusDetector):
     Parameters
     ----------
     scales : tuple of int
-        Dilations of a cascade of binomial smoothings, in voxels, 1 to 8 each, one to six of them; a ridge is taken
-        after each. Default (1, 1): standard deviations of 1 and 1.4 voxels.
+        Dilations of smoothings in a row; ridges are looked for after each. Larger or more numbers find thicker sheets:
+        [1, 1] smooths with standard deviations of 1 and 1.4 voxels.
     contrast : float
-        Ridge strength of probability 0.5, in standard deviations per voxel², 0.001 to 10, default 0.05.
+        Strength of a ridge that has a probability of 0.5. Lower it to see fainter sheets; noise then counts more.
     side_radius_vox : int
-        Voxels, 0 to 64, default 0 (off); 48 was best on simulated scans.
+        Distance within which all rims decide together which face of the sheets is the inner one; only that face is then
+        kept. 0 keeps both faces. 48 was best on simulated scans; check it on yours.
     side_contrast : float
-        Drop at which a voxel counts as fully on the inner face, in standard deviations per voxel, 0.001 to 10,
-        default 0.15.
-    device : str
-        "cpu" (default), "cuda", or "auto": cuda where there is one.
+        Drop of grey values at which a voxel is fully on the inner face; counts with ``side_radius_vox`` above 0. Lower
+        it where rims are faint.
+    device : {"cpu", "cuda", "auto"}
+        Where it is computed; ``auto`` takes a GPU if there is one.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     revision: ClassVar[int] = 1
     """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
-    scales: Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=6)] = (1, 1)
-    contrast: Annotated[float, Field(ge=0.001, le=10)] = 0.05
+    scales: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=6), Unit("voxels")
+    ] = (1, 1)
+    contrast: Annotated[float, Field(ge=0.001, le=10), Unit("standard deviations per voxel²")] = 0.05
     side_radius_vox: Annotated[int, Field(ge=0, le=64)] = 0
-    side_contrast: Annotated[float, Field(ge=0.001, le=10)] = 0.15
+    side_contrast: Annotated[float, Field(ge=0.001, le=10), Unit("standard deviations per voxel")] = 0.15
     device: Literal["cpu", "cuda", "auto"] = "cpu"
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:

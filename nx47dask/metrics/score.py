@@ -7,7 +7,7 @@ octant with a small halo is all that is ever read.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from nx47dask.kernels.components import find_components
 from nx47dask.metrics.defects import find_bridges, find_holes
 from nx47dask.metrics.octants import TOLERANCE, octant_context, octants
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
+from nx47dask.metrics.terms import TERMS, OctantSums, dice, ratio
 from nx47dask.metrics.topology import count_features
 from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
 
@@ -26,9 +27,6 @@ __all__ = ["IGNORE", "combine_octants", "count_octant", "measure_octant", "offic
 
 IGNORE = 2
 """Label of voxels that are left out."""
-WEIGHTS = {"topo": 0.30, "surface_dice": 0.35, "voi": 0.35}
-DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
-VOI_ALPHA = 0.3
 LARGEST_PLACES = 50
 """Places that are kept of each kind of defect."""
 
@@ -48,7 +46,7 @@ def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bo
     Returns
     -------
     dict
-        ``score`` and its terms ``topo``, ``surface_dice``, ``voi`` in [0, 1]; ``voi_split``, ``voi_merge`` in bits;
+        ``score`` and its :data:`~nx47dask.metrics.terms.TERMS` in [0, 1]; ``voi_split``, ``voi_merge`` in bits;
         ``counts``, for dimensions 0, 1, 2 the features matched, of the prediction, of the labels; ``agreement`` by
         voxels at a tolerance of 0 and 2 voxels; ``defects``, spurious holes and bridges with their places.
 
@@ -135,13 +133,11 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
     counts = np.sum([part["counts"] for part in ordered], axis=0)
     overlaps = unite_overlaps(grid, {number: unpack_arrays(part["overlaps"]) for number, part in parts.items()})
     split, merge = variation_of_information(overlaps)
-    terms = {
-        "topo": topology_score(counts.tolist()),
-        "surface_dice": _dice(*(math.fsum(part["surface"][i] for part in ordered) for i in range(4))),
-        "voi": 1 / (1 + VOI_ALPHA * (split + merge)),
-    }
+    near, area, found, labelled = (math.fsum(part["surface"][i] for part in ordered) for i in range(4))
+    sums = OctantSums(counts.tolist(), (near, area, found, labelled), split, merge)
+    terms = {name: term.of(sums) for name, term in TERMS.items()}
     return {
-        "score": math.fsum(WEIGHTS[name] * value for name, value in terms.items()),
+        "score": math.fsum(TERMS[name].weight * value for name, value in terms.items()),
         **terms,
         "voi_split": split,
         "voi_merge": merge,
@@ -149,21 +145,6 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
         "agreement": _agreement(np.sum([part["voxels"] for part in ordered], axis=0)),
         "defects": {kind: _largest([part["defects"][kind] for part in ordered]) for kind in ordered[0]["defects"]},
     }
-
-
-def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
-    """F1 of matched features, averaged over the dimensions in which either mask has any.
-
-    A dimension in which only the prediction has features scores 0.5 / (0.5 + their number).
-    """
-    scores, weights = [], []
-    for weight, (matched, predicted, labelled) in zip(DIMENSION_WEIGHTS, counts, strict=True):
-        if predicted or labelled:
-            weights.append(weight)
-            scores.append(2 * matched / (predicted + labelled) if labelled else 0.5 / (predicted + 0.5))
-    if not weights:
-        return 1.0
-    return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
 
 
 def _count_surface(
@@ -194,21 +175,12 @@ def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
     both, near_prediction, predicted, near_labels, labelled = (int(count) for count in voxels)
     return {
         str(tolerance): {
-            "precision": _ratio(right, predicted),
-            "recall": _ratio(found, labelled),
-            "dice": _dice(right, predicted, found, labelled),
+            "precision": ratio(right, predicted),
+            "recall": ratio(found, labelled),
+            "dice": dice(right, predicted, found, labelled),
         }
         for tolerance, right, found in ((0, both, both), (TOLERANCE, near_prediction, near_labels))
     }
-
-
-def _ratio(part: float, whole: float) -> float:
-    """1 where there is nothing to be wrong about."""
-    return part / whole if whole else 1.0
-
-
-def _dice(right: float, predicted: float, found: float, labelled: float) -> float:
-    return _ratio(right + found, predicted + labelled)
 
 
 def _find_defects(

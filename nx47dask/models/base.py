@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "FORMATS",
     "Activation",
-    "Format",
     "ModelFormat",
     "ModelInfo",
     "OnnxNetwork",
@@ -33,22 +33,23 @@ __all__ = [
     "hash_files",
     "load_networks",
     "require_trust",
+    "sources",
 ]
 
-Format = Literal["nnunet", "torch_export", "torchscript", "safetensors", "onnx"]
 Activation = Literal["sigmoid", "softmax", "none"]
 Values = Literal["probability", "logit"]
 
 DEFAULT_MODEL = "surface"
 """The name, in place of a path, of the model that comes with the package."""
 
-_MODULES: dict[Format, str] = {
-    "nnunet": "nnunet",
-    "torch_export": "torch_export",
-    "torchscript": "torchscript",
-    "safetensors": "safetensors_file",
-    "onnx": "onnx_file",
+FORMATS = {
+    "nnunet": "nx47dask.models.nnunet",
+    "torch_export": "nx47dask.models.torch_export",
+    "torchscript": "nx47dask.models.torchscript",
+    "safetensors": "nx47dask.models.safetensors_file",
+    "onnx": "nx47dask.models.onnx_file",
 }
+"""The formats of models, each with its module, a :class:`ModelFormat`; the first that recognises a path reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ModelInfo:
     path : Path
         Absolute path of the file, or of the folder of an nnU-Net.
     format : str
-        ``nnunet``, ``torch_export``, ``torchscript``, ``safetensors`` or ``onnx``.
+        One of :data:`FORMATS`.
     sha256 : str
         Of the weights and of what defines the network beside them, in a fixed order.
     window_zyx : tuple of int
@@ -91,7 +92,7 @@ class ModelInfo:
     """
 
     path: Path
-    format: Format
+    format: str
     sha256: str
     window_zyx: Index
     step_zyx: Index
@@ -129,7 +130,10 @@ class OnnxNetwork:
 
 
 class ModelFormat(Protocol):
-    """What the module of a format offers."""
+    """The module of a format."""
+
+    SOURCE: str
+    """What a person gives: ``a .pt2 file``."""
 
     def recognises(self, path: Path) -> bool:
         """Whether a file or folder, by its name and place alone, is of this format."""
@@ -150,9 +154,8 @@ def describe_model(path: str | Path, *, trust: bool = False, surface: int | str 
     Parameters
     ----------
     path : str or Path
-        ``surface``, the model that comes with the package; an nnU-Net v2 folder (with ``plans.json``, ``dataset.json``
-        and ``fold_*/checkpoint_final.pth``); a ``.pt2``, TorchScript (``.pt``, ``.ts``), ``.safetensors`` or ``.onnx``
-        file with its description beside it.
+        ``surface``, the model that comes with the package; or a file or folder of one of :data:`FORMATS`, a file with
+        its description beside it.
     trust : bool
         Load pickles and import code that a model names. Both can run anything: only for a model whose origin you know.
     surface : int or str, optional
@@ -172,13 +175,13 @@ def describe_model(path: str | Path, *, trust: bool = False, surface: int | str 
     source = default_model_path() if str(path) == DEFAULT_MODEL else Path(path)
     if not source.exists():
         raise ModelError(
-            f"{source}: no such model", hint=f"give {DEFAULT_MODEL!r} (it comes with the package), {_EXPECTED}"
+            f"{source}: no such model", hint=f"give {DEFAULT_MODEL!r} (it comes with the package), {sources()}"
         )
     source = source.resolve()
-    for name in _MODULES:
+    for name in FORMATS:
         if _module(name).recognises(source):
             return _module(name).describe(source, trust=trust, surface=surface)
-    raise ModelError(f"{source}: {_unknown(source)}; expected {_EXPECTED}")
+    raise ModelError(f"{source}: {_unknown(source)}; expected {sources()}")
 
 
 def load_networks(info: ModelInfo, *, trust: bool = False) -> list[nn.Module | OnnxNetwork]:
@@ -209,6 +212,12 @@ def load_networks(info: ModelInfo, *, trust: bool = False) -> list[nn.Module | O
             "described",
             hint="every worker must see it under that path",
         ) from error
+
+
+def sources() -> str:
+    """Return the kinds of files and folders that can be models, in words."""
+    *first, last = (_module(name).SOURCE for name in FORMATS)
+    return f"{', '.join(first)} or {last}"
 
 
 def default_model_path() -> Path:
@@ -276,11 +285,8 @@ def half(window_zyx: Index) -> Index:
     return z, y, x
 
 
-_EXPECTED = "an nnU-Net v2 folder, or a .pt2, .pt or .ts (TorchScript), .safetensors or .onnx file"
-
-
-def _module(name: Format) -> ModelFormat:
-    return cast("ModelFormat", importlib.import_module(f"nx47dask.models.{_MODULES[name]}"))
+def _module(name: str) -> ModelFormat:
+    return cast("ModelFormat", importlib.import_module(FORMATS[name]))
 
 
 def _unknown(path: Path) -> str:

@@ -23,7 +23,9 @@ from nx47dask.models.base import ModelInfo, check_hash, fit_weights, half, hash_
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "load", "recognises"]
+__all__ = ["SOURCE", "describe", "load", "recognises"]
+
+SOURCE = "an nnU-Net v2 folder"
 
 CHECKPOINT = "checkpoint_final.pth"
 SURFACE_NAME = re.compile(r"surface|recto|papyrus", re.IGNORECASE)

@@ -10,7 +10,9 @@ from nx47dask.models.sidecar import describe_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["describe", "load", "recognises"]
+__all__ = ["SOURCE", "describe", "load", "recognises"]
+
+SOURCE = "an .onnx file"
 
 
 def recognises(path: Path) -> bool:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["describe", "load", "recognises"]
+__all__ = ["SOURCE", "describe", "load", "recognises"]
+
+SOURCE = "a .safetensors file"
 
 
 def recognises(path: Path) -> bool:
@@ -31,7 +33,7 @@ def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo
     ModelError
         It is missing or contradicts itself, or names code that is not trusted.
     """
-    info = describe_file(path, "safetensors", surface=surface)
+    info = describe_file(path, "safetensors", surface=surface, weights_only=True)
     _check_factory(info, trust=trust)
     return info
 

@@ -14,7 +14,7 @@ from nx47dask.errors import InputError, ModelError
 from nx47dask.files.documents import Document, read_document, unknown_key
 from nx47dask.geometry import AXES, Placement
 from nx47dask.kernels.normalisation import Normalisation
-from nx47dask.models.base import Activation, Format, ModelInfo, Values, half, hash_files
+from nx47dask.models.base import Activation, ModelInfo, Values, half, hash_files
 
 __all__ = ["Sidecar", "describe_file", "sidecar_path"]
 
@@ -77,9 +77,14 @@ def sidecar_path(model: Path) -> Path:
 
 
 def describe_file(
-    path: Path, kind: Format, *, surface: int | str | None, companions: tuple[Path, ...] = ()
+    path: Path,
+    kind: str,
+    *,
+    surface: int | str | None,
+    companions: tuple[Path, ...] = (),
+    weights_only: bool = False,
 ) -> ModelInfo:
-    """The description of a model file, from the YAML file beside it.
+    """Return the description of a model file, from the YAML file beside it.
 
     Parameters
     ----------
@@ -91,6 +96,8 @@ def describe_file(
         Channel of the surface, in place of what the description says.
     companions : tuple of Path
         Files beside it that hold weights too.
+    weights_only : bool
+        The file holds no network: the description must name the ``factory`` that builds it.
 
     Raises
     ------
@@ -100,8 +107,8 @@ def describe_file(
         It is not YAML, or a key is unknown, missing or of the wrong kind; the message names the line.
     """
     document, found = _read(path)
-    if kind == "safetensors" and found.factory is None:
-        message = "factory is missing: safetensors holds weights only; name what builds the network, as module:function"
+    if weights_only and found.factory is None:
+        message = f"factory is missing: {kind} holds weights only; name what builds the network, as module:function"
         raise document.error((), message)
     problem = _problem(found, surface)
     if problem:
@@ -119,7 +126,7 @@ def describe_file(
         normalisation=found.normalisation,
         values=found.values,
         mirrors=tuple(sorted(AXES.index(axis) for axis in set(found.mirrors))),
-        factory=found.factory if kind == "safetensors" else None,
+        factory=found.factory if weights_only else None,
     )
 
 

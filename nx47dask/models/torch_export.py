@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["describe", "load", "recognises"]
+__all__ = ["SOURCE", "describe", "load", "recognises"]
+
+SOURCE = "a .pt2 file (torch.export)"
 
 _WHY = "torch.export.load unpickles parts of the file"
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["describe", "load", "recognises"]
+__all__ = ["SOURCE", "describe", "load", "recognises"]
+
+SOURCE = "a .pt or .ts file (TorchScript)"
 
 
 def recognises(path: Path) -> bool:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nx47dask.errors import InputError
+from nx47dask.metrics.terms import SCORES
 from nx47dask.reports.pages import Page, Section, Table, page_files, refuse_others, write_page
+from nx47dask.runs.measures import TITLES
 from nx47dask.words import (
     PAIRED_HEAD,
-    TITLES,
     few_volumes,
     in_brackets,
     interval,
@@ -24,7 +25,7 @@ __all__ = ["FILES", "refuse_other_files", "verdict", "write_campaign"]
 
 STEM = "campaign"
 FILES = page_files(STEM)
-SHOWN = ("score", "topo", "surface_dice", "voi", "precision", "recall", "clean_volumes", "density", "components")
+SHOWN = (*SCORES, "precision", "recall", "clean_volumes", "density", "components")
 """Measures of the tables; the CSV and the JSON have all."""
 SPREAD = ("score", "density", "components")
 EXTERNAL = ("public", "private")

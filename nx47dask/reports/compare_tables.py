@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nx47dask.metrics.terms import TERMS
 from nx47dask.reports.charts import Curve, svg_curve
 from nx47dask.reports.markup import Html, text
 from nx47dask.reports.pages import Section, Table
-from nx47dask.runs.measures import SIDES
-from nx47dask.words import PAIRED_HEAD, TITLES, in_brackets, number, paired_cells, percent, plural, signed, value
+from nx47dask.runs.measures import SIDES, TITLES
+from nx47dask.words import PAIRED_HEAD, in_brackets, number, paired_cells, percent, plural, signed, value
 
 __all__ = ["list_sections", "summary", "title", "verdict"]
 
@@ -20,7 +21,7 @@ ILLUSTRATED = 12
 WORST_SLICES = 20
 """Rows of the table of slices."""
 CAPTIONS = {"labels": "Labels that the runs were scored with when they were made"}
-TERMS = ("topo", "surface_dice", "voi", "precision", "recall")
+SHOWN = (*TERMS, "precision", "recall")
 """Beside the score, what is shown of every volume."""
 
 
@@ -144,11 +145,11 @@ def _scores(volumes: Mapping[str, Any]) -> Table:
                 f"{a['score']:.4f}",
                 f"{b['score']:.4f}",
                 signed("score", b["score"] - a["score"]),
-                *(signed(term, b[term] - a[term]) for term in TERMS),
+                *(signed(term, b[term] - a[term]) for term in SHOWN),
                 *(change(number(a_defects[kind]), number(b_defects[kind])) for kind in ("holes", "bridges")),
             )
         )
-    head = ("volume", "baseline", "candidate", "difference", *(TITLES[term] for term in TERMS), "holes", "bridges")
+    head = ("volume", "baseline", "candidate", "difference", *(TITLES[term] for term in SHOWN), "holes", "bridges")
     caption = (
         "The score of both runs, then differences candidate - baseline; holes and bridges are the spurious ones, and "
         "their counts are given."

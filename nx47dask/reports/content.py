@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nx47dask.metrics.paired import as_dict
 from nx47dask.reports.projections import projections_warnings
 from nx47dask.runs.baselines import read_external
-from nx47dask.runs.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
+from nx47dask.runs.measures import MASK_NAMES, TITLES, mean_measures, paired_measures, run_measures, shared_measures
 from nx47dask.words import (
-    TITLES,
     duration,
     few_volumes,
     in_brackets,

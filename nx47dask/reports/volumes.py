@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import AXES
+from nx47dask.metrics.terms import TERMS
 from nx47dask.reports.charts import Curve, sparkline, svg_curve
 from nx47dask.reports.markup import Cell, Html, bar, joined, table, text
 from nx47dask.reports.pictures import Allowance, draw_defects, draw_jumps, draw_slices, open_voxels
@@ -34,8 +35,8 @@ ROW_PX = 336
 LARGE_PIXELS, SMALL_PIXELS = 384, 256
 """Longest side of a picture for few and for many illustrated volumes."""
 FEW = 3
-SCORE_COLUMNS = ("topo", "surface_dice", "voi", "precision", "recall")
-SCORE_HEAD = ("topology", "surface Dice", "VOI", "precision", "recall", "holes", "bridges")
+SCORE_COLUMNS = (*TERMS, "precision", "recall")
+SCORE_HEAD = (*(term.name for term in TERMS.values()), "precision", "recall", "holes", "bridges")
 TIMES = " \N{MULTIPLICATION SIGN} "
 
 

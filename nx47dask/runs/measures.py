@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nx47dask.metrics.paired import PairedDifference, paired_difference
+from nx47dask.metrics.terms import SCORES, TERMS
 from nx47dask.runs.run import Run, RunVolume
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "NAMES",
     "SCORE_NAMES",
     "SIDES",
+    "TITLES",
     "mean_measures",
     "paired_measures",
     "run_measures",
@@ -27,15 +29,28 @@ __all__ = [
 
 SIDES = ("baseline", "candidate")
 """Two runs that are compared."""
-TERMS = ("score", "topo", "surface_dice", "voi")
 AGREEMENT = ("precision", "recall", "dice")
 CLEAN = "clean_volumes"
 
-SCORE_NAMES = (*TERMS, *AGREEMENT, *(f"{name}_2" for name in AGREEMENT), CLEAN)
+SCORE_NAMES = (*SCORES, *AGREEMENT, *(f"{name}_2" for name in AGREEMENT), CLEAN)
 """Means that need labels."""
 MASK_NAMES = ("density", "components")
 """Means that every run has."""
 NAMES = (*SCORE_NAMES, *MASK_NAMES)
+TITLES = {
+    "score": "score",
+    **{name: term.title for name, term in TERMS.items()},
+    "precision": "precision",
+    "recall": "recall",
+    "dice": "Dice with the labels",
+    "precision_2": "precision, 2 voxels",
+    "recall_2": "recall, 2 voxels",
+    "dice_2": "Dice, 2 voxels",
+    "clean_volumes": "clean volumes",
+    "density": "density",
+    "components": "components",
+}
+"""The measures in words, for tables."""
 
 
 def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) -> dict[str, float]:
@@ -64,7 +79,7 @@ def score_means(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _score_measures(score: Mapping[str, Any]) -> dict[str, float]:
-    measures = {name: float(score[name]) for name in TERMS}
+    measures = {name: float(score[name]) for name in SCORES}
     for tolerance, suffix in (("0", ""), ("2", "_2")):
         measures |= {f"{name}{suffix}": float(score["agreement"][tolerance][name]) for name in AGREEMENT}
     spurious = any(predicted > matched for matched, predicted, _ in score["counts"])

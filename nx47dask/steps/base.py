@@ -1,8 +1,9 @@
 """What a post-processing step is.
 
-A step is a frozen dataclass: its fields are its parameters, with their limits as pydantic constraints; its class says
-what it takes and gives and how it acts. The workflow schema, the plan, the manifest and the table in the docs all
-derive from that one definition. There are two kinds:
+A step is a frozen dataclass: its fields are its parameters, with their limits, usual search ranges and units (see
+:mod:`nx47dask.steps.parameters`); its docstring has a sentence for each; its class says what it takes and gives and how
+it acts. The workflow schema, the plan, the manifest, the space that a calibration searches and the table in the docs
+all derive from that one definition. There are two kinds:
 
 - :class:`LocalStep`: the output at a voxel depends on the input within a radius. Radii of adjacent steps add up.
 - :class:`ComponentStep`: keeps or changes whole connected components by an associative attribute. Adjacent steps on
@@ -25,6 +26,8 @@ from pydantic import ConfigDict
 from nx47dask.geometry import Index
 from nx47dask.kernels.components import AttributeName, Connectivity, Labelling
 from nx47dask.kernels.probability import binarise, level_of
+from nx47dask.steps.dimensions import Choices, Dimension
+from nx47dask.steps.parameters import parameters
 
 __all__ = ["Binarise", "ComponentStep", "Kind", "LocalStep", "Step", "ThresholdBasis"]
 
@@ -42,6 +45,26 @@ class Step:
     gives: ClassVar[Kind] = "mask"
     revision: ClassVar[int] = 1
     """Raised when the bits of a result change: part of the identity of every plan that uses it."""
+    tried_without: ClassVar[bool] = True
+    """A search also tries the chain without the step, unless it is what makes the mask."""
+
+    @classmethod
+    def makes_mask(cls) -> bool:
+        """Return True for a step that makes a mask of a probability: a chain needs it."""
+        return cls.takes != cls.gives
+
+    def search(self) -> dict[str, Dimension]:
+        """Return the usual search range of each parameter that has one, with its own value among choices.
+
+        ``use``, which is no parameter, comes first where a search may leave the step out.
+        """
+        ranges: dict[str, Dimension] = {}
+        if self.tried_without and not self.makes_mask():
+            ranges["use"] = Choices((True, False))
+        for name, parameter in parameters(type(self)).items():
+            if parameter.search is not None:
+                ranges[name] = parameter.search.including(getattr(self, name))
+        return ranges
 
     def parts(self) -> tuple[Step, ...]:
         """The steps of a single kind that this one consists of."""
@@ -95,9 +118,10 @@ class ComponentStep(Step, ABC):
     Parameters
     ----------
     connectivity : {6, 18, 26}
-        Which voxels touch: through faces; also through edges; also through corners.
+        Voxels that count as touching: 6 through faces, 18 also through edges, 26 also through corners. Lower it where
+        components that meet at a corner should count as two.
     per_slice : bool
-        Every slice on its own (6 is then 4, 18 and 26 are 8).
+        Look for components in each slice by itself (6 is then 4, 18 and 26 are 8), not through the whole volume.
     """
 
     background: ClassVar[bool] = False

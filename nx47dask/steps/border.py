@@ -27,7 +27,8 @@ class ClearBorder(LocalStep):
     Parameters
     ----------
     width_zyx_vox : three ints
-        How many voxels to clear at both ends of each axis. An axis of at most twice as many is cleared as a whole.
+        Voxels to clear at both ends of each axis. Raise it where the mask is ragged near the volume's border. An axis
+        of at most twice as many is cleared as a whole.
     """
 
     width_zyx_vox: tuple[Width, Width, Width] = (3, 3, 3)

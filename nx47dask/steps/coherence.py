@@ -12,6 +12,7 @@ from pydantic import Field
 from nx47dask.geometry import Index
 from nx47dask.kernels.probability import slice_support, slice_vote
 from nx47dask.steps.base import LocalStep
+from nx47dask.steps.parameters import Unit
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,21 @@ class ZCoherence(LocalStep):
     Parameters
     ----------
     window_vox : int
-        Slices to look at on each side.
+        Slices to look at on each side. Raise it to even out faults that last for several slices.
     rule : {"support", "vote"}
-        support: foreground stays where at least ``least`` of those slices have foreground within ``reach_vox`` of the
-        same place; background stays as it is. vote: every voxel takes the state of the majority of the window (itself
-        included; a tie changes nothing).
+        ``support`` only removes: foreground stays where at least ``least`` of those slices have foreground within
+        ``reach_vox`` of the same place. ``vote`` also adds: every voxel takes the state of the majority of the window
+        (itself included; a tie changes nothing).
     least : int
-        Supporting slices that ``support`` asks for (at the volume's ends no more than there are).
+        For ``support``: supporting slices that foreground needs (at the volume's ends no more than there are). Raise it
+        to remove more; at most twice ``window_vox``.
     reach_vox : int
-        How far a sheet may move between slices for ``support``.
+        For ``support``: how far a sheet may move between slices. Raise it where sheets are oblique to the slices.
     """
 
-    window_vox: Annotated[int, Field(ge=1, le=16)] = 1
+    window_vox: Annotated[int, Field(ge=1, le=16), Unit("slices")] = 1
     rule: Literal["support", "vote"] = "support"
-    least: Annotated[int, Field(ge=1, le=32)] = 1
+    least: Annotated[int, Field(ge=1, le=32), Unit("slices")] = 1
     reach_vox: Annotated[int, Field(ge=0, le=8)] = 1
 
     def radius_zyx(self) -> Index:

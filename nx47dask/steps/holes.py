@@ -29,9 +29,10 @@ class PatchHoles(LocalStep):
     Parameters
     ----------
     width_vox : int
-        Largest width of a hole.
+        Largest width of a hole that is patched. Lower it where wider holes are real; the step is then faster.
     window_vox : int
-        Half width of the window in which the normal of the sheet is looked for; it must see more than the hole's rim.
+        Half width of the window in which the normal of the sheet is looked for. It must see more than the hole's rim:
+        lower it only for narrow holes in strongly bent sheets.
     """
 
     width_vox: Annotated[int, Field(ge=1, le=16)] = 10

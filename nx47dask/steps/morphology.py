@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,25 @@ from nx47dask.geometry import Index
 from nx47dask.kernels import morphology
 from nx47dask.kernels.morphology import Shape
 from nx47dask.steps.base import LocalStep
+from nx47dask.steps.dimensions import Choices
+from nx47dask.steps.parameters import Role
 
 Radius = Annotated[int, Field(ge=0, le=16)]
+Radii = Annotated[tuple[Radius, Radius, Radius], Role.EXTENT]
+USUAL_RADII = Choices(([1, 1, 1], [2, 1, 1], [2, 2, 2]))
 
 
 @dataclass(frozen=True)
 class _Morphology(LocalStep):
-    radius_zyx_vox: tuple[Radius, Radius, Radius] = (1, 1, 1)
+    """Closing or opening.
+
+    Parameters
+    ----------
+    shape : {"ellipsoid", "box"}
+        Structuring element. ``box`` reaches further along the diagonals, and leaves straight edges.
+    """
+
+    radius_zyx_vox: Radii = (1, 1, 1)
     shape: Shape = "ellipsoid"
 
     def radius_zyx(self) -> Index:
@@ -44,10 +56,11 @@ class Closing(_Morphology):
     Parameters
     ----------
     radius_zyx_vox : three ints
-        Radius of the structuring element per axis; the step reaches twice that.
-    shape : {"ellipsoid", "box"}
-        Structuring element.
+        Radius of the structuring element for each axis; the step reaches twice that. Gaps of up to twice the radius
+        close. Raise it to close wider gaps; sheets that are as near to each other are then joined.
     """
+
+    radius_zyx_vox: Annotated[Radii, USUAL_RADII] = (1, 1, 1)
 
     def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return morphology.closing(mask, self.radius_zyx_vox, self.shape)
@@ -59,9 +72,13 @@ class Opening(_Morphology):
 
     Parameters
     ----------
-    radius_zyx_vox, shape
-        See :class:`Closing`.
+    radius_zyx_vox : three ints
+        Radius of the structuring element for each axis; the step reaches twice that. Parts thinner than twice the
+        radius go. Raise it to cut thicker bridges between sheets; sheets as thin as that are then lost.
     """
+
+    tried_without: ClassVar[bool] = False
+    """A search leaves an opening as it is: alone it lowered the score of every volume (``docs/topology.md``)."""
 
     def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return morphology.opening(mask, self.radius_zyx_vox, self.shape)

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from nx47dask.kernels.components import AttributeName, Connectivity
 from nx47dask.steps.base import ComponentStep
+from nx47dask.steps.dimensions import Choices, Range
+from nx47dask.steps.parameters import Role
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,16 @@ class SmallObjects(ComponentStep):
     Parameters
     ----------
     min_vox : int
-        Components of at least this many voxels stay.
+        Components of at least this many voxels stay. Raise it to remove larger specks; small pieces of sheet go too.
     border_min_vox : int or null
-        Components that touch the volume's border may go on beyond it: for them at least this many voxels are enough,
-        where that is fewer; null asks as many of them as of the others. With ``per_slice`` the border is that of the
-        slice, with ``--bbox`` that of the box with its context.
-    connectivity, per_slice
-        See :class:`~nx47dask.steps.base.ComponentStep`.
+        Fewer voxels that are enough for a component that touches the volume's border and may go on beyond it. Set it to
+        keep corners of sheets; null asks as many of them as of the others. With ``per_slice`` the border is that of
+        the slice, with ``--bbox`` that of the box with its context.
     """
 
-    min_vox: Annotated[int, Field(ge=1)] = 100
+    tried_without: ClassVar[bool] = False
+
+    min_vox: Annotated[int, Field(ge=1), Range(100, 20000, log=True, integer=True), Role.LEAST_OBJECT] = 100
     border_min_vox: Annotated[int, Field(ge=1)] | None = None
 
     @property
@@ -54,17 +56,17 @@ class FillHoles(ComponentStep):
     Parameters
     ----------
     max_vox : int or null
-        Fill only holes of at most this many voxels; null fills any.
+        Fill only holes of at most this many voxels; null fills any. Set it to keep large hollows open.
     connectivity : {6, 18, 26}
-        Connectivity of the background; 6 is the counterpart of a 26-connected foreground.
-    per_slice
-        See :class:`~nx47dask.steps.base.ComponentStep`.
+        Voxels of the background that count as touching. 6 (through faces) is the counterpart of a 26-connected
+        foreground; with 26 a hole that leaks through a corner stays open.
     """
 
     background: ClassVar[bool] = True
+    tried_without: ClassVar[bool] = False
 
     connectivity: Connectivity = 6
-    max_vox: Annotated[int, Field(ge=1)] | None = None
+    max_vox: Annotated[Annotated[int, Field(ge=1)] | None, Choices((None, 100, 1000))] = None
 
     @property
     def attributes(self) -> tuple[AttributeName, ...]:

@@ -26,10 +26,10 @@ class PlugPinholes(LocalStep):
     Parameters
     ----------
     diagonals : bool
-        Join foreground that touches by an edge or a corner only (see
-        :func:`nx47dask.kernels.pinholes.join_diagonals`).
+        Join foreground that touches by an edge or a corner only, where the score sees a crack.
     pinholes : bool
-        Then fill what has foreground at its four neighbours in a coordinate plane and background on both sides of it.
+        Then fill holes of one voxel: background with foreground at its four neighbours in a coordinate plane, and open
+        on both sides of it.
     """
 
     diagonals: bool = True

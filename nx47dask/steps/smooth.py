@@ -14,8 +14,11 @@ from nx47dask.kernels.along_sheet import smooth_along_sheet, smoothing_radius
 from nx47dask.kernels.normals import LARGEST_WINDOW
 from nx47dask.kernels.probability import gaussian_radius, smooth
 from nx47dask.steps.base import Kind, LocalStep
+from nx47dask.steps.dimensions import Choices, Range
+from nx47dask.steps.parameters import Role
 
 Sigma = Annotated[float, Field(ge=0, le=8)]
+USUAL_SIGMAS = Choices(tuple([sigma] * 3 for sigma in (0.0, 0.5, 1.0, 1.5, 2.0)))
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,17 @@ class Smooth(LocalStep):
     Parameters
     ----------
     sigma_zyx_vox : three floats
-        Standard deviation per axis; reaches four of them.
+        Standard deviation for each axis; the step reaches four of them. Raise it where the probability is noisy; close
+        sheets then run together. 0 leaves an axis as it is.
     """
 
     takes: ClassVar[Kind] = "probability"
     gives: ClassVar[Kind] = "probability"
 
-    sigma_zyx_vox: tuple[Sigma, Sigma, Sigma] = (1.0, 1.0, 1.0)
+    tried_without: ClassVar[bool] = False
+    """A search tries a sigma of 0 instead."""
+
+    sigma_zyx_vox: Annotated[tuple[Sigma, Sigma, Sigma], USUAL_SIGMAS, Role.EXTENT] = (1.0, 1.0, 1.0)
 
     def radius_zyx(self) -> Index:
         return gaussian_radius(self.sigma_zyx_vox)
@@ -55,15 +62,16 @@ class SmoothSheet(LocalStep):
     Parameters
     ----------
     sigma_vox : float
-        Standard deviation along the sheet.
+        Standard deviation along the sheet. Raise it to fade wider holes; the edges of sheets blur by as much.
     window_vox : int
-        Half width of the window in which the normal of the sheet is looked for.
+        Half width of the window in which the normal of the sheet is looked for. Raise it where the probability is
+        noisy; lower it where sheets bend strongly.
     """
 
     takes: ClassVar[Kind] = "probability"
     gives: ClassVar[Kind] = "probability"
 
-    sigma_vox: Annotated[float, Field(gt=0, le=8)] = 3.0
+    sigma_vox: Annotated[float, Field(gt=0, le=8), Range(1, 6, 0.5)] = 3.0
     window_vox: Annotated[int, Field(ge=1, le=LARGEST_WINDOW)] = 5
 
     def radius_zyx(self) -> Index:

@@ -12,6 +12,7 @@ from pydantic import Field
 from nx47dask.geometry import Index
 from nx47dask.kernels.probability import supported
 from nx47dask.steps.base import Kind, LocalStep
+from nx47dask.steps.parameters import Unit
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,17 @@ class Support(LocalStep):
     Parameters
     ----------
     level : int
-        Grey level up to which a voxel of the scan is empty (0 in masked scans).
+        Grey value up to which a voxel of the scan is empty. 0 suits masked scans; raise it where air is not black.
     radius_vox : int
-        Dark specks narrower than twice this inside papyrus still count as filled.
+        Dark specks inside papyrus that are narrower than twice this still count as filled. Raise it where the mask gets
+        holes at dark specks.
     """
 
     takes: ClassVar[Kind] = "probability"
     gives: ClassVar[Kind] = "probability"
     reads_image: ClassVar[bool] = True
 
-    level: Annotated[int, Field(ge=0, le=65535)] = 0
+    level: Annotated[int, Field(ge=0, le=65535), Unit("grey value")] = 0
     radius_vox: Annotated[int, Field(ge=0, le=16)] = 2
 
     def radius_zyx(self) -> Index:

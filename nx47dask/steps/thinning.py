@@ -12,8 +12,9 @@ from pydantic import Field
 from nx47dask.geometry import Index
 from nx47dask.kernels.thinning import layers_radius, thicken, thin
 from nx47dask.steps.base import LocalStep
+from nx47dask.steps.parameters import Unit
 
-Layers = Annotated[int, Field(ge=1, le=2)]
+Layers = Annotated[int, Field(ge=1, le=2), Unit("layers")]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Thin(LocalStep):
     Parameters
     ----------
     layers : int
-        How many voxels to take from each side, and from the rim of a sheet that is thick there. On an oblique surface
-        a layer is 0.6 to 1 voxel deep. The volume's border is no side: a sheet is not peeled where it leaves.
+        Voxels to take from each side, and from the rim of a sheet that is thick there. On an oblique surface a layer is
+        0.6 to 1 voxel deep. The volume's border is no side: a sheet is not peeled where it leaves.
     keep_ends : bool
-        Keep what is thin already (no block of 2 x 2 x 2 voxels within one voxel of it is all foreground), so that the
-        rim of a thin sheet and its holes stay where they are. Otherwise they recede by the layers.
+        Keep parts that are thin already (no block of 2 x 2 x 2 voxels within one voxel of them is all foreground), so
+        that the rim of a thin sheet and its holes stay where they are. With false they recede by the layers.
     """
 
     layers: Layers = 1
@@ -59,8 +60,8 @@ class Thicken(LocalStep):
     Parameters
     ----------
     layers : int
-        How many voxels to add to each side and to the rim of a sheet. On an oblique surface a layer is 0.6 to 1 voxel
-        deep. The volume's border is no side: nothing grows from there.
+        Voxels to add to each side and to the rim of a sheet. On an oblique surface a layer is 0.6 to 1 voxel deep. The
+        volume's border is no side: nothing grows from there.
     """
 
     layers: Layers = 1

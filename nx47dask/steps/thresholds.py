@@ -12,8 +12,15 @@ from pydantic import Field
 
 from nx47dask.kernels.components import AttributeName, Connectivity
 from nx47dask.steps.base import Binarise, ComponentStep, Kind, Step, ThresholdBasis
+from nx47dask.steps.dimensions import Dimension, Range
+from nx47dask.steps.parameters import Role
 
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _usual_range(by: ThresholdBasis) -> Range:
+    """The usual search range of a threshold."""
+    return Range(0.2, 0.9, 0.05) if by == "value" else Range(0.75, 0.97, 0.01)
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,20 @@ class Threshold(Step):
     Parameters
     ----------
     value : float
-        Threshold, a probability or a quantile.
+        Probability or quantile from which a voxel is surface. Raise it for fewer and surer voxels; lower it to recover
+        faint sheets.
     by : {"value", "volume", "slice"}
-        The threshold is a probability, or a quantile over the volume or over each slice.
+        What the threshold counts: ``value`` is the probability itself, ``volume`` its quantile over the volume (0.9
+        keeps the highest tenth), ``slice`` the quantile over each slice. Quantiles give volumes the same share of mask.
     """
 
     takes: ClassVar[Kind] = "probability"
 
-    value: Share = 0.5
+    value: Annotated[Share, Role.THRESHOLD] = 0.5
     by: ThresholdBasis = "value"
+
+    def search(self) -> dict[str, Dimension]:
+        return {"value": _usual_range(self.by)}
 
     def parts(self) -> tuple[Step, ...]:
         return (Binarise((self.value,), self.by),)
@@ -55,14 +67,19 @@ class Hysteresis(Step):
 
     Parameters
     ----------
-    low, high : float
-        The thresholds, probabilities or quantiles; low must not exceed high. (NX47 calls them p_lo and p_hi.)
+    low : float
+        Probability or quantile from which a voxel can belong to a sheet (p_lo of NX47). Lower it to recover faint parts
+        of sure sheets; sheets then join more easily.
+    high : float
+        Probability or quantile that one voxel of a component must reach for it to stay (p_hi of NX47), at least
+        ``low``. Raise it to drop unsure pieces whole.
     by : {"value", "volume", "slice"}
-        The thresholds are probabilities, or quantiles over the volume or over each slice.
+        What the thresholds count: ``value`` is the probability itself, ``volume`` its quantile over the volume (0.9
+        keeps the highest tenth), ``slice`` the quantile over each slice. Quantiles give volumes the same share of mask.
     connectivity : {6, 18, 26}
-        Which voxels touch: through faces; also through edges; also through corners.
+        Voxels that count as touching: 6 through faces, 18 also through edges, 26 also through corners.
     per_slice : bool
-        Every slice on its own (6 is then 4, 18 and 26 are 8).
+        Look for components in each slice by itself (6 is then 4, 18 and 26 are 8), not through the whole volume.
 
     References
     ----------
@@ -71,11 +88,14 @@ class Hysteresis(Step):
 
     takes: ClassVar[Kind] = "probability"
 
-    low: Share = 0.4
-    high: Share = 0.6
+    low: Annotated[Share, Role.LOW_THRESHOLD] = 0.4
+    high: Annotated[Share, Role.HIGH_THRESHOLD] = 0.6
     by: ThresholdBasis = "value"
     connectivity: Connectivity = 26
     per_slice: bool = False
+
+    def search(self) -> dict[str, Dimension]:
+        return {"low": _usual_range(self.by), "high": _usual_range(self.by)}
 
     def parts(self) -> tuple[Step, ...]:
         return (Binarise((self.low, self.high), self.by), KeepStrong(self.connectivity, self.per_slice))

@@ -13,6 +13,9 @@ from nx47dask.detectors import ResidualBand, quantise
 from nx47dask.geometry import Box
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.steps import STEPS
+from nx47dask.steps.passes import NamedStep, compile_passes
+from nx47dask.steps.thresholds import Threshold
+from nx47dask.steps.whole import whole_mask
 
 FULL = {6: 1, 18: 2, 26: 3}
 
@@ -30,13 +33,13 @@ def element(radius, shape):
     return np.ones_like(inside) if shape == "box" else inside
 
 
-def closing(mask, radius, shape):
-    footprint = element(radius, shape)
+def closing(mask, radius_zyx_vox, shape):
+    footprint = element(radius_zyx_vox, shape)
     return ndimage.binary_erosion(ndimage.binary_dilation(mask, footprint), footprint, border_value=1)
 
 
-def opening(mask, radius, shape):
-    footprint = element(radius, shape)
+def opening(mask, radius_zyx_vox, shape):
+    footprint = element(radius_zyx_vox, shape)
     return ndimage.binary_dilation(ndimage.binary_erosion(mask, footprint, border_value=1), footprint)
 
 
@@ -45,7 +48,7 @@ def levels(probability, thresholds, by):
     if by == "value":
         return [[np.ceil(t * np.iinfo(probability.dtype).max) for t in thresholds]] * len(probability)
     parts = probability if by == "slice" else [probability] * len(probability)
-    return [[np.quantile(p, t, method="inverted_cdf") + 1 for t in thresholds] for p in parts]
+    return [[int(np.quantile(p, t, method="inverted_cdf")) + 1 for t in thresholds] for p in parts]
 
 
 def binarise(probability, thresholds, by):
@@ -129,29 +132,41 @@ def detect(image, detector):
     return quantise(detector.probability(image, volume, volume, volume, scan))
 
 
-CHECKED = {name: STEPS[name] for name in ("smooth_sheet", "plug_pinholes", "patch_holes", "thin", "thicken")}
-"""Steps whose kernels have references in tests of their own; here they run on the whole volume."""
+def threshold(probability, value, by):
+    return binarise(probability, (value,), by)[0]
+
+
+FUNCTIONS = (
+    *(threshold, hysteresis, small_objects, fill_holes, clear_border, z_coherence),
+    *(smooth, support, closing, opening),
+)
+REFERENCES = {function.__name__: function for function in FUNCTIONS}
 
 
 def postprocess(probability, image, steps):
-    """Run resolved steps (name, parameters) on a whole volume."""
+    """Run resolved steps (name, parameters) on a whole volume.
+
+    A step without a reference here has one for its kernel in tests of its own; here that kernel sees the whole volume.
+    """
     data = probability
     for name, parameters in steps:
         kind = name.split("#")[0]
         if kind == "support":
             data = support(data, image, **parameters)
-        elif kind == "smooth":
-            data = smooth(data, **parameters)
-        elif kind == "threshold":
-            data = binarise(data, (parameters["value"],), parameters["by"])[0]
-        elif kind in ("closing", "opening"):
-            data = globals()[kind](data, parameters["radius_zyx_vox"], parameters["shape"])
-        elif kind in CHECKED:
-            data = CHECKED[kind](**parameters).apply(data.view(np.uint8) if data.dtype == bool else data, None)
-            data = data if CHECKED[kind].gives == "probability" else data != 0
+        elif kind in REFERENCES:
+            data = REFERENCES[kind](data, **parameters)
         else:
-            data = globals()[kind](data, **parameters)
+            data = by_its_kernel(STEPS[kind](**parameters), data, image)
     return data
+
+
+def by_its_kernel(step, data, image):
+    if step.gives == "probability":
+        return step.apply(data, image)
+    chain = [NamedStep("step", step)]
+    if step.takes == "mask":
+        data, chain = data * np.uint8(255), [NamedStep("threshold", Threshold()), *chain]
+    return whole_mask(compile_passes(chain), data, image)
 
 
 def run(image, workflow):

@@ -17,7 +17,7 @@ from rich.console import Console
 
 import nx47dask
 from nx47dask.cli import main
-from nx47dask.workflow import preset_names
+from nx47dask.files.presets import preset_names
 from tests.conftest import sheets
 from tests.integration.commands import (
     digests,

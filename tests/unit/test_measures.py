@@ -8,6 +8,7 @@ from nx47dask.runs.measures import (
     MASK_NAMES,
     NAMES,
     SCORE_NAMES,
+    TITLES,
     mean_measures,
     paired_measures,
     score_means,
@@ -15,7 +16,6 @@ from nx47dask.runs.measures import (
     volume_measures,
 )
 from nx47dask.runs.run import open_run
-from nx47dask.words import TITLES
 from tests.integration.tiny_runs import VOLUMES, add_scores, score_record, tiny_run
 
 MASK = {"density": 0.1, "components_26": 7}

@@ -16,8 +16,9 @@ from nx47dask.geometry import Box
 from nx47dask.kernels.components import Labelling, label
 from nx47dask.metrics.defects import find_bridges, find_holes
 from nx47dask.metrics.octants import octant_context, octants
-from nx47dask.metrics.score import measure_octant, official_score, topology_score
+from nx47dask.metrics.score import measure_octant, official_score
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
+from nx47dask.metrics.terms import topology_score
 
 VALUES = st.integers(0, 2)
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from nx47dask.errors import WorkflowError
-from nx47dask.workflow import Settings, load_workflow, preset_names, workflow_of
+from nx47dask.files.presets import preset_names
+from nx47dask.workflow import Settings, load_workflow, workflow_of
 
 GOOD = """\
 detect:

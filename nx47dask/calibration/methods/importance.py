@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 from scipy.stats import qmc
 
-from nx47dask.calibration.methods.dimensions import Choices
 from nx47dask.calibration.methods.space import Candidate, SearchSpace, split_key
 from nx47dask.errors import InputError
+from nx47dask.steps import STEPS
+from nx47dask.steps.dimensions import Choices
 
 __all__ = ["GROUPS", "Group", "Importance", "group_of", "importances", "one_at_a_time", "saltelli"]
 
@@ -81,7 +82,7 @@ def group_of(key: str) -> Group:
     section, name, _ = split_key(key)
     if section != "postprocess":
         return "fusion"
-    return "quantile" if name.partition("#")[0] in ("threshold", "hysteresis") else "post-processing"
+    return "quantile" if STEPS[name.partition("#")[0]].makes_mask() else "post-processing"
 
 
 def importances(

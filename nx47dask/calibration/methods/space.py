@@ -16,11 +16,12 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from nx47dask.calibration.methods.dimensions import DIGITS, Choices, Dimension, Range
 from nx47dask.detectors import Combine
 from nx47dask.errors import InputError
 from nx47dask.files.documents import Key, unknown_key
 from nx47dask.steps import STEPS
+from nx47dask.steps.dimensions import DIGITS, Choices, Dimension, Range
+from nx47dask.steps.parameters import Parameter, Role, parameters
 
 __all__ = [
     "Candidate",
@@ -31,15 +32,16 @@ __all__ = [
     "default_space",
     "named",
     "own_values",
+    "role_of",
+    "sibling",
     "space_from",
     "split_key",
     "variant",
 ]
 
 Candidate = dict[str, Any]
-RADII = ([1, 1, 1], [2, 1, 1], [2, 2, 2])
-SIGMAS = (0.0, 0.5, 1.0, 1.5, 2.0)
-HOLES = (None, 100, 1000)
+WEIGHTS = Range(0, 1, 0.1)
+"""The usual search range of the weight of a source."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class SearchSpace:
         """A valid candidate: a high threshold below its low one is raised to it; weights that are all 0 become 1."""
         repaired = dict(candidate)
         for key, value in candidate.items():
-            low = key.removesuffix(".high") + ".low"
-            if key.endswith(".high") and low in candidate and candidate[low] > value:
+            low = sibling(key, Role.LOW_THRESHOLD) if role_of(key) is Role.HIGH_THRESHOLD else None
+            if low and low in candidate and candidate[low] > value:
                 repaired[key] = candidate[low]
         if self.all_sources and not any(candidate.get(key) for key in self.weights):
             repaired |= dict.fromkeys(self.weights, 1.0)
@@ -107,7 +109,7 @@ class SearchSpace:
     def complexity(self, candidate: Mapping[str, Any]) -> int:
         """Sources of a weight above 0 and steps in use, of those that the space varies.
 
-        A step with ``use`` False, a smoothing of sigma 0 and a closing or opening of radius 0 do not count.
+        A step with ``use`` False does not count, nor does one whose extent is 0, such as a smoothing of sigma 0.
         """
         sources = sum(1 for key in self.weights if candidate[key] > 0)
         steps = {split_key(key)[1] for key in self.dimensions if key.startswith("postprocess.")}
@@ -130,16 +132,34 @@ class SearchSpace:
         return json.dumps(acting)
 
     def _acts(self, step: str, candidate: Mapping[str, Any]) -> bool:
-        own = {split_key(key)[2]: candidate[key] for key in self.dimensions if split_key(key)[1] == step}
-        return own.get("use", True) and all(
-            any(own[extent]) for extent in ("sigma_zyx_vox", "radius_zyx_vox") if extent in own
-        )
+        own = [key for key in self.dimensions if split_key(key)[1] == step]
+        used = all(candidate[key] for key in own if split_key(key)[2] == "use")
+        return used and all(any(candidate[key]) for key in own if role_of(key) is Role.EXTENT)
 
 
 def split_key(key: str) -> tuple[str, str, str]:
     """Section, item and field of ``section.item.field``; a setting such as ``combine`` has no section and item."""
     section, _, rest = key.rpartition(".")[0].partition(".")
     return section, rest, key.rpartition(".")[2]
+
+
+def role_of(key: str) -> Role | None:
+    """Return the role of a parameter of a post-processing step; None for any other key."""
+    parameter = _parameters_beside(key).get(split_key(key)[2])
+    return parameter.role if parameter else None
+
+
+def sibling(key: str, role: Role) -> str | None:
+    """Return the key of the parameter with a role in the same step; None where there is none."""
+    names = [name for name, parameter in _parameters_beside(key).items() if parameter.role is role]
+    return f"{key.rpartition('.')[0]}.{names[0]}" if names else None
+
+
+def _parameters_beside(key: str) -> Mapping[str, Parameter]:
+    """All parameters of the post-processing step that a key belongs to, by name."""
+    section, name, _ = split_key(key)
+    step = STEPS.get(name.partition("#")[0])
+    return parameters(step) if step and section == "postprocess" else {}
 
 
 def named(items: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -197,8 +217,8 @@ def _keys(base: Mapping[str, Any], sources: Sequence[str]) -> tuple[str, ...]:
     """Keys that a space over the workflow may have."""
     keys = ["combine", *(f"{source}weight" for source in sources)] if len(sources) > 1 else []
     for name, kind, own in named(base["postprocess"]):
-        needed = STEPS[kind].takes != STEPS[kind].gives  # without it the chain would not end in a mask
-        keys += [f"postprocess.{name}.{field}" for field in (*own, *(() if needed else ("use",)))]
+        use = () if STEPS[kind].makes_mask() else ("use",)  # without that step the chain would not end in a mask
+        keys += [f"postprocess.{name}.{field}" for field in (*own, *use)]
     return tuple(keys)
 
 
@@ -276,7 +296,7 @@ def _check_step(
 
 
 def default_space(base: Mapping[str, Any]) -> SearchSpace:
-    """Ranges that suit the steps and sources of a workflow; its own value is always among choices.
+    """Return the usual search ranges of the steps and sources of a workflow; its own value is always among choices.
 
     Parameters
     ----------
@@ -285,41 +305,11 @@ def default_space(base: Mapping[str, Any]) -> SearchSpace:
     """
     dimensions: dict[str, Dimension] = {}
     if len(base["detect"]) > 1:
-        dimensions |= {f"detect.{name}.weight": Range(0, 1, 0.1) for name, _, _ in named(base["detect"])}
+        dimensions |= {f"detect.{name}.weight": WEIGHTS for name, _, _ in named(base["detect"])}
     for name, kind, own in named(base["postprocess"]):
-        dimensions |= {f"postprocess.{name}.{field}": value for field, value in _usual(kind, own).items()}
+        ranges = STEPS[kind](**own).search()
+        dimensions |= {f"postprocess.{name}.{field}": dimension for field, dimension in ranges.items()}
     return SearchSpace(dimensions)
-
-
-def _usual(kind: str, own: Mapping[str, Any]) -> dict[str, Dimension]:
-    use: dict[str, Dimension] = {"use": Choices((True, False))}
-    match kind:
-        case "smooth":
-            return {"sigma_zyx_vox": _with_own([[sigma] * 3 for sigma in SIGMAS], own["sigma_zyx_vox"])}
-        case "threshold":
-            return {"value": _thresholds(own["by"])}
-        case "hysteresis":
-            return {"low": _thresholds(own["by"]), "high": _thresholds(own["by"])}
-        case "small_objects":
-            return {"min_vox": Range(100, 20000, log=True, integer=True)}
-        case "closing":
-            return use | {"radius_zyx_vox": _with_own(RADII, own["radius_zyx_vox"])}
-        case "fill_holes":
-            return {"max_vox": _with_own(HOLES, own["max_vox"])}
-        case "smooth_sheet":
-            return use | {"sigma_vox": Range(1, 6, 0.5)}
-        case "z_coherence" | "support" | "plug_pinholes" | "patch_holes" | "thin" | "thicken" | "clear_border":
-            return use
-    return {}
-
-
-def _thresholds(by: str) -> Range:
-    return Range(0.2, 0.9, 0.05) if by == "value" else Range(0.75, 0.97, 0.01)
-
-
-def _with_own(values: Sequence[Any], own: Any) -> Choices:
-    own = list(own) if isinstance(own, tuple) else own
-    return Choices((*values, *(() if own in values else (own,))))
 
 
 def own_values(space: SearchSpace, base: Mapping[str, Any]) -> Candidate:
@@ -327,16 +317,12 @@ def own_values(space: SearchSpace, base: Mapping[str, Any]) -> Candidate:
 
     A value need not lie in the space.
     """
-    items = {
-        (section, name): parameters
-        for section in ("detect", "postprocess")
-        for name, _, parameters in named(base[section])
-    }
+    items = {(section, name): own for section in ("detect", "postprocess") for name, _, own in named(base[section])}
     own: Candidate = {}
     for key in space.dimensions:
         section, name, field = split_key(key)
-        parameters = {"use": True, "weight": 1.0} | items[section, name] if section else base
-        own[key] = _json(parameters[field])
+        values = {"use": True, "weight": 1.0} | items[section, name] if section else base
+        own[key] = _json(values[field])
     return own
 
 
@@ -354,11 +340,11 @@ def variant(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, 
     document |= {key: _json(value) for key, value in candidate.items() if not split_key(key)[0]}
     for section in ("detect", "postprocess"):
         kept = []
-        for name, kind, parameters in named(document[section]):
+        for name, kind, own in named(document[section]):
             prefix = f"{section}.{name}."
-            parameters |= {key.removeprefix(prefix): _json(v) for key, v in candidate.items() if key.startswith(prefix)}
-            if parameters.pop("use", True) and parameters.get("weight", 1) > 0:
-                kept.append({kind: parameters})
+            own |= {key.removeprefix(prefix): _json(v) for key, v in candidate.items() if key.startswith(prefix)}
+            if own.pop("use", True) and own.get("weight", 1) > 0:
+                kept.append({kind: own})
         document[section] = kept
     return document
 

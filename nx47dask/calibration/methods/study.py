@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.stats import qmc
 
-from nx47dask.calibration.methods.dimensions import Choices, Dimension
 from nx47dask.calibration.methods.space import Candidate, SearchSpace
 from nx47dask.errors import InputError
+from nx47dask.steps.dimensions import Choices, Dimension
 
 __all__ = ["Study", "Trial", "open_study"]
 

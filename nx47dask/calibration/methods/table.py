@@ -29,7 +29,8 @@ from nx47dask.kernels.morphology import dilate
 from nx47dask.kernels.probability import binarise, level_of, slice_histograms
 from nx47dask.merge.histograms import quantile_levels
 from nx47dask.metrics.octants import TOLERANCE
-from nx47dask.metrics.score import IGNORE, VOI_ALPHA, WEIGHTS
+from nx47dask.metrics.score import IGNORE
+from nx47dask.metrics.terms import TERMS, VOI_ALPHA
 from nx47dask.steps.base import ThresholdBasis
 
 __all__ = ["ThresholdTable", "threshold_table"]
@@ -183,7 +184,7 @@ def _entries(
     counted, near = kept(measured[:, COUNTED]), kept(measured[:, NEAR_VOXELS])
     dice = _ratio(near + reached, counted + labelled)
     voi = _voi_score(components, classes, measured[:, COUNTED], surface, (highs, len(sizes)))
-    weights = WEIGHTS["surface_dice"], WEIGHTS["voi"]
+    weights = TERMS["surface_dice"].weight, TERMS["voi"].weight
     return {
         "voxels": kept(measured[:, VOXELS]),
         "components": kept(np.ones(number + 1)),

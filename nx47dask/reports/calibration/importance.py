@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
+from nx47dask.metrics.terms import SCORES
 from nx47dask.reports.calibration.words import NOTHING, average, by_size, setting
 from nx47dask.reports.charts import Axis, Series, bars, chart, choice_axis, figure, linear_axis, log_axis
 from nx47dask.reports.markup import Html
 from nx47dask.reports.pages import Section, Table
-from nx47dask.words import TITLES, number, percent
+from nx47dask.runs.measures import TITLES
+from nx47dask.words import number, percent
 
 __all__ = ["around_best", "importance"]
 
-LOOKS = {"score": "line", "topo": "second", "surface_dice": "third", "voi": "fourth"}
+LOOKS = dict(zip(SCORES, cycle(("line", "second", "third", "fourth")), strict=False))
 GROUPS = {"quantile": "thresholds", "fusion": "fusion of sources", "post-processing": "post-processing"}
 GOOD_R2 = 0.5
 """Below it, a surrogate explains too little for its indices to mean much."""

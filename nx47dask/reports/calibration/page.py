@@ -8,18 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nx47dask.metrics.terms import SCORES
 from nx47dask.reports.calibration.importance import around_best, importance
 from nx47dask.reports.calibration.questions import evidence, knees, tradeoff
 from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known, setting
 from nx47dask.reports.pages import Page, Section, Table, page_files, write_page
-from nx47dask.words import TITLES, duration, few_volumes, in_brackets, number, percent, plural, signed, value
+from nx47dask.runs.measures import TITLES
+from nx47dask.words import duration, few_volumes, in_brackets, number, percent, plural, signed, value
 
 __all__ = ["FILES", "summary", "trial_rows", "verdict", "write_calibration"]
 
 STEM = "calibration"
 FILES = page_files(STEM)
-TERMS = ("score", "topo", "surface_dice", "voi")
-MEANS = (*TERMS, "precision", "recall", "density", "components")
+MEANS = (*SCORES, "precision", "recall", "density", "components")
 SIDES = ("baseline", "uncalibrated", "held out", "in sample")
 
 
@@ -101,7 +102,7 @@ def trial_rows(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
             "state": "pruned" if trial.get("mean") is None else "scored",
             **{key: column[row] for key, column in settings.items()},
             "mean": trial.get("mean"),
-            **{f"{term}_{name}": (trial["terms"].get(name) or {}).get(term) for name in ids for term in TERMS},
+            **{f"{term}_{name}": (trial["terms"].get(name) or {}).get(term) for name in ids for term in SCORES},
         }
         for row, trial in enumerate(trials)
     ]

@@ -20,7 +20,8 @@ from nx47dask.calibration.methods.space import (
     variant,
 )
 from nx47dask.errors import InputError
-from nx47dask.workflow import load_workflow, preset_names
+from nx47dask.files.presets import preset_names
+from nx47dask.workflow import load_workflow
 
 LOW, HIGH = "postprocess.hysteresis.low", "postprocess.hysteresis.high"
 CLOSING = "postprocess.closing"

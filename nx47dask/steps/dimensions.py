@@ -1,4 +1,9 @@
-"""What one key of a search space may be: a range of numbers, or a list of values."""
+"""The values that a search tries for one parameter: a range of numbers, or a list of values.
+
+Either one stands among the annotations of a parameter of a step, where it is the usual search range::
+
+    sigma_vox: Annotated[float, Field(gt=0, le=8), Range(1, 6, 0.5)] = 3.0
+"""
 
 from __future__ import annotations
 
@@ -54,6 +59,11 @@ class Range:
             return self._value(math.exp(math.log(self.low) + share * math.log(self.high / self.low)))
         return self._value(self.low + share * (self.high - self.low))
 
+    def including(self, value: Any) -> Range:
+        """Return the range itself: a value outside it is not searched."""
+        del value
+        return self
+
     def nearest(self, value: Any) -> Any:
         """The value of the range that is nearest to a number; the middle for anything else."""
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -90,11 +100,16 @@ class Choices:
         """The value at a share in [0, 1] of the list."""
         return self.values[min(int(share * self.size), self.size - 1)]
 
+    def including(self, value: Any) -> Choices:
+        """Return the choices with a value at their end, if it is not among them."""
+        value = list(value) if isinstance(value, tuple) else value
+        return self if value in self.values else Choices((*self.values, value))
+
     def nearest(self, value: Any) -> Any:
         """The value itself if it is listed, else the one with the nearest numbers, else the first."""
         if value in self.values:
             return value
-        distances = [_distance(value, one) for one in self.values]
+        distances = [_distance(value, choice) for choice in self.values]
         return self.values[distances.index(min(distances))]
 
     def code(self, value: Any) -> float:
@@ -108,7 +123,7 @@ Dimension = Range | Choices
 def _distance(value: Any, other: Any) -> float:
     """Sum of the absolute differences of numbers or lists of as many numbers; infinite for anything else."""
     try:
-        a, b = (np.atleast_1d(np.asarray(one, dtype=np.float64)) for one in (value, other))
+        a, b = (np.atleast_1d(np.asarray(numbers, dtype=np.float64)) for numbers in (value, other))
     except (TypeError, ValueError):
         return math.inf
     distance = float(np.abs(a - b).sum()) if a.shape == b.shape else math.inf

@@ -1,0 +1,98 @@
+"""The terms of the competition's score, each with its weight, name and formula; see ``docs/scoring.md``.
+
+The score is the weighted sum of :data:`TERMS`. Measures, reports and calibration take the terms from that table too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+__all__ = ["CHEAP", "SCORES", "TERMS", "VOI_ALPHA", "OctantSums", "ScoreTerm", "dice", "ratio", "topology_score"]
+
+DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
+VOI_ALPHA = 0.3
+
+
+@dataclass(frozen=True)
+class OctantSums:
+    """The numbers of a volume that the terms are made of, put together from its octants.
+
+    Attributes
+    ----------
+    counts : list of (int, int, int)
+        For dimensions 0, 1, 2 the features matched, of the prediction, of the labels.
+    surface : tuple of four floats
+        Area near the other surface, and area, of the prediction and of the labels, in square voxels.
+    split, merge : float
+        Conditional entropies of the variation of information, in bits.
+    """
+
+    counts: list[tuple[int, int, int]]
+    surface: tuple[float, float, float, float]
+    split: float
+    merge: float
+
+
+@dataclass(frozen=True)
+class ScoreTerm:
+    """A term of the score.
+
+    Attributes
+    ----------
+    weight : float
+        Its share of the score; the weights of all terms sum to 1.
+    name : str
+        In words.
+    of : callable
+        The term in [0, 1], from the sums of a volume.
+    cheap : bool
+        Measured without counting features, which takes most of the time of a score.
+    """
+
+    weight: float
+    name: str
+    of: Callable[[OctantSums], float]
+    cheap: bool
+
+    @property
+    def title(self) -> str:
+        """Title in tables."""
+        return f"{self.name} term"
+
+
+def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
+    """Return the F1 of matched features, averaged over the dimensions in which either mask has any.
+
+    A dimension in which only the prediction has features scores 0.5 / (0.5 + their number).
+    """
+    scores, weights = [], []
+    for weight, (matched, predicted, labelled) in zip(DIMENSION_WEIGHTS, counts, strict=True):
+        if predicted or labelled:
+            weights.append(weight)
+            scores.append(2 * matched / (predicted + labelled) if labelled else 0.5 / (predicted + 0.5))
+    if not weights:
+        return 1.0
+    return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
+
+
+def ratio(part: float, whole: float) -> float:
+    """Return ``part / whole``; 1 where there is nothing to be wrong about."""
+    return part / whole if whole else 1.0
+
+
+def dice(right: float, predicted: float, found: float, labelled: float) -> float:
+    """Return the Dice overlap of a prediction and labels, from how much of either is near the other."""
+    return ratio(right + found, predicted + labelled)
+
+
+TERMS = {
+    "topo": ScoreTerm(0.30, "topology", lambda sums: topology_score(sums.counts), cheap=False),
+    "surface_dice": ScoreTerm(0.35, "surface Dice", lambda sums: dice(*sums.surface), cheap=True),
+    "voi": ScoreTerm(0.35, "VOI", lambda sums: 1 / (1 + VOI_ALPHA * (sums.split + sums.merge)), cheap=True),
+}
+"""The terms by their keys in ``volumes.json``."""
+SCORES = ("score", *TERMS)
+"""Keys of the score and of its terms."""
+CHEAP = tuple(key for key, term in TERMS.items() if term.cheap)
+"""Keys of the terms that are measured first."""
