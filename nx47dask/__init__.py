@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nx47dask.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from nx47dask.errors import Nx47Error as Nx47Error
     from nx47dask.metrics.score import official_score as official_score
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from nx47dask.stages.run import run as run
     from nx47dask.stages.score import score_volumes as score_volumes
     from nx47dask.workflow import load_workflow as load_workflow
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "Nx47Error": "nx47dask.errors",

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 
-from nx47dask import __version__
 from nx47dask.cli import (
     baselines,
     calibrate,
@@ -29,6 +28,7 @@ from nx47dask.cli import (
     validate,
 )
 from nx47dask.errors import Nx47Error
+from nx47dask.version import __version__
 
 __all__ = ["app", "main"]
 

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nx47dask import __version__
 from nx47dask.engine.ledger import Record
 from nx47dask.engine.lines import LineLog
 from nx47dask.engine.tasks import Batch, Failure
+from nx47dask.version import __version__
 
 if TYPE_CHECKING:
     from nx47dask.engine.jobs import JobTitle

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nx47dask import __version__
 from nx47dask.errors import BlockError, ClusterError, DeviceMemoryError, Nx47Error
+from nx47dask.version import __version__
 
 __all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "release", "run_task"]
 

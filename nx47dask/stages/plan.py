@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nx47dask import __version__
 from nx47dask.detectors import Fusion, LearnedDetector, ResidualBand
 from nx47dask.engine.worker import NUMERIC_PACKAGES, release
 from nx47dask.errors import InputError
@@ -28,6 +27,7 @@ from nx47dask.stages.projection import (
 )
 from nx47dask.stages.reads import is_copied
 from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, compile_passes, describe
+from nx47dask.version import __version__
 from nx47dask.workflow import Workflow
 
 if TYPE_CHECKING:

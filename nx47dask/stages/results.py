@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from nx47dask import __version__
 from nx47dask.engine.events import StageStatistics
 from nx47dask.engine.worker import peak_rss_bytes
 from nx47dask.errors import GateError
@@ -32,6 +31,7 @@ from nx47dask.results import Run
 from nx47dask.stages.folder import mask_path
 from nx47dask.stages.measure import slices_path
 from nx47dask.stages.plan import RunPlan
+from nx47dask.version import __version__
 
 __all__ = ["Yardstick", "write_results"]
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from nx47dask import __version__
 from nx47dask.calibrate.selection import Fold, folds
 from nx47dask.calibrate.space import Candidate, SearchSpace, default_space, space_from, variant
 from nx47dask.detectors import ResidualBand
@@ -21,6 +20,7 @@ from nx47dask.places import is_remote, locate
 from nx47dask.stages.claim import FolderPlan
 from nx47dask.stages.folder import refuse_nesting
 from nx47dask.stages.score import check_labels, find_labels
+from nx47dask.version import __version__
 from nx47dask.workflow import Workflow, load_workflow, workflow_of
 
 __all__ = ["Calibration", "plan_calibration"]

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from nx47dask import __version__
 from nx47dask.calibrate.space import variant
 from nx47dask.errors import InputError
 from nx47dask.io import replace_file, write_text
 from nx47dask.report.calibration import trial_rows, write_calibration
 from nx47dask.stages.calibration.plan import Calibration
+from nx47dask.version import __version__
 
 __all__ = ["BEST", "write_results"]
 
