@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -173,6 +173,25 @@ class BlockGrid:
         ranges = [range(a // edge, -(-b // edge)) for a, b, edge in ends]
         return (self.block(_triple(iter(index))) for index in itertools.product(*ranges))
 
+    def along_axes(self, measure: Callable[[Box], Index]) -> tuple[list[int], list[int], list[int]]:
+        """Measure the blocks along each axis, instead of all blocks of the grid.
+
+        Where ``measure`` gives along an axis a number that depends on the block's extent along that axis alone, as
+        shapes of halos do, the product over a block's three numbers is separable: over all blocks, its sum is the
+        product of the three sums, and its maximum the product of the three maxima.
+
+        Parameters
+        ----------
+        measure : callable
+            From the box of a block to a number along Z, Y, X.
+        """
+        z, y, x = self.counts
+        return (
+            [measure(self.block((n, 0, 0)).box)[0] for n in range(z)],
+            [measure(self.block((0, n, 0)).box)[1] for n in range(y)],
+            [measure(self.block((0, 0, n)).box)[2] for n in range(x)],
+        )
+
     def neighbour(self, block: Block, offset: Index) -> Block | None:
         """The block at an offset of grid steps, or None outside the grid."""
         index = _triple(i + o for i, o in zip(block.index, offset, strict=True))
@@ -242,9 +261,13 @@ class WindowLattice:
         for start in itertools.product(*self._starts_touching(box)):
             yield Box(_triple(iter(start)), _triple(a + w for a, w in zip(start, self.window, strict=True)))
 
+    def counts_touching(self, box: Box) -> Index:
+        """Number of windows per axis that share a voxel with a box."""
+        return _triple(map(len, self._starts_touching(box)))
+
     def count_touching(self, box: Box) -> int:
         """Number of windows that share a voxel with a box."""
-        return math.prod(map(len, self._starts_touching(box)))
+        return math.prod(self.counts_touching(box))
 
     def context(self, box: Box) -> Box:
         """What the windows of a box inside the volume cover together, clipped to the volume: what must be read."""

@@ -26,9 +26,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from nx47dask.detectors import DETECTORS, Combine, Detector, Fusion, Learned, ResidualBand
-from nx47dask.documents import Document, Key, read_document, unknown_key
+from nx47dask.detectors import DETECTORS, Combine, Fusion, Learned, RadiusDetector, ResidualBand
 from nx47dask.errors import InputError, WorkflowError
+from nx47dask.files.documents import Document, Key, read_document, unknown_key
 from nx47dask.models.backends import Device
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
@@ -38,7 +38,7 @@ __all__ = ["DEFAULT_WORKFLOW", "Settings", "Workflow", "load_workflow", "preset_
 DEFAULT_WORKFLOW = "surface"
 
 
-Weighted = tuple[tuple[float, Detector | Learned], ...]
+Weighted = tuple[tuple[float, RadiusDetector | Learned], ...]
 """Sources of the surface probability with their weights."""
 
 
@@ -75,7 +75,7 @@ class Workflow:
     ----------
     name : str
         Name of the preset or file.
-    sources : tuple of (float, Detector or Learned), or ResidualBand
+    sources : tuple of (float, RadiusDetector or Learned), or ResidualBand
         Sources of the surface probability, with their weights; or the one that gives a mask.
     settings : Settings
     steps : tuple of NamedStep
@@ -89,6 +89,23 @@ class Workflow:
     settings: Settings
     steps: tuple[NamedStep, ...]
     resolved: dict[str, Any]
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """Revision of every algorithm that the workflow names: what decides the bits of its results beside parameters.
+
+        Examples
+        --------
+        >>> load_workflow("fast").revisions
+        {'sheetness': 1, 'fusion': 1, 'hysteresis': 1, 'small_objects': 1, 'fill_holes': 1}
+        """
+        named = [_kind(str(next(iter(item)))) for item in self.resolved["detect"]]
+        if isinstance(self.sources, ResidualBand):
+            revisions = dict.fromkeys(named, self.sources.revision)
+        else:
+            of_sources = (source.revision for _, source in self.sources)
+            revisions = {**dict(zip(named, of_sources, strict=True)), "fusion": Fusion.revision}
+        return revisions | {_kind(named.name): named.step.revision for named in self.steps}
 
     def bind_detector(self, device: Device | None = None) -> Fusion | ResidualBand:
         """The source of the surface probability; a learned one with its model, and with what runs it.
@@ -186,7 +203,7 @@ def _weighted(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) 
             if len(sources) > 1:
                 raise document.error(("detect",), f"{name} gives a mask, not a probability: it stands alone")
             return one
-    weighted: list[tuple[float, Detector | Learned]] = []
+    weighted: list[tuple[float, RadiusDetector | Learned]] = []
     for number, (name, one, extra) in enumerate(sources):
         weight = extra.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nx47dask.cli.main_job import Cluster, Serial, Workers
+
 __all__ = ["commands"]
 
 commands = typer.Typer()
@@ -24,10 +26,9 @@ def freeze(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Freeze a run as a baseline: masks, metrics, manifest, workflow and the SHA-256 of each; never overwritten."""
-    from nx47dask.baselines import freeze as freeze_run
-    from nx47dask.results import open_run
+    from nx47dask.commands.freeze import freeze as freeze_run
 
-    typer.echo(freeze_run(open_run(run), name, baselines))
+    typer.echo(freeze_run(run, name, baselines))
 
 
 @commands.command()
@@ -38,8 +39,8 @@ def verify(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Compute the checksums of a baseline or of a run again; exit code 4 and a list when anything differs."""
-    from nx47dask.baselines import find_folder
-    from nx47dask.baselines import verify as verify_folder
+    from nx47dask.commands.verify import verify as verify_folder
+    from nx47dask.runs.baselines import find_folder
 
     folder = find_folder(baseline, baselines)
     typer.echo(f"{folder}: {verify_folder(folder)} files unchanged")
@@ -54,15 +55,10 @@ def record_score(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Record a score that was measured elsewhere; the report of a run is written again, later reports show it."""
-    from nx47dask.baselines import find_run, is_frozen
-    from nx47dask.baselines import record_score as record
-    from nx47dask.report.write import write_report
+    from nx47dask.commands.record_score import record_score as record
 
-    found = find_run(run, baselines)
-    typer.echo(record(found.path, public=public, private=private, note=note))
-    if not is_frozen(found):
-        write_report(found)
-        typer.echo(found.path / "report.html")
+    for path in record(run, public=public, private=private, note=note, baselines=baselines):
+        typer.echo(path)
 
 
 @commands.command()
@@ -73,16 +69,16 @@ def campaign(
         typer.Option("--out", metavar="DIR", help="Folder of runs and tables. [default: runs/<FILE's name>]"),
     ] = None,
     baselines: Baselines = Path("baselines"),
-    cluster: Annotated[str | None, typer.Option("--cluster", metavar="FILE|ADDRESS", help="As for run.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes to start.")] = None,
-    serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    serial: Serial = False,
 ) -> None:
     """Run several workflows on the same volumes and compare all with a baseline; goes on where it stopped."""
-    from nx47dask.report.campaign import FILES, verdict
-    from nx47dask.stages.campaign import run_campaign
+    from nx47dask.commands.campaign import campaign as run_all
+    from nx47dask.reports.campaign import FILES, verdict
 
     folder = out or Path("runs") / file.stem
-    summary = run_campaign(file, folder, baselines=baselines, cluster=cluster, workers=workers, serial=serial)
+    summary = run_all(file, folder, baselines=baselines, cluster=cluster, workers=workers, serial=serial)
     typer.echo(verdict(summary))
     for name in FILES:
         typer.echo(folder / name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nx47dask.cli.main_job import Cluster, Inputs
+from nx47dask.cli.main_job import Cluster, Inputs, Serial
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 __all__ = ["commands"]
@@ -44,7 +44,7 @@ def calibrate(
     workers: Annotated[
         int | None, typer.Option("--workers", "--jobs", min=1, help="Worker processes to start.")
     ] = None,
-    serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
+    serial: Serial = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the calibration in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the calibration in --out first.")] = False,
     json_file: JsonFile = None,
@@ -52,12 +52,12 @@ def calibrate(
     """Find the parameters that score best on labelled volumes; exit code 4 if none is better on volumes left out."""
     import math
 
+    from nx47dask.calibration.calibrate import calibrate as search
     from nx47dask.engine.deadline import parse_duration
     from nx47dask.errors import GateError
-    from nx47dask.report.calibration import summary
-    from nx47dask.stages.calibration.job import calibrate_workflow
+    from nx47dask.reports.calibration.page import summary
 
-    found = calibrate_workflow(
+    found = search(
         images,
         labels,
         out,

@@ -12,7 +12,7 @@ from nx47dask.errors import ClusterError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nx47dask.engine.check import Check, WorkerReport
+    from nx47dask.cluster.check import Check, WorkerReport
 
 __all__ = ["commands"]
 
@@ -43,9 +43,9 @@ def check(
     """Start or reach the cluster and look at every worker; exit code 2 when a run would fail on it."""
     from dataclasses import asdict
 
-    from nx47dask.engine.check import check_cluster
+    from nx47dask.cluster.check import check_cluster
+    from nx47dask.cluster.spec import read_cluster
     from nx47dask.engine.deadline import parse_duration
-    from nx47dask.engine.spec import read_cluster
 
     spec = read_cluster(source, workers)
     found = check_cluster(spec, inputs or [], out, parse_duration(timeout))
@@ -101,7 +101,7 @@ def _row(worker: WorkerReport) -> tuple[str, ...]:
 
 def _size(count_bytes: int) -> str:
     """Empty for nothing."""
-    from nx47dask.report.words import size
+    from nx47dask.words import size
 
     return size(count_bytes) if count_bytes else ""
 

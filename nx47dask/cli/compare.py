@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nx47dask.cli.baselines import Baselines
-from nx47dask.cli.main_job import Cluster, Workers
+from nx47dask.cli.main_job import Cluster, Serial, Workers
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 __all__ = ["commands"]
@@ -33,26 +33,22 @@ def compare(
     json_file: JsonFile = None,
     cluster: Cluster = None,
     workers: Workers = None,
-    serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
+    serial: Serial = False,
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Compare two runs of the same volumes: masks, measures, scores, settings; exit code 4 when a gate fails."""
-    from nx47dask.baselines import find_run
-    from nx47dask.gates import check_gates, parse_gates, require_passed
-    from nx47dask.report.compare import refuse_other_files, write_comparison
-    from nx47dask.report.compare_tables import summary
-    from nx47dask.stages.compare import compare_runs, have_scores
+    from nx47dask.commands.compare import compare as compare_runs
+    from nx47dask.reports.compare import FILES
+    from nx47dask.reports.compare_tables import summary
+    from nx47dask.runs.baselines import find_run
+    from nx47dask.runs.gates import GateResult, require_passed
 
     a, b = find_run(run_a, baselines), find_run(run_b, baselines)
     out = out or Path(f"compare-{a.name}-{b.name}")
-    refuse_other_files(out)
-    gates = [] if gate is None else parse_gates(gate, scored=have_scores(a, b, labels))
-    found = compare_runs(a, b, labels=labels, cluster=cluster, workers=workers, serial=serial)
-    results = check_gates(gates, found["means"]["baseline"], found["means"]["candidate"])
-    comparison = {**found, "gates": [result.as_dict() for result in results]}
-    files = write_comparison(comparison, out)
+    comparison = compare_runs(a, b, out, labels=labels, gates=gate, cluster=cluster, workers=workers, serial=serial)
+    results = [GateResult.of(record) for record in comparison["gates"]]
     write_json(comparison, json_file)
     if json_file != STANDARD_OUTPUT:
-        for line in [*summary(comparison), *map(str, results), *map(str, files)]:
+        for line in [*summary(comparison), *map(str, results), *(str(out / name) for name in FILES)]:
             typer.echo(line)
     require_passed(results)

@@ -22,7 +22,7 @@ def bundle(
     ] = False,
 ) -> None:
     """Collect the wheels that an offline machine needs, and prove that they install and run without a network."""
-    from nx47dask.kaggle import make_bundle
+    from nx47dask.commands.bundle import bundle as make_bundle
 
     made = make_bundle(out, without_torch=without_torch)
     for name in ("install.sh", "requirements.txt", "SHA256SUMS", "wheels"):

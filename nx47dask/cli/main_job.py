@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 from nx47dask.errors import InputError
+
+if TYPE_CHECKING:
+    from nx47dask.planning.plan import RunPlan
+    from nx47dask.planning.projection import Estimate
 
 __all__ = ["commands"]
 
@@ -80,6 +84,7 @@ ProfileName = Annotated[
     ),
 ]
 
+Serial = Annotated[bool, typer.Option("--serial", help="No cluster: one task after the other, here.")]
 LabelsFolder = Annotated[
     str | None, typer.Option("--labels", metavar="DIR", help="Labels of the volumes, to score the masks against.")
 ]
@@ -120,35 +125,31 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run in --out and start anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; do nothing.")] = False,
-    serial: Annotated[bool, typer.Option("--serial", help="No cluster: one task after the other, here.")] = False,
+    serial: Serial = False,
 ) -> None:
     """Turn volumes into binary surface masks, a submission zip, metrics and a report."""
-    bounds = _bounds(profile, submission, delete_stores, time_limit)
-    if dry_run:
-        plan(inputs, workflow, overrides, out, block, bbox, level, foreground, bounds["delete_stores"], copy_input)
-        return
-    from nx47dask.stages.run import run as run_job
+    from nx47dask.commands.plan import plan as make_plan
+    from nx47dask.commands.run import run as run_job
 
-    done = run_job(
-        inputs,
-        out,
-        workflow=workflow,
-        overrides=overrides or (),
-        cluster=cluster,
-        workers=workers,
-        serial=serial,
-        block=block,
-        bbox=bbox,
-        level=level,
-        foreground=foreground,
-        labels=labels,
-        baseline=baseline,
-        gates=gates,
-        resume=resume,
-        overwrite=overwrite,
-        copy_input=copy_input,
-        **bounds,
-    )
+    bounds = _bounds(profile, submission, delete_stores, time_limit)
+    planned: dict[str, Any] = {
+        "workflow": workflow,
+        "overrides": overrides or (),
+        "block": block,
+        "bbox": bbox,
+        "level": level,
+        "foreground": foreground,
+        "delete_stores": bounds.pop("delete_stores"),
+        "copy_input": copy_input,
+        "labels": labels,
+        "cluster": cluster,
+        "workers": workers,
+        "serial": serial,
+    }
+    if dry_run:
+        _show_plan(make_plan(inputs, out, **planned))
+        return
+    done = run_job(inputs, out, **planned, **bounds, baseline=baseline, gates=gates, resume=resume, overwrite=overwrite)
     _name_results(done.path)
 
 
@@ -187,16 +188,20 @@ def plan(
     foreground: Foreground = 255,
     delete_stores: DeleteStores = None,
     copy_input: CopyInput = None,
+    labels: LabelsFolder = None,
+    cluster: Cluster = None,
     workers: Workers = None,
+    serial: Serial = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Run a small piece of the first volume to estimate the time.")
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Show what a run would do and take: blocks, halos, tasks, memory, disk, time. Nothing is written."""
-    from nx47dask.stages.plan_text import plan_json
-    from nx47dask.stages.run import plan as make_plan
+    from nx47dask.cluster.where import Where
+    from nx47dask.commands.plan import plan as make_plan
 
+    where = Where.of(cluster=cluster, workers=workers, serial=serial)
     planned = make_plan(
         inputs,
         out,
@@ -208,38 +213,49 @@ def plan(
         foreground=foreground,
         delete_stores=bool(delete_stores),
         copy_input=copy_input,
+        labels=labels,
+        where=where,
     )
     estimate = None
     if calibrate:
-        from nx47dask.stages.timing import estimate_time, measure_rates
+        from nx47dask.commands.estimate import estimate as estimate_run
 
-        estimate = estimate_time(planned, measure_rates(planned), workers)
+        estimate = estimate_run(planned, labels=labels, where=where)
+    _show_plan(planned, estimate, json_file)
+
+
+def _show_plan(planned: RunPlan, estimate: Estimate | None = None, json_file: str | None = None) -> None:
+    """Print what a run will take, or write it as JSON."""
+    from nx47dask.planning.projection import project
+    from nx47dask.planning.text import plan_json, plan_lines
+
+    projection = project(planned)
     if json_file != STANDARD_OUTPUT:
-        for line in planned.lines(estimate):
+        for line in plan_lines(planned, projection, estimate):
             typer.echo(line)
     if json_file:
-        write_json(plan_json(planned, estimate), json_file)
+        write_json(plan_json(planned, projection, estimate), json_file)
 
 
 @commands.command()
 def ingest(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for <id>.zarr.", show_default=False)],
-    cluster: Annotated[str | None, typer.Option("--cluster", metavar="FILE|ADDRESS", help="As for run.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes to start.")] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
     block: BlockEdge = None,
     level: Level = 0,
     ome_version: Annotated[
         str, typer.Option("--ome-version", help="0.5 (Zarr v3, sharded) or 0.4 (Zarr v2), for older viewers.")
     ] = "0.5",
-    serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
+    serial: Serial = False,
 ) -> None:
     """Convert volumes to chunked OME-Zarr and print their grey statistics."""
-    from nx47dask.stages.convert import ingest_volumes
+    from nx47dask.commands.ingest import ingest as ingest_all
 
     if ome_version not in ("0.4", "0.5"):
         raise InputError(f"--ome-version {ome_version}: 0.5 and 0.4 are known")
-    measured = ingest_volumes(
+    measured = ingest_all(
         inputs,
         out,
         cluster=cluster,
@@ -261,7 +277,7 @@ def phantom(
     count: Annotated[int, typer.Option("--count", min=1, help="Number of volumes, of consecutive seeds.")] = 1,
 ) -> None:
     """Make labelled synthetic scroll CT in the competition's layout: train_images/, train_labels/, train.csv."""
-    from nx47dask.phantom import write_phantom
+    from nx47dask.phantom.write import write_phantom
 
     try:
         z, y, x = (int(part) for part in shape.split(","))
@@ -286,6 +302,6 @@ def phantom(
 @commands.command("steps")
 def list_steps() -> None:
     """List detectors and post-processing steps with their parameters, defaults and limits."""
-    from nx47dask.reference import reference_text
+    from nx47dask.cli.reference import reference_text
 
     typer.echo(reference_text())

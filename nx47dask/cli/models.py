@@ -25,14 +25,14 @@ _MEBIBYTE = 1 << 20
 
 
 class Device(StrEnum):
-    """Of `nx47dask.models.backends.engine.Device`."""
+    """Of `nx47dask.models.backends.runtime.Device`."""
 
     CPU = "cpu"
     CUDA = "cuda"
 
 
 class Precision(StrEnum):
-    """Of `nx47dask.models.backends.engine.Precision`."""
+    """Of `nx47dask.models.backends.runtime.Precision`."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -41,6 +41,6 @@ def write_json(value: Any, target: str | None) -> None:
     if target == STANDARD_OUTPUT:
         typer.echo(text)
         return
-    from nx47dask.io import write_text
+    from nx47dask.files.atomic import write_text
 
     write_text(Path(target), text + "\n")

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from nx47dask.cli.baselines import Baselines
-from nx47dask.errors import InputError
 
 __all__ = ["commands"]
 
@@ -31,16 +30,12 @@ def report(
     baselines: Baselines = Path("baselines"),
 ) -> None:
     """Write report.html and report.md of a run again; exit code 4 when a gate fails."""
-    from nx47dask.baselines import find_run, is_frozen
-    from nx47dask.gates import require_passed
-    from nx47dask.report.write import write_report
-    from nx47dask.results import open_run
+    from nx47dask.commands.report import report as write_again
+    from nx47dask.runs.gates import require_passed
+    from nx47dask.runs.run import open_run
 
     candidate = open_run(run)
-    if is_frozen(candidate):
-        raise InputError(f"{run}: a baseline is not written again; give the run, with --baseline {run}")
-    before = find_run(baseline, baselines) if baseline is not None else None
-    results = write_report(candidate, baseline=before, gates=gate)
+    results = write_again(candidate, baseline=baseline, gates=gate, baselines=baselines)
     for line in [*map(str, results), candidate.path / "report.html", candidate.path / "report.md"]:
         typer.echo(line)
     require_passed(results)

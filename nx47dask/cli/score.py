@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nx47dask.cli.main_job import Cluster, Workers
+from nx47dask.cli.main_job import Cluster, Serial, Workers
 from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def score(
     json_file: JsonFile = None,
     cluster: Cluster = None,
     workers: Workers = None,
-    serial: Annotated[bool, typer.Option("--serial", help="No cluster.")] = False,
+    serial: Serial = False,
 ) -> None:
     """Score masks with the competition's metric, exactly."""
-    from nx47dask.stages.score import score_volumes
+    from nx47dask.commands.score import score as score_all
 
-    scores = score_volumes(predictions, labels, cluster=cluster, workers=workers, serial=serial)
+    scores = score_all(predictions, labels, cluster=cluster, workers=workers, serial=serial)
     write_json(scores, json_file)
     if json_file == STANDARD_OUTPUT:
         return

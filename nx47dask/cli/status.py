@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
-    from nx47dask.stages.status import RunStatus
+    from nx47dask.runs.status import RunStatus
 
 __all__ = ["commands"]
 
@@ -34,8 +34,8 @@ def status(
     from rich.console import Console
     from rich.live import Live
 
-    from nx47dask.places import locate
-    from nx47dask.stages.status import read_status
+    from nx47dask.files.paths import locate
+    from nx47dask.runs.status import read_status
 
     console, folder = Console(), locate(run)
     found = read_status(folder, time.time())
@@ -78,7 +78,7 @@ def _head(found: RunStatus) -> list[str]:
 
 def _speed(found: RunStatus) -> str:
     from nx47dask.engine.progress import human_rate
-    from nx47dask.report.words import duration
+    from nx47dask.words import duration
 
     left = "time left not known yet" if found.left_s is None else f"{duration(found.left_s)} left"
     if found.left_s is not None and found.unknown:
@@ -91,7 +91,7 @@ def _table(found: RunStatus) -> Table:
     from rich import box
     from rich.table import Table
 
-    from nx47dask.report.words import duration
+    from nx47dask.words import duration
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")

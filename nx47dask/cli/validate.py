@@ -34,32 +34,19 @@ def validate(
     json_path: JsonFile = None,
 ) -> None:
     """Check a submission zip against its images as the scorer reads it; exit code 4 when an error is found."""
-    from dataclasses import asdict
+    from nx47dask.commands.validate import validate as look_at
+    from nx47dask.words import plural
 
-    from nx47dask.io import discover
-    from nx47dask.io.validation import validate_submission
-    from nx47dask.report.words import plural
-
-    volumes = discover([images])
-    findings = validate_submission(submission, volumes)
-    levels = Counter(finding.level for finding in findings)
-    if json_path is not None:
-        record = {
-            "zip": str(submission),
-            "valid": levels["error"] == 0,
-            "masks": len(volumes),
-            "errors": levels["error"],
-            "warnings": levels["warning"],
-            "findings": [asdict(finding) for finding in findings],
-        }
-        write_json(record, json_path)
+    verdict = look_at(submission, images)
+    write_json(verdict.record(), json_path)
     if json_path != STANDARD_OUTPUT:
-        _show(findings)
-    counted = [plural(levels[level], level) for level in ("error", "warning") if levels[level]]
-    if levels["error"]:
+        _show(verdict.findings)
+    counts = (("error", verdict.errors), ("warning", verdict.warnings))
+    counted = [plural(count, level) for level, count in counts if count]
+    if not verdict.valid:
         raise GateError(f"{submission}: not valid: {', '.join(counted)}")
     if json_path != STANDARD_OUTPUT:
-        typer.echo(", ".join([f"valid: {plural(len(volumes), 'mask')}", *counted]))
+        typer.echo(", ".join([f"valid: {plural(verdict.masks, 'mask')}", *counted]))
 
 
 def _show(findings: Sequence[Finding]) -> None:

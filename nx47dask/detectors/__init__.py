@@ -6,7 +6,7 @@ a run is planned, and `ResidualBand`, the frozen V61.1, makes a mask in two phas
 
 from __future__ import annotations
 
-from nx47dask.detectors.base import Detector, RadiusDetector, ScanStatistics, quantise
+from nx47dask.detectors.base import Detector, RadiusDetector, quantise
 from nx47dask.detectors.fusion import Combine, Fusion, weighted_mean
 from nx47dask.detectors.learned import Learned, LearnedDetector
 from nx47dask.detectors.residual import Residual, ResidualBand
@@ -22,7 +22,6 @@ __all__ = [
     "RadiusDetector",
     "Residual",
     "ResidualBand",
-    "ScanStatistics",
     "Sheetness",
     "quantise",
     "weighted_mean",

@@ -3,93 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.geometry import Box, Index
+from nx47dask.kernels.statistics import ScanStatistics
 
-__all__ = ["Detector", "RadiusDetector", "ScanStatistics", "quantise"]
-
-
-@dataclass(frozen=True, slots=True)
-class ScanStatistics:
-    """Grey values of the whole volume: the only global facts that a detector may use.
-
-    Parameters
-    ----------
-    minimum, maximum : int
-        Raw integer units.
-    mean, std : float
-        Raw integer units, in float64 from the histogram.
-    mean_nonzero, std_nonzero : float
-        The same over the voxels above 0: of what a masked scan shows. 0 where there is none.
-    permille : tuple of int
-        Quantiles at 0, 0.1, ... 100 %: 1001 grey values, ascending; empty where only the range is known.
-    permille_nonzero : tuple of int
-        The same over the voxels above 0; empty where there is none.
-    """
-
-    minimum: int
-    maximum: int
-    mean: float
-    std: float
-    mean_nonzero: float = 0.0
-    std_nonzero: float = 0.0
-    permille: tuple[int, ...] = ()
-    permille_nonzero: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("permille", "permille_nonzero"):  # JSON gives them back as lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    @classmethod
-    def of_histogram(cls, counts: NDArray[np.integer]) -> ScanStatistics:
-        """Statistics from the number of voxels at each grey value 0, 1, 2, ...
-
-        A quantile is the least grey value with at least that share of the voxels at or below it.
-
-        Parameters
-        ----------
-        counts : ndarray of int, (grey values,)
-            At least one voxel in all.
-        """
-        present = np.flatnonzero(counts)
-        above = present[present > 0]
-        return cls(
-            int(present[0]),
-            int(present[-1]),
-            *_mean_std(present, counts),
-            *_mean_std(above, counts),
-            _permille(present, counts),
-            _permille(above, counts),
-        )
-
-    def percentile(self, percent: float, *, nonzero: bool = False) -> float:
-        """Grey value below which a percentage of the voxels lies, linear between the stored quantiles.
-
-        Parameters
-        ----------
-        percent : float
-            0 to 100.
-        nonzero : bool
-            Of the voxels above 0 only; 0 where there is none.
-        """
-        quantiles = (self.permille_nonzero or (0,) * 1001) if nonzero else self.permille
-        return float(np.interp(percent * 10, np.arange(1001), quantiles))
-
-    @property
-    def scale(self) -> float:
-        """Grey range in raw units, never zero: ``maximum - minimum + 1e-6``."""
-        return self.maximum - self.minimum + 1e-6
-
-    @property
-    def std_normalised(self) -> float:
-        """Standard deviation of the volume scaled to [0, 1]."""
-        return self.std / self.scale
+__all__ = ["Detector", "RadiusDetector", "quantise"]
 
 
 @runtime_checkable
@@ -133,6 +56,8 @@ class RadiusDetector(ABC):
     """A detector whose result at a voxel depends on the voxels within a radius, and on nothing else."""
 
     __slots__ = ()
+    revision: ClassVar[int]
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     @abstractmethod
     def radius_zyx(self, scan: ScanStatistics) -> Index:
@@ -182,23 +107,3 @@ def quantise(
         dtype
     )
     return levels
-
-
-def _mean_std(present: NDArray[np.integer], counts: NDArray[np.integer]) -> tuple[float, float]:
-    """Mean and standard deviation of the grey values that are present, in float64; 0 and 0 for none."""
-    if present.size == 0:
-        return 0.0, 0.0
-    values, weights = present.astype(np.float64), counts[present].astype(np.float64)
-    total = weights.sum()
-    mean = (values * weights).sum() / total
-    variance = (weights * (values - mean) ** 2).sum() / total
-    return float(mean), float(np.sqrt(variance))
-
-
-def _permille(present: NDArray[np.integer], counts: NDArray[np.integer]) -> tuple[int, ...]:
-    """Quantiles of the grey values that are present, at 0, 0.1, ... 100 %; empty for none."""
-    if present.size == 0:
-        return ()
-    cumulative = np.cumsum(counts[present], dtype=np.int64)
-    ranks = np.maximum(1, -(-np.arange(1001) * int(cumulative[-1]) // 1000))
-    return tuple(present[np.searchsorted(cumulative, ranks)].tolist())

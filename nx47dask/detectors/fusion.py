@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors.base import Detector, ScanStatistics
+from nx47dask.detectors.base import Detector
 from nx47dask.detectors.learned import LearnedDetector
 from nx47dask.errors import WorkflowError
 from nx47dask.geometry import Box, Index
-from nx47dask.kernels.odds import from_log_odds, log_odds
+from nx47dask.kernels.log_odds import from_log_odds, log_odds
+from nx47dask.kernels.statistics import ScanStatistics
 
 __all__ = ["Combine", "Fusion", "weighted_mean"]
 
@@ -40,6 +41,9 @@ class Fusion:
     WorkflowError
         A weight is negative or not finite, or none is positive.
     """
+
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     sources: tuple[tuple[float, Detector], ...]
     combine: Combine = "probability"

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from nx47dask.detectors.base import ScanStatistics
 from nx47dask.errors import ModelError
 from nx47dask.geometry import AXES, Box, Index, Placement, WindowLattice
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.windows import CELL_VOX, blend_windows, occupied_cells, read_box, variants
 from nx47dask.models import ModelInfo, describe_model
 from nx47dask.models.backends import Device, Engine, predictor_for, resolve_backend
@@ -71,6 +71,8 @@ class Learned:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     model: str = "surface"
     surface: int | str | None = None

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from nx47dask.detectors.base import RadiusDetector, ScanStatistics
+from nx47dask.detectors.base import RadiusDetector
 from nx47dask.geometry import Box, Index
 from nx47dask.kernels import residual as kernel
+from nx47dask.kernels.statistics import ScanStatistics
 
 __all__ = ["Residual", "ResidualBand"]
 
@@ -37,6 +38,8 @@ class Residual(RadiusDetector):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     sigma_base: Annotated[float, Field(ge=0.1, le=16)] = 0.4
     sigma_gain: Annotated[float, Field(ge=0, le=16)] = 0.9
@@ -91,6 +94,8 @@ class ResidualBand:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     sigma_base: Annotated[float, Field(ge=0.1, le=16)] = 0.4
     sigma_gain: Annotated[float, Field(ge=0, le=16)] = 0.9

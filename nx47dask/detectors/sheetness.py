@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
-from nx47dask.detectors.base import RadiusDetector, ScanStatistics
+from nx47dask.detectors.base import RadiusDetector
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box, Index
-from nx47dask.kernels import plates
+from nx47dask.kernels import sheetness as plates
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.torch_threads import torch_threads
 
 __all__ = ["Sheetness"]
@@ -23,7 +24,7 @@ class Sheetness(RadiusDetector):
     """Multi-scale sheetness of the Hessian, kept on the inner face of the sheets if wished.
 
     Grey values are taken in standard deviations of the whole volume, so that settings carry over between scans.
-    `nx47dask.kernels.plates.plate_probability` says what is computed.
+    `nx47dask.kernels.sheetness.plate_probability` says what is computed.
 
     Notes
     -----
@@ -51,6 +52,8 @@ class Sheetness(RadiusDetector):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     scales: Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=6)] = (1, 1)
     contrast: Annotated[float, Field(ge=0.001, le=10)] = 0.05

@@ -10,20 +10,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from nx47dask.engine.ledger import Record
 from nx47dask.engine.lines import LineLog
 from nx47dask.engine.tasks import Batch, Failure
 from nx47dask.version import __version__
 
-if TYPE_CHECKING:
-    from nx47dask.engine.jobs import JobTitle
-
-__all__ = ["EventFile", "Observer", "StageStatistics", "StageUsage"]
+__all__ = ["EventFile", "JobTitle", "Observer", "StageStatistics", "StageUsage"]
 
 
 FLUSHED_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobTitle:
+    """What a job is called and what is known of it before it starts.
+
+    Attributes
+    ----------
+    name : str
+        Of the run folder.
+    out : str
+        The run folder.
+    workflow : str
+    volumes : tuple of str
+        Ids of all volumes.
+    stages : tuple of str
+        Stages that every volume goes through, in order; there may be more.
+    """
+
+    name: str
+    out: str
+    workflow: str
+    volumes: tuple[str, ...]
+    stages: tuple[str, ...]
 
 
 class Observer(Protocol):

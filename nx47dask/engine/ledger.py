@@ -15,7 +15,7 @@ from typing import Any
 
 from nx47dask.engine.lines import LineLog, read_lines
 from nx47dask.errors import InputError, StorageError
-from nx47dask.places import file_sizes, is_remote, size_of
+from nx47dask.files.paths import file_sizes, is_remote, size_of
 
 __all__ = ["Ledger", "Record"]
 

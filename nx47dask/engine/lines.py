@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nx47dask.errors import StorageError
-from nx47dask.places import RemotePath, as_remote
+from nx47dask.files.paths import RemotePath, as_remote
 
 __all__ = ["LineLog", "log_files", "read_lines"]
 

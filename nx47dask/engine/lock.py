@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nx47dask.errors import RunLockedError
-from nx47dask.places import RemotePath, as_remote
+from nx47dask.files.paths import RemotePath, as_remote
 
 __all__ = ["LOCK_FILE", "lock_owner", "lock_run"]
 

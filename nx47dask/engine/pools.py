@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-
 from nx47dask.engine.events import Observer
-from nx47dask.engine.jobs import JobTitle
-from nx47dask.engine.spec import ClusterSpec
 from nx47dask.engine.tasks import Outcome, Task
 from nx47dask.engine.worker import run_task
 
-__all__ = ["Pool", "SerialPool", "open_pool"]
+__all__ = ["Pool", "SerialPool"]
 
 
 class Pool(Protocol):
@@ -71,50 +65,3 @@ class SerialPool:
     def close(self) -> None:
         """Wait for the task under way."""
         self._thread.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def open_pool(
-    cluster: ClusterSpec | None,
-    console: Console,
-    report: Path | None = None,
-    title: JobTitle | None = None,
-    worker_bytes: int | None = None,
-) -> Iterator[Pool]:
-    """Open a pool for a run.
-
-    Parameters
-    ----------
-    cluster : ClusterSpec or None
-        None runs the tasks in this process, without a cluster.
-    console : rich.console.Console
-        Its first line says where to watch.
-    report : Path, optional
-        Where Dask's own report goes.
-    title : JobTitle, optional
-        Have a page of the running job on the cluster's dashboard, under this title.
-    worker_bytes : int, optional
-        Memory that a worker of the run needs: how many a local cluster gets when nobody said.
-
-    Raises
-    ------
-    ClusterError
-        The cluster cannot be started or reached.
-    """
-    if cluster is None:
-        console.print("serial: no cluster, no dashboard", highlight=False)
-        with closing(SerialPool()) as pool:
-            yield pool
-        return
-    from nx47dask.engine.cluster import open_client, reporting
-    from nx47dask.engine.dask_pool import DaskPool
-    from nx47dask.engine.feed import watched
-
-    with ExitStack() as stack:
-        client = stack.enter_context(open_client(cluster, worker_bytes))
-        observers, link = stack.enter_context(watched(client, title)) if title else ([], "")
-        job = f"  job {link}" if link else ""
-        console.print(f"dashboard {client.dashboard_link}{job}", highlight=False, soft_wrap=True)
-        if report is not None:
-            stack.enter_context(reporting(client, report))
-        yield DaskPool(client, cluster.no_worker_timeout_s, observers, cluster.pools)

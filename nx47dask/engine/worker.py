@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nx47dask.errors import BlockError, ClusterError, DeviceMemoryError, Nx47Error
+from nx47dask.errors import BlockError, ClusterError, Nx47Error
 from nx47dask.version import __version__
 
 __all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "release", "run_task"]
@@ -86,8 +86,6 @@ def run_task(
         words = str(error) if isinstance(error, Nx47Error) else f"{type(error).__name__}: {error}"
         placed = kind(f"{place}: {words}")
         placed.add_note(traceback.format_exc())
-        if isinstance(placed, DeviceMemoryError):
-            placed.worker = _address()
         raise placed from error
     return {
         **result,
@@ -99,13 +97,3 @@ def run_task(
 
 def _worker() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def _address() -> str:
-    """Where the cluster finds this worker; empty in a process that is none."""
-    from distributed import get_worker
-
-    try:
-        return str(get_worker().address)
-    except ValueError:
-        return ""

@@ -27,11 +27,11 @@ import zarr.codecs
 import zarr.errors
 
 from nx47dask.errors import BlockError, InputError, StorageError
+from nx47dask.files.atomic import storage_error
+from nx47dask.files.paths import locate, size_of
 from nx47dask.geometry import AXES, Box, Index
-from nx47dask.io.atomic import storage_error
 from nx47dask.io.ome import multiscales_attributes
 from nx47dask.io.zarr_stores import zarr_store
-from nx47dask.places import locate, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

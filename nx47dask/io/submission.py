@@ -7,7 +7,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from nx47dask.errors import InputError
-from nx47dask.io.atomic import replace_file, sha256_file
+from nx47dask.files.atomic import replace_file, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,9 +21,9 @@ import numpy as np
 import tifffile
 
 from nx47dask.errors import BlockError, InputError
-from nx47dask.filesystems import client_errors, file_error
-from nx47dask.io.atomic import replace_file, sha256_file
-from nx47dask.places import is_remote, locate
+from nx47dask.files.atomic import replace_file, sha256_file
+from nx47dask.files.paths import is_remote, locate
+from nx47dask.files.remote import client_errors, file_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -21,10 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from nx47dask.errors import InputError
+from nx47dask.files.atomic import storage_error
+from nx47dask.files.paths import is_remote
 from nx47dask.io.arrays import DECODE_ERRORS
-from nx47dask.io.atomic import storage_error
 from nx47dask.io.mask_check import Finding, check_mask, largest_mask_bytes
-from nx47dask.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ import zarr
 import zarr.errors
 
 from nx47dask.errors import BlockError, InputError
+from nx47dask.files.paths import file_version, is_remote, locate
 from nx47dask.geometry import Box, Index
 from nx47dask.io.arrays import DECODE_ERRORS, native
 from nx47dask.io.ome import VoxelUm, read_level
 from nx47dask.io.tiff import TiffInfo, inspect_tiff, read_tiff
 from nx47dask.io.zarr_stores import zarr_store
-from nx47dask.places import file_version, is_remote, locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

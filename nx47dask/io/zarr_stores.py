@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore
 
-from nx47dask.filesystems import NoSuchObjectError, client_errors, file_error, filesystem
-from nx47dask.places import as_remote, locate
+from nx47dask.files.paths import as_remote, locate
+from nx47dask.files.remote import NoSuchObjectError, client_errors, file_error, filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
-    from nx47dask.places import RemotePath
+    from nx47dask.files.paths import RemotePath
 
 __all__ = ["zarr_store"]
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.errors import InputError
 from nx47dask.kernels.compiled import compiled
-
-if TYPE_CHECKING:
-    from nx47dask.detectors.base import ScanStatistics
+from nx47dask.kernels.statistics import ScanStatistics
 
 __all__ = ["Normalisation", "OwnRamp", "Ramp"]
 
@@ -52,13 +49,12 @@ class OwnRamp(NamedTuple):
     """A map for each array of voxels, from its own grey values."""
 
     normalisation: Normalisation
-    measure: Callable[[NDArray[np.integer]], ScanStatistics]
 
     def __call__(self, voxels: Voxels) -> NDArray[np.float32]:
         """Normalise raw uint8 or uint16 voxels by their own statistics; float32 of the same shape."""
         counts = np.zeros(np.iinfo(voxels.dtype).max + 1, np.int64)
         _count(np.ascontiguousarray(voxels).reshape(-1), counts)
-        return self.normalisation.ramp(self.measure(counts))(voxels)
+        return self.normalisation.ramp(ScanStatistics.of_histogram(counts))(voxels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +113,7 @@ class Normalisation:
 
     def resolve(self, scan: ScanStatistics) -> Ramp | OwnRamp:
         """What to do to the raw voxels of every window of a volume with these statistics."""
-        return self.ramp(scan) if self.scope == "volume" else OwnRamp(self, scan.of_histogram)
+        return self.ramp(scan) if self.scope == "volume" else OwnRamp(self)
 
     def ramp(self, scan: ScanStatistics) -> Ramp:
         """The map for grey values with these statistics."""

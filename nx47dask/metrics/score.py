@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nx47dask.files.summaries import pack_arrays, unpack_arrays
 from nx47dask.geometry import Block, BlockGrid, Box
-from nx47dask.io import pack_arrays, unpack_arrays
 from nx47dask.kernels.components import find_components
 from nx47dask.metrics.defects import find_bridges, find_holes
 from nx47dask.metrics.octants import TOLERANCE, octant_context, octants

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from nx47dask.errors import ModelError
+from nx47dask.files.atomic import sha256_file
 from nx47dask.geometry import Index, Placement
-from nx47dask.io.atomic import sha256_file
 from nx47dask.kernels.normalisation import Normalisation
 
 if TYPE_CHECKING:

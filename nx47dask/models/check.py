@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError, Nx47Error
 from nx47dask.models.backends import Engine, engines_here, predictor_for, resolve_backend
-from nx47dask.models.backends.engine import Device, Precision
+from nx47dask.models.backends.runtime import Device, Precision
 from nx47dask.models.base import ModelInfo
 
 __all__ = ["Trial", "check_model"]

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nx47dask.documents import read_json
 from nx47dask.errors import ModelError
+from nx47dask.files.documents import read_json
 from nx47dask.geometry import Index
 from nx47dask.kernels.normalisation import Normalisation
 from nx47dask.models.base import ModelInfo, check_hash, fit_weights, half, hash_files, require_trust

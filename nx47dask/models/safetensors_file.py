@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from nx47dask.errors import ModelError
-from nx47dask.io.atomic import sha256_file
+from nx47dask.files.atomic import sha256_file
 from nx47dask.models.base import ModelInfo, check_hash, fit_weights, require_trust
 from nx47dask.models.sidecar import describe_file
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from nx47dask.documents import Document, read_document, unknown_key
 from nx47dask.errors import InputError, ModelError
+from nx47dask.files.documents import Document, read_document, unknown_key
 from nx47dask.geometry import AXES, Placement
 from nx47dask.kernels.normalisation import Normalisation
 from nx47dask.models.base import Activation, Format, ModelInfo, Values, half, hash_files

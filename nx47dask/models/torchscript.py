@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile, is_zipfile
 
 from nx47dask.errors import ModelError
-from nx47dask.io.atomic import sha256_file
+from nx47dask.files.atomic import sha256_file
 from nx47dask.models.base import ModelInfo, check_hash
 from nx47dask.models.sidecar import describe_file
 

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors import Fusion, ResidualBand, ScanStatistics, quantise
+from nx47dask.detectors import Detector, Fusion, LearnedDetector, ResidualBand, quantise
 from nx47dask.engine import Batch, Record, Task
-from nx47dask.geometry import Block, Box
+from nx47dask.geometry import Block, Box, Index
+from nx47dask.io import Volume
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.stages.emptiness import Occupancy, filled_by, finds_nothing
-from nx47dask.stages.job import VolumeJob, describe_block
+from nx47dask.stages.load import SLAB_BYTES_PER_VOXEL, TASK_FILE_BYTES, StageLoad, stored_array_bytes
+from nx47dask.stages.volume_job import VolumeJob, describe_block
 
-__all__ = ["detect", "slice_slabs", "slices_per_task"]
+__all__ = [
+    "count_windows",
+    "detect",
+    "detect_loads",
+    "detection_bytes",
+    "slice_slabs",
+    "widest_scan",
+    "windows_by_block",
+]
 
 STAGE = "detect"
 SLICE_TASK_VOXELS = 64 << 20
 """Voxels that a task of whole slices holds at the most, unless a single slice with its context has more."""
+DETECT_BYTES_PER_VOXEL = 48
+"""Detectors, per voxel of a block with its halo."""
+SUM_BYTES_PER_VOXEL = 16
+"""Sums and weights of blended windows and what becomes of them, per voxel of a block, beside the image."""
+NETWORK_BYTES_PER_VOXEL = 600
+"""Inside a network, per voxel of a batch: a few feature maps of 32 channels at full resolution."""
+TORCH_NETWORK_BYTES = 600 << 20
+"""The least for torch on a CPU, whose convolutions of a lone window of up to 64 voxels make a matrix of it first."""
 
 
 def detect(
@@ -44,6 +64,62 @@ def detect(
 
     records = yield Batch(STAGE, map(task, grid), len(grid), job.work.size, grid=grid.counts)
     return filled_by(records, job.grid)
+
+
+def detect_loads(job: VolumeJob, detector: Fusion | ResidualBand) -> Iterator[StageLoad]:
+    """Bound what detection takes for a volume: thresholds of slices, where there are any, and blocks."""
+    scan = widest_scan(job.volume)
+    if isinstance(detector, ResidualBand):
+        halo, page = detector.radius_zyx(scan)[0], math.prod(job.volume.shape[1:])
+        step, spans = _slices_per_task(job, halo), slice_slabs(job, detector, scan)
+        depth = sum(last - first for first, last, _ in spans)
+        memory = (step + 2 * halo) * page * SLAB_BYTES_PER_VOXEL
+        voxels = (depth + 2 * halo * len(spans)) * page
+        yield StageLoad(f"{STAGE}.slices", "thresholds per slice", len(spans), voxels, memory, 0)
+    networks = detector.learned if isinstance(detector, Fusion) else []
+    memory = detection_bytes(detector, job, job.detect_grid.block((0, 0, 0)).box.shape)
+    memory += max(map(_network_bytes, networks), default=0)
+    stored = stored_array_bytes(job, "probability") + TASK_FILE_BYTES
+    contexts = job.detect_grid.along_axes(lambda box: detector.context(_core(job, box), job.volume_box, scan).shape)
+    windows = sum(_all_windows(network, job) for network in networks)
+    what = "surface probability" + (f", {windows:,} windows" if windows else "")
+    voxels = math.prod(map(sum, contexts))
+    yield StageLoad(STAGE, what, len(job.detect_grid), voxels, memory, stored, windows=windows)
+
+
+def windows_by_block(networks: Sequence[LearnedDetector], job: VolumeJob) -> list[int]:
+    """Count the windows that each block of detection runs if none is skipped."""
+    return [count_windows(networks, job, _core(job, block.box)) for block in job.detect_grid]
+
+
+def count_windows(networks: Sequence[LearnedDetector], job: VolumeJob, core: Box) -> int:
+    """Count the windows of all networks that touch a box of the volume."""
+    return sum(network.lattice(job.volume_box).count_touching(core) for network in networks)
+
+
+def detection_bytes(detector: Fusion | ResidualBand, job: VolumeJob, shape: Index) -> int:
+    """Bound the memory for detection in a block of a shape, apart from networks."""
+    scan = widest_scan(job.volume)
+
+    def outer(source: Detector | ResidualBand) -> int:
+        edges = zip(shape, source.radius_zyx(scan), job.volume.shape, strict=True)
+        return math.prod(min(edge + 2 * r, most) for edge, r, most in edges)
+
+    if isinstance(detector, ResidualBand) or not detector.learned:
+        return outer(detector) * DETECT_BYTES_PER_VOXEL
+    image = outer(detector) * np.dtype(job.volume.dtype).itemsize
+    others = [source for _, source in detector.active if not isinstance(source, LearnedDetector)]
+    local = max((outer(source) * DETECT_BYTES_PER_VOXEL for source in others), default=0)
+    return image + local + math.prod(shape) * SUM_BYTES_PER_VOXEL
+
+
+def widest_scan(volume: Volume) -> ScanStatistics:
+    """Return statistics with the widest spread of greys that a volume of this type can have.
+
+    Sigma grows with the spread, which is known after ingest; half of the range is the most it can be.
+    """
+    top = np.iinfo(volume.dtype).max
+    return ScanStatistics(0, top, top / 2, top / 2)
 
 
 def detect_block(
@@ -105,13 +181,13 @@ def slice_slabs(job: VolumeJob, detector: ResidualBand, scan: ScanStatistics) ->
     """First and last slice (half-open) of each task that finds thresholds, and what it reads."""
     halo = detector.radius_zyx(scan)[0]
     needed = job.work.expand((halo, 0, 0)).clip(job.volume_box)
-    step = slices_per_task(job, halo)
+    step = _slices_per_task(job, halo)
     ends = [(z, min(z + step, needed.stop[0])) for z in range(needed.start[0], needed.stop[0], step)]
     pages = job.volume.shape[1:]
     return [(a, b, Box((a, 0, 0), (b, *pages)).expand((halo, 0, 0)).clip(job.volume_box)) for a, b in ends]
 
 
-def slices_per_task(job: VolumeJob, halo: int) -> int:
+def _slices_per_task(job: VolumeJob, halo: int) -> int:
     """Slices whose thresholds one task finds; it reads ``halo`` more on both sides."""
     _, height, width = job.volume.shape
     return max(1, min(job.block, SLICE_TASK_VOXELS // (height * width) - 2 * halo))
@@ -152,3 +228,17 @@ def _rows(
 def _core(job: VolumeJob, box: Box) -> Box:
     """A box of ``work`` in voxels of the volume."""
     return box.shift(job.work.start)
+
+
+def _all_windows(network: LearnedDetector, job: VolumeJob) -> int:
+    """Windows of a network over all blocks of detection, those across borders as often as they run."""
+    lattice = network.lattice(job.volume_box)
+    counts = job.detect_grid.along_axes(lambda box: lattice.counts_touching(_core(job, box)))
+    return math.prod(map(sum, counts))
+
+
+def _network_bytes(network: LearnedDetector) -> int:
+    """Memory inside a network for a batch of windows."""
+    engine = network.engine
+    least = TORCH_NETWORK_BYTES if (engine.backend, engine.device) == ("torch", "cpu") else 0
+    return max(least, math.prod(network.info.window_zyx) * engine.batch * NETWORK_BYTES_PER_VOXEL)

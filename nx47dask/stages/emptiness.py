@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors import Fusion, ResidualBand, ScanStatistics
+from nx47dask.detectors import Fusion, ResidualBand
 from nx47dask.engine import Record
+from nx47dask.files.summaries import pack_arrays, unpack_arrays
 from nx47dask.geometry import BlockGrid, Box, Index
-from nx47dask.io import pack_arrays, unpack_arrays
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.windows import occupied_cells
-from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.steps.chain import Changes, apply_chain
 from nx47dask.steps.passes import Pass
 

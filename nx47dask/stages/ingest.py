@@ -12,16 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.detectors import ScanStatistics
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import BlockGrid, Box
-from nx47dask.io import ArrayStore, count_chunks, read_summary, write_summary
+from nx47dask.io import ArrayStore, count_chunks
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.stages.emptiness import Occupancy, add_cells, cell_counts, grey_cells, pack_cells, unpack_cells
-from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.load import SLAB_BYTES_PER_VOXEL, TASK_FILE_BYTES, StageLoad
+from nx47dask.stages.volume_job import VolumeJob
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "ingest_load"]
 
 STAGE = "ingest"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SHOWN = ("minimum", "maximum", "mean", "std")
 """Statistics for the report; the others are there for normalisations."""
 Facts = dict[str, Any]
@@ -66,6 +70,19 @@ def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], Ingested]:
         "absent_chunks": sum(record.get("absent_chunks", 0) for record in records),
     }
     return Ingested(scan, greys, source, unpack_cells(known["occupied"], job.volume.shape))
+
+
+def ingest_load(job: VolumeJob) -> StageLoad:
+    """Bound what the stage takes for a volume."""
+    grid, item = job.ingest_grid, np.dtype(job.volume.dtype).itemsize
+    slab = grid.block((0, 0, 0)).box.size * SLAB_BYTES_PER_VOXEL * item
+    copy = 0
+    if job.copied:
+        shards = len(BlockGrid(job.volume.shape, job.image_store.shard))
+        copy = job.volume_box.size * item + shards * TASK_FILE_BYTES
+    histograms = len(grid) * (TASK_FILE_BYTES + (8 << 8 * item) // 4)
+    what = "copy and grey values" if job.copied else "grey values, read in place"
+    return StageLoad(STAGE, what, len(grid), job.volume_box.size, slab, copy + histograms, merges=1)
 
 
 def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:

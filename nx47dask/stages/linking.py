@@ -18,15 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid
-from nx47dask.io import read_summary, write_summary
 from nx47dask.kernels.components import AttributeName, BlockComponents, Face, Labelling, empty_components
 from nx47dask.merge.components import Components, Part, forward_offsets, link_blocks, unite
-from nx47dask.stages.job import VolumeJob
+from nx47dask.stages.load import TASK_FILE_BYTES
+from nx47dask.stages.volume_job import VolumeJob
 
-__all__ = ["BlockScan", "Graph", "Group", "link", "resolve_batch", "save_components", "unite_graph"]
+__all__ = [
+    "BlockScan",
+    "Graph",
+    "Group",
+    "count_links",
+    "face_bytes",
+    "link",
+    "resolve_batch",
+    "save_components",
+    "union_bytes",
+    "unite_graph",
+]
 
 BLOCKS_PER_GROUP = 32
+FACE_BYTES_PER_VOXEL = 4
+"""Labels at the faces of blocks."""
+SHARED_PER_FACE_VOXEL = 0.0015
+"""Components that cross faces: 24 million in 10,240 blocks of 512 voxels a side."""
+UNITE_BYTES_PER_SHARED = 250
+"""A union of shared components with their links and attributes."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +212,32 @@ def resolve_batch(
 def unite_graph(scan: BlockScan, graph: Graph) -> Components:
     """Unite the linked components of a graph and combine their attributes; one group at a time is read."""
     return unite(graph.nodes, (_part(scan, group) for group in graph.groups))
+
+
+def face_bytes(grid: BlockGrid) -> int:
+    """Bound the summaries of labelled blocks on the disk: few labels over many voxels, which compress well."""
+    return len(grid) * (TASK_FILE_BYTES + int(_face_voxels(grid) * 0.5))
+
+
+def union_bytes(grid: BlockGrid) -> int:
+    """Bound the memory of linking a group of blocks with its neighbours, and of uniting all blocks: the larger."""
+    if len(grid) == 1:
+        return 0
+    read = min(len(grid), 3 * BLOCKS_PER_GROUP) * _face_voxels(grid) * FACE_BYTES_PER_VOXEL
+    return max(read, int(len(grid) * _face_voxels(grid) * SHARED_PER_FACE_VOXEL * UNITE_BYTES_PER_SHARED))
+
+
+def count_links(grid: BlockGrid, labelling: Labelling) -> tuple[int, int]:
+    """Count the tasks that link blocks and those that unite what is linked; of lone slices, layer by layer."""
+    layers = grid.counts[0] if labelling.per_slice else 1
+    blocks = len(grid) // layers
+    return (layers * -(-blocks // BLOCKS_PER_GROUP), layers) if blocks > 1 else (0, 0)
+
+
+def _face_voxels(grid: BlockGrid) -> int:
+    """Voxels at the faces of a block."""
+    z, y, x = grid.block((0, 0, 0)).box.shape
+    return 2 * (z * y + y * x + z * x)
 
 
 def _link_tasks(scan: BlockScan, graphs: Sequence[Graph], empty: Collection[int]) -> Iterator[Task]:

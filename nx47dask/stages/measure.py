@@ -12,19 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.atomic import write_text
+from nx47dask.files.paths import locate
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, Box
-from nx47dask.io import read_summary, write_summary, write_text
 from nx47dask.kernels.components import AttributeName, BlockComponents, Labelling, find_components
 from nx47dask.kernels.topology import count_cells
 from nx47dask.metrics.shape import slice_rows, volume_shape
-from nx47dask.places import locate
 from nx47dask.stages.emptiness import Occupancy
-from nx47dask.stages.job import VolumeJob
-from nx47dask.stages.linking import BlockScan, Graph, link, resolve_batch, save_components, unite_graph
+from nx47dask.stages.linking import (
+    BlockScan,
+    Graph,
+    count_links,
+    face_bytes,
+    link,
+    resolve_batch,
+    save_components,
+    union_bytes,
+    unite_graph,
+)
+from nx47dask.stages.load import PASS_BYTES_PER_VOXEL, StageLoad, context_voxels
+from nx47dask.stages.volume_job import VolumeJob
 
-__all__ = ["measure", "slices_path"]
+__all__ = ["measure", "measure_load", "slices_path"]
 
 STAGE = "measure"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
 LARGEST = 10
 
 OBJECTS = "objects"
@@ -69,6 +83,18 @@ def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Recor
     record = (yield Batch(f"{STAGE}.merge", [merge], 1, 0))[0]
     metrics: dict[str, Any] = record["metrics"]
     return metrics
+
+
+def measure_load(job: VolumeJob) -> StageLoad:
+    """Bound what the stage takes for a volume."""
+    grid = job.grid_of(job.box.shape)
+    largest, voxels = context_voxels(grid, (1, 1, 1))
+    memory = max(largest * PASS_BYTES_PER_VOXEL, union_bytes(grid))
+    linking = [count_links(grid, labelling) for labelling, _ in LABELLINGS.values()]
+    links, merges = (sum(counts) for counts in zip(*linking, strict=True))
+    stored = len(LABELLINGS) * face_bytes(grid) + job.box.shape[0] * 100 * (1 + len(grid) // grid.counts[0])
+    what = "slice and volume metrics"
+    return StageLoad(STAGE, what, len(grid), voxels, memory, stored, links=links, merges=merges + 1)
 
 
 def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:

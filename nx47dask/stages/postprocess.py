@@ -12,18 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.engine import Batch, Record, Task
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid, Box
-from nx47dask.io import read_summary, write_summary
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
 from nx47dask.stages.emptiness import Occupancy, changes_of_nothing, filled_by
-from nx47dask.stages.job import VolumeJob, describe_block
-from nx47dask.stages.linking import BlockScan, Graph, link, resolve_batch, save_components, unite_graph
+from nx47dask.stages.linking import (
+    BlockScan,
+    Graph,
+    count_links,
+    face_bytes,
+    link,
+    resolve_batch,
+    save_components,
+    union_bytes,
+    unite_graph,
+)
+from nx47dask.stages.load import PASS_BYTES_PER_VOXEL, TASK_FILE_BYTES, StageLoad, context_voxels, stored_array_bytes
+from nx47dask.stages.volume_job import VolumeJob, describe_block
 from nx47dask.steps.chain import Changes, apply_chain
-from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan
+from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, describe
 
-__all__ = ["postprocess"]
+__all__ = ["pass_load", "postprocess", "stage_name"]
 
 
 def postprocess(
@@ -93,6 +104,27 @@ def _judge(
 def stage_name(number: int) -> str:
     """Name of a pass among the stages of a run."""
     return f"postprocess.{number + 1}"
+
+
+def pass_load(job: VolumeJob, current: Pass, *, is_last: bool) -> StageLoad:
+    """Bound what a pass takes for a volume."""
+    grid = job.grid
+    largest, voxels = context_voxels(grid, current.radius_zyx)
+    memory = largest * PASS_BYTES_PER_VOXEL
+    stored = 0
+    if is_last or current.writes:
+        stored = stored_array_bytes(job, "mask" if is_last else current.gives)
+    links = merges = 0
+    if isinstance(current.scan, ComponentScan):
+        links, merges = count_links(grid, current.scan.labelling)
+        memory = max(memory, union_bytes(grid))
+        stored += face_bytes(grid)
+    elif isinstance(current.scan, QuantileScan):
+        merges = 1
+        rows = 1 if current.scan.thresholds.by == "volume" else job.block
+        stored += len(grid) * (TASK_FILE_BYTES + rows * (8 << 8 * np.dtype(job.probability_dtype).itemsize) // 4)
+    name, what = stage_name(current.number), describe(current)
+    return StageLoad(name, what, len(grid), voxels, memory, stored, links=links, merges=merges)
 
 
 def _pass_batch(job: VolumeJob, one: Pass, source: str, target: str, state: _State) -> Batch:

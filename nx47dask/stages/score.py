@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from nx47dask.baselines import find_run
 from nx47dask.engine import Batch, Record, Task
 from nx47dask.errors import InputError
 from nx47dask.geometry import Block, BlockGrid, Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
-from nx47dask.measures import score_means
 from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant
-from nx47dask.places import locate
-from nx47dask.stages.pipelines import run_pipelines
+from nx47dask.stages.load import StageLoad
 
-__all__ = ["View", "check_labels", "find_labels", "score", "score_volumes"]
+__all__ = ["View", "check_labels", "find_labels", "labels_by_id", "require_shape", "score", "score_load"]
 
 logger = logging.getLogger(__name__)
 
 STAGE = "score"
+REVISION = 1
+"""Raised when the bits of a result change: part of the identity of every plan that uses it."""
+SCORE_BYTES_PER_VOXEL = 48
+"""Scoring, per voxel of an octant with its halo."""
 SLAB_SLICES = 64
 """Slices of labels to check at a time."""
 LARGEST_OCTANT = 2**31 - 1
@@ -62,63 +62,6 @@ def _slab(volume: Volume, start: int, stop: int) -> NDArray[Any]:
     return volume.read(Box((start, 0, 0), (stop, *volume.shape[1:])))
 
 
-def score_volumes(
-    predictions: str | Path,
-    labels: str | Path,
-    *,
-    cluster: str | None = None,
-    workers: int | None = None,
-    serial: bool = False,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Score masks against labels of the same ids.
-
-    Parameters
-    ----------
-    predictions : path
-        A mask, a folder of masks, or a run folder; TIFF or Zarr, any non-zero value is surface.
-    labels : path
-        Labels, or a folder of them: 0 background, 1 surface, 2 left out.
-    cluster, workers, serial, console
-        As for ``nx47dask.run``.
-
-    Returns
-    -------
-    dict
-        ``volumes``: per id what :func:`~nx47dask.metrics.score.official_score` returns; ``mean``: their means.
-
-    Raises
-    ------
-    InputError
-        Labels are missing, of another shape, empty, or hold other values.
-    GateError
-        The masks of a run are not those that it wrote.
-    """
-    found, boxes = _find_masks(locate(predictions))
-    if len(found) == 1 and locate(labels).is_file():
-        # Two files are a pair, whatever their names.
-        (name,) = found
-        wanted = {name: discover([labels], masks=True)[0]}
-    else:
-        wanted = _labels_by_id(labels, list(found))
-    pairs = {name: (View.whole(found[name]), _view(wanted[name], name, *boxes[name])) for name in found}
-    pipelines = {name: score(*pair) for name, pair in pairs.items()}
-    scores = run_pipelines(pipelines, cluster=cluster, workers=workers, serial=serial, console=console)
-    ordered = {name: scores[name] for name in found}
-    return {"volumes": ordered, "mean": score_means(ordered)}
-
-
-def _find_masks(predictions: Path) -> tuple[dict[str, Volume], dict[str, tuple[Index, Box]]]:
-    """Masks by id, the shape of the volume that each belongs to, and the box of it that it covers."""
-    if (predictions / "manifest.json").is_file():
-        run = find_run(predictions)
-        run.require_finished("score it")
-        found = {mask.id: mask for mask in discover([predictions / "masks"], masks=True)}
-        return found, {name: (run[name].shape, run[name].box) for name in found}
-    found = {mask.id: mask for mask in discover([predictions], masks=True)}
-    return found, {name: (mask.shape, Box.of_shape(mask.shape)) for name, mask in found.items()}
-
-
 def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Volume]:
     """The labels of volumes, by id; labels of others are left alone, and a log line says so.
 
@@ -127,13 +70,13 @@ def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Vo
     InputError
         Labels are missing or have another shape than their volume.
     """
-    found = _labels_by_id(labels, list(shapes))
+    found = labels_by_id(labels, list(shapes))
     for name, shape in shapes.items():
-        _refuse_shape(found[name], name, shape)
+        require_shape(found[name], name, shape)
     return found
 
 
-def _labels_by_id(labels: str | Path, names: Sequence[str]) -> dict[str, Volume]:
+def labels_by_id(labels: str | Path, names: Sequence[str]) -> dict[str, Volume]:
     found = {volume.id: volume for volume in discover([labels], masks=True)}
     missing = [name for name in names if name not in found]
     if missing:
@@ -170,15 +113,23 @@ def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record],
     grid = octants(prediction.box.shape)
     _refuse_large(labels, grid)
     fingerprint = labels.source.fingerprint if isinstance(labels.source, Volume) else ""
+    key = f"{fingerprint} revision {REVISION}"
     tasks = (
         Task(octant.number, f"octant {octant.number} [{octant.box}]", score_octant, (prediction, labels, octant),
-             octant.box.size, key=fingerprint)
+             octant.box.size, key=key)
         for octant in grid
     )  # fmt: skip
     records = yield Batch(STAGE, tasks, len(grid), prediction.box.size)
     if not any(record["voxels"][4] for record in records.values()):
         _refuse_empty(labels)
     return combine_octants(grid, records)
+
+
+def score_load(box: Box) -> StageLoad:
+    """Bound what the stage takes for a mask of a box."""
+    grid = octants(box.shape)
+    sizes = [octant_context(grid, octant).size for octant in grid]
+    return StageLoad(STAGE, "masks against labels", len(sizes), sum(sizes), max(sizes) * SCORE_BYTES_PER_VOXEL, 0)
 
 
 def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any]:
@@ -190,15 +141,7 @@ def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any
     return measure_octant(grid, octant, prediction.read(context), label)
 
 
-def _view(labels: Volume, name: str, shape: Index, box: Box) -> View:
-    """Labels where the mask is: those of the whole volume, or of just the mask's box."""
-    if labels.shape == box.shape:
-        return View.whole(labels)
-    _refuse_shape(labels, name, shape)
-    return View(labels, box)
-
-
-def _refuse_shape(labels: Volume, name: str, shape: Index) -> None:
+def require_shape(labels: Volume, name: str, shape: Index) -> None:
     if labels.shape != shape:
         raise InputError(
             f"{labels.path}: the labels of {name} have the shape {_by(labels.shape)}, the volume has {_by(shape)}"

@@ -40,6 +40,8 @@ class Step:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     takes: ClassVar[Kind] = "mask"
     gives: ClassVar[Kind] = "mask"
+    revision: ClassVar[int] = 1
+    """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 
     def parts(self) -> tuple[Step, ...]:
         """The steps of a single kind that this one consists of."""

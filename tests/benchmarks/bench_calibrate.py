@@ -15,13 +15,14 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from nx47dask.calibrate.table import threshold_table
-from nx47dask.detectors import Residual, ScanStatistics, quantise
+from nx47dask.calibration.methods.table import threshold_table
+from nx47dask.detectors import Residual, quantise
 from nx47dask.engine.worker import peak_rss_bytes
 from nx47dask.geometry import Box
 from nx47dask.kernels.components import find_components
 from nx47dask.kernels.probability import binarise, level_of
-from nx47dask.phantom import Phantom, render
+from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.phantom.write import Phantom, render
 from nx47dask.steps.objects import FillHoles, SmallObjects
 from nx47dask.steps.thresholds import KeepStrong
 

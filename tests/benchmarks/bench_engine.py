@@ -14,11 +14,11 @@ from statistics import median
 
 from distributed import Client, as_completed
 
+from nx47dask.cluster.dask_pool import TASKS_PER_WORKER, DaskPool
+from nx47dask.cluster.spec import LocalSpec
+from nx47dask.cluster.start import open_client
 from nx47dask.engine import Batch, Ledger, Task, execute
-from nx47dask.engine.cluster import open_client
-from nx47dask.engine.dask_pool import TASKS_PER_WORKER, DaskPool
 from nx47dask.engine.events import EventFile, StageStatistics
-from nx47dask.engine.spec import LocalSpec
 from nx47dask.geometry import Box
 
 

@@ -31,17 +31,18 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from nx47dask.detectors import ScanStatistics
+from nx47dask.cluster.settings import WORKER_ENVIRONMENT
 from nx47dask.engine import Ledger, SerialPool, execute
-from nx47dask.engine.settings import WORKER_ENVIRONMENT
 from nx47dask.geometry import Box
 from nx47dask.io import ArrayStore, discover
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.models import load_networks
 from nx47dask.models.backends import predictor_for
 from nx47dask.models.base import default_model_path
-from nx47dask.phantom import Phantom, render
+from nx47dask.phantom.write import Phantom, render
+from nx47dask.planning.make import make_plan
+from nx47dask.planning.plan import RunPlan
 from nx47dask.stages.detect import detect
-from nx47dask.stages.plan import RunPlan, make_plan
 from nx47dask.workflow import load_workflow
 from tests.benchmarks.bench_memory import SHAPES, make_volume, measure
 

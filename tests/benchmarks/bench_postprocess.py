@@ -28,18 +28,19 @@ from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import remove_small_objects
 
-from nx47dask.detectors import Residual, ScanStatistics, quantise
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.cluster.spec import LocalSpec
+from nx47dask.cluster.start import open_client
+from nx47dask.detectors import Residual, quantise
 from nx47dask.engine import Ledger, execute
-from nx47dask.engine.cluster import open_client
-from nx47dask.engine.dask_pool import DaskPool
-from nx47dask.engine.spec import LocalSpec
 from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, Volume
-from nx47dask.phantom import Phantom, render
+from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.phantom.write import Phantom, render
+from nx47dask.planning.make import default_block
 from nx47dask.stages.emptiness import Occupancy
-from nx47dask.stages.job import VolumeJob
-from nx47dask.stages.plan import default_block
 from nx47dask.stages.postprocess import postprocess
+from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
 from nx47dask.workflow import load_workflow

@@ -19,18 +19,20 @@ from typing import Any
 
 import zarr
 
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.cluster.spec import LocalSpec
+from nx47dask.cluster.start import open_client
+from nx47dask.commands.run import job_title
 from nx47dask.engine import Batch, Ledger, Pipeline, Task, execute
-from nx47dask.engine.cluster import open_client
-from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.engine.events import EventFile, StageStatistics
-from nx47dask.engine.feed import watched
-from nx47dask.engine.spec import LocalSpec
 from nx47dask.engine.worker import peak_rss_bytes
 from nx47dask.io import Volume, discover
-from nx47dask.stages.job import VolumeJob, describe_block
-from nx47dask.stages.plan import RunPlan, make_plan
-from nx47dask.stages.projection import client_bytes, stage_loads
-from nx47dask.stages.title import job_title
+from nx47dask.monitor.feed import watched
+from nx47dask.planning.make import make_plan
+from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import Projection, project
+from nx47dask.planning.text import plan_lines
+from nx47dask.stages.volume_job import VolumeJob, describe_block
 from nx47dask.workflow import load_workflow
 
 BLOCK = 512
@@ -48,9 +50,9 @@ def touch_nothing(job: VolumeJob, stage: str, number: int) -> dict[str, Any]:
     return {**record, "files": job.files(path)}
 
 
-def pipeline(planned: RunPlan, job: VolumeJob) -> Pipeline:
+def pipeline(projection: Projection, job: VolumeJob) -> Pipeline:
     """All tasks of the plan in its order."""
-    for load in stage_loads(planned):
+    for load in projection.loads:
         grid = job.grid if load.tasks == len(job.grid) else None
         yield Batch(load.stage, _tasks(job, load.stage, load.tasks), load.tasks, job.work.size, grid and grid.counts)
         for kind, count in (("link", load.links), ("merge", load.merges)):
@@ -76,14 +78,16 @@ def scroll(folder: Path, blocks: int) -> Volume:
     return volume
 
 
-def once(planned: RunPlan, ledger_folder: Path, pool: DaskPool, events: EventFile) -> tuple[StageStatistics, float]:
+def once(
+    planned: RunPlan, projection: Projection, ledger_folder: Path, pool: DaskPool, events: EventFile
+) -> tuple[StageStatistics, float]:
     """Run what is not recorded; returns the statistics and the seconds."""
     (job,) = planned.jobs
     statistics = StageStatistics()
     start = time.perf_counter()
     with closing(Ledger(ledger_folder)) as ledger:
         observers = (events, statistics, *pool.observers)
-        results, errors = execute({job.id: pipeline(planned, job)}, pool, ledger, observers)
+        results, errors = execute({job.id: pipeline(projection, job)}, pool, ledger, observers)
     assert not errors, errors
     assert results == {job.id: None}
     return statistics, time.perf_counter() - start
@@ -98,22 +102,22 @@ def main() -> None:
         start = time.perf_counter()
         planned = make_plan([scroll(out, options.blocks)], out / "run", load_workflow("fast"), block=BLOCK)
         planned.out.mkdir()
-        lines = planned.lines()
-        print(*lines, f"planned in {time.perf_counter() - start:.1f} s", sep="\n", flush=True)
+        projection = project(planned)
+        print(*plan_lines(planned, projection), f"planned in {time.perf_counter() - start:.1f} s", sep="\n", flush=True)
         before = peak_rss_bytes()
         title = job_title(planned)
         with open_client(LocalSpec(workers=2)) as client, watched(client, title) as (observers, _):
             pool = DaskPool(client, observers=observers)
             with closing(EventFile(planned.out / "events.jsonl")) as events:
-                statistics, run_s = once(planned, planned.out / "ledger", pool, events)
+                statistics, run_s = once(planned, projection, planned.out / "ledger", pool, events)
                 tasks = sum(usage.tasks for usage in statistics.stages.values())
                 peak = peak_rss_bytes()
-                statistics, resume_s = once(planned, planned.out / "ledger", pool, events)
+                statistics, resume_s = once(planned, projection, planned.out / "ledger", pool, events)
         assert sum(usage.resumed for usage in statistics.stages.values()) == tasks
         resumed_peak = peak_rss_bytes()
     print(f"{tasks:,} tasks in {run_s:.0f} s: {1000 * run_s / tasks:.2f} ms each   (at most 4)")
-    largest = max(load.tasks for load in stage_loads(planned))
-    projected = client_bytes(planned) / GIGABYTE
+    largest = max(load.tasks for load in projection.loads)
+    projected = projection.client_bytes / GIGABYTE
     print(f"client and scheduler: {peak / GIGABYTE:.2f} GB, {(peak - before) / largest:.0f} bytes a task of a stage, ")
     print(f"  {resumed_peak / GIGABYTE:.2f} GB with the resume, {projected:.2f} GB projected   (at most 1.5)")
     print(f"resume over the full ledger: all {tasks:,} tasks known after {resume_s:.1f} s   (at most 30)")

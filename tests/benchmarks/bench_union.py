@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from nx47dask.engine.worker import peak_rss_bytes
+from nx47dask.files.summaries import write_summary
 from nx47dask.geometry import BlockGrid, Box
-from nx47dask.io import Volume, write_summary
+from nx47dask.io import Volume
 from nx47dask.kernels.components import Labelling
 from nx47dask.merge.components import forward_offsets
-from nx47dask.stages.job import VolumeJob
 from nx47dask.stages.linking import BlockScan, Graph, make_graphs
 from nx47dask.stages.postprocess import resolve_components
+from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.steps.objects import SmallObjects
 from nx47dask.steps.passes import ComponentScan
 from nx47dask.steps.thresholds import KeepStrong

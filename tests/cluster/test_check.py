@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from nx47dask.engine import check
-from nx47dask.engine.cluster import await_workers, open_client
-from nx47dask.engine.spec import ConnectSpec
+from nx47dask.cluster import check
+from nx47dask.cluster.spec import ConnectSpec
+from nx47dask.cluster.start import await_workers, open_client
 from nx47dask.errors import ClusterError
 from tests.cluster.by_hand import ClusterByHand
 from tests.integration.commands import command

@@ -7,8 +7,8 @@ import time
 import pytest
 from distributed import Client
 
-from nx47dask.engine.dask_pool import DaskPool
-from nx47dask.engine.kinds import connect
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.cluster.kinds import connect
 from nx47dask.errors import RunStoppedError
 from tests.cluster.by_hand import ClusterByHand
 from tests.cluster.processes import arguments, start_scheduler, start_worker, stop

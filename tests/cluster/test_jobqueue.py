@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.cluster.kinds import jobqueue
+from nx47dask.cluster.spec import Bounds, JobQueueSpec
+from nx47dask.cluster.start import open_client
 from nx47dask.engine import execute
-from nx47dask.engine.cluster import open_client
-from nx47dask.engine.dask_pool import DaskPool
-from nx47dask.engine.kinds import jobqueue
-from nx47dask.engine.spec import Bounds, JobQueueSpec
 from nx47dask.errors import ClusterError
 from tests.cluster.processes import arguments
 from tests.cluster.test_local import pipeline

@@ -9,9 +9,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from nx47dask.engine.spec import Bounds, KubernetesSpec
+from nx47dask.cluster.spec import Bounds, KubernetesSpec
 
-KIND = "nx47dask.engine.kinds.kubernetes"
+KIND = "nx47dask.cluster.kinds.kubernetes"
 MEMORY = {"limits": {"memory": "8Gi"}, "requests": {"cpu": 1}}
 
 

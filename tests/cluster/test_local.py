@@ -12,11 +12,11 @@ import psutil
 import pytest
 from distributed import get_worker
 
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.cluster.kinds import local
+from nx47dask.cluster.spec import Bounds, CudaSpec, JobQueueSpec, LocalSpec
+from nx47dask.cluster.start import open_client
 from nx47dask.engine import Batch, Task, execute
-from nx47dask.engine.cluster import open_client
-from nx47dask.engine.dask_pool import DaskPool
-from nx47dask.engine.kinds import local
-from nx47dask.engine.spec import Bounds, CudaSpec, JobQueueSpec, LocalSpec
 from nx47dask.errors import ClusterError
 
 PRELOADED = "NX47DASK_TEST_PRELOADED"
@@ -124,7 +124,7 @@ def test_scales_within_bounds():
 
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    monkeypatch.delitem(sys.modules, "nx47dask.engine.kinds.jobqueue", raising=False)
+    monkeypatch.delitem(sys.modules, "nx47dask.cluster.kinds.jobqueue", raising=False)
     spec = JobQueueSpec(kind="slurm", workers=1, memory="1GiB")
     with pytest.raises(ClusterError, match=r'pip install "nx47dask\[slurm\]"'), open_client(spec):
         pass

@@ -9,8 +9,8 @@ import dask
 import pytest
 import yaml
 
-from nx47dask.engine.settings import WORKER_ENVIRONMENT, dask_settings, environment_of, exported
-from nx47dask.engine.spec import (
+from nx47dask.cluster.settings import WORKER_ENVIRONMENT, dask_settings, environment_of, exported
+from nx47dask.cluster.spec import (
     NO_WORKER_TIMEOUT_S,
     Bounds,
     ConnectSpec,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nx47dask.detectors import ScanStatistics, Sheetness
+from nx47dask.detectors import Sheetness
+from nx47dask.kernels.statistics import ScanStatistics
 from tests.conftest import sheets
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

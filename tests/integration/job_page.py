@@ -13,8 +13,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
-from nx47dask.engine.jobs import DONE, QUARANTINED, REPEATED, RETRYING, SKIPPED, STATES
-from nx47dask.engine.monitor import NAME, MonitorPlugin, StateHandler, routes
+from nx47dask.monitor.routes import NAME, MonitorPlugin, StateHandler, routes
+from nx47dask.monitor.state import DONE, QUARANTINED, REPEATED, RETRYING, SKIPPED, STATES
 
 STAGES = ("ingest", "detect", "postprocess.1", "measure", "export")
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"

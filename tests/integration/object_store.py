@@ -17,7 +17,7 @@ pytest.importorskip("moto.server", reason="moto's server is not installed")
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from nx47dask.filesystems import filesystem
+from nx47dask.files.remote import filesystem
 
 BUCKET = "scrolls"
 PRIVATE = "vault"

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import euler_number
 
-from nx47dask.detectors import ResidualBand, ScanStatistics, quantise
+from nx47dask.detectors import ResidualBand, quantise
 from nx47dask.geometry import Box
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.steps import STEPS
 
 FULL = {6: 1, 18: 2, 26: 3}

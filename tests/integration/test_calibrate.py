@@ -12,13 +12,13 @@ import tifffile
 import yaml
 
 import nx47dask
-from nx47dask import calibrate_workflow
-from nx47dask.calibrate.space import space_from
+from nx47dask import calibrate
+from nx47dask.calibration.methods.space import space_from
 from nx47dask.engine import Ledger
 from nx47dask.engine.deadline import Deadline
 from nx47dask.errors import InputError
-from nx47dask.phantom import write_phantom
-from nx47dask.stages.status import read_status
+from nx47dask.phantom.write import write_phantom
+from nx47dask.runs.status import read_status
 from nx47dask.workflow import load_workflow
 from tests.integration.commands import command
 
@@ -57,7 +57,7 @@ def once(data, space, tmp_path_factory):
 
 def calibrate_here(data, out, space, **options):
     settings = {"trials": 6, "serial": True, "space": space, "recall_loss": 1.0} | options
-    return calibrate_workflow([data / "train_images"], data / "train_labels", out, **settings)
+    return calibrate([data / "train_images"], data / "train_labels", out, **settings)
 
 
 def test_a_candidate_has_the_mask_and_the_score_of_a_run(once, data, tmp_path):
@@ -109,7 +109,7 @@ def test_a_search_that_is_out_of_time_ends_with_what_it_has_and_goes_on_later(da
             def over(self):
                 return next(over, True)
 
-        monkeypatch.setattr("nx47dask.stages.calibration.job.Deadline", Rounds)
+        monkeypatch.setattr("nx47dask.calibration.calibrate.Deadline", Rounds)
         found = calibrate_here(data, tmp_path / "out", space, trials=40, **options)
         assert found["workflows"]["best"]["terms"].keys() == {volume["id"] for volume in found["volumes"]}
         return [(trial["study"], trial["number"], trial["candidate"], trial["terms"]) for trial in found["trials"]]
@@ -164,7 +164,7 @@ def test_the_command_says_what_it_found_and_fails_the_gate_where_it_refuses(once
 
 def test_one_volume_gives_no_estimate_and_promotes_nothing(data, space, tmp_path):
     image = next((data / "train_images").glob("*.tif"))
-    found = calibrate_workflow([image], data / "train_labels", tmp_path / "out", space=space, trials=3, serial=True)
+    found = calibrate([image], data / "train_labels", tmp_path / "out", space=space, trials=3, serial=True)
     assert not found["promoted"]
     assert any("one volume" in reason for reason in found["reasons"])
     assert not (tmp_path / "out" / "best.yaml").exists()
@@ -174,7 +174,7 @@ def test_bad_input_is_refused_before_anything_runs(data, space, tmp_path):
     def refused(match, **options):
         images, labels = options.pop("images", data / "train_images"), options.pop("labels", data / "train_labels")
         with pytest.raises(InputError, match=match):
-            calibrate_workflow([images], labels, tmp_path / "out", **{"space": space, "serial": True} | options)
+            calibrate([images], labels, tmp_path / "out", **{"space": space, "serial": True} | options)
         assert not (tmp_path / "out" / "ledger" / "candidates.jsonl").exists()
 
     few = tmp_path / "few"

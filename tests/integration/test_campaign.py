@@ -15,15 +15,15 @@ import tifffile
 import yaml
 from rich.console import Console
 
-from nx47dask.baselines import freeze, record_score
-from nx47dask.campaign import RunMeasures, read_campaign, summarise
+from nx47dask.commands import campaign as stage
+from nx47dask.commands.campaign_file import RunMeasures, read_campaign, summarise
+from nx47dask.commands.freeze import freeze
 from nx47dask.errors import BlockError, GateError, InputError, PlanMismatchError
-from nx47dask.io.atomic import sha256_file
-from nx47dask.measures import volume_measures
-from nx47dask.report.campaign import write_campaign
-from nx47dask.results import open_run
-from nx47dask.stages import campaign as stage
-from nx47dask.stages.campaign import run_campaign
+from nx47dask.files.atomic import sha256_file
+from nx47dask.reports.campaign import write_campaign
+from nx47dask.runs.baselines import write_external
+from nx47dask.runs.measures import volume_measures
+from nx47dask.runs.run import open_run
 from tests.conftest import sheets
 from tests.integration.commands import command
 from tests.integration.tiny_runs import score_record
@@ -53,7 +53,7 @@ def write_campaign_file(folder, **keys):
 def go(path, **options):
     """Run a campaign in this process; returns what it says on the console as well."""
     said = io.StringIO()
-    summary = run_campaign(path, path.parent / "out", serial=True, console=Console(file=said), **options)
+    summary = stage.campaign(path, path.parent / "out", serial=True, console=Console(file=said), **options)
     return summary, said.getvalue()
 
 
@@ -208,7 +208,7 @@ def test_gates_are_checked_after_all_is_written(here):
 
 
 def test_a_frozen_baseline_stands_beside_the_runs(here, frozen):
-    record_score(frozen, public=0.387)
+    write_external(frozen, public=0.387)
     runs = {"new": RUNS["new"]}
     summary, _ = go(write_campaign_file(here, baseline="frozen", runs=runs), baselines=frozen.parent)
     assert list(summary["runs"]) == ["frozen", "new"]

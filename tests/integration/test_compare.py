@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from nx47dask.baselines import freeze, record_score
+from nx47dask.commands import compare
+from nx47dask.commands.freeze import freeze
 from nx47dask.errors import InputError
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.score import official_score
-from nx47dask.report.compare import FILES
-from nx47dask.results import open_run
-from nx47dask.stages import compare
-from nx47dask.stages.compare import compare_runs
+from nx47dask.reports.compare import FILES
+from nx47dask.runs.baselines import write_external
+from nx47dask.runs.run import open_run
 from tests.integration.commands import command
 from tests.integration.tiny_runs import VOLUMES, add_scores, score_record, tiny_run
 
@@ -45,7 +45,7 @@ def runs(made, tmp_path, monkeypatch):
 
 
 def compared(a="a", b="b", **options):
-    return compare_runs(open_run(a), open_run(b), serial=True, **options)
+    return compare.compare(open_run(a), open_run(b), serial=True, **options)
 
 
 def mask(run, volume):
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_masks(runs, monkeypatch):
 
 
 def test_a_cluster_finds_the_same(runs):
-    assert compare_runs(open_run("a"), open_run("b"), workers=1) == compared()
+    assert compare.compare(open_run("a"), open_run("b"), workers=1) == compared()
 
 
 def test_the_same_inputs_give_the_same_bytes(runs, monkeypatch):
@@ -120,7 +120,7 @@ def test_json_alone_goes_to_standard_output(runs, capsys):
 
 
 def test_files_say_what_the_json_says(runs):
-    record_score(runs / "a", public=0.387)
+    write_external(runs / "a", public=0.387)
     assert command("compare", "a", "b", "--serial") == 0
     found = json.loads((runs / "compare-a-b" / "compare.json").read_text())
     with (runs / "compare-a-b" / "compare.csv").open() as stream:

@@ -228,7 +228,7 @@ def test_a_run_is_neither_repeated_nor_lost_by_chance(volumes, part, expected, c
 
 def test_overwrite_starts_anew(volumes, part, expected, monkeypatch, capsys):
     """Records of tasks must never outlive the results that they stand for, even when it is interrupted."""
-    from nx47dask.stages import folder
+    from nx47dask.runs import folder
 
     (part / "masks").mkdir(exist_ok=True)
     (part / "masks" / "stale.tif").write_bytes(b"")

@@ -22,16 +22,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from nx47dask.cluster.pool import open_pool
+from nx47dask.cluster.spec import read_cluster
 from nx47dask.engine import Batch, Task, execute
-from nx47dask.engine.jobs import JobTitle
-from nx47dask.engine.pools import open_pool
-from nx47dask.engine.spec import read_cluster
+from nx47dask.engine.events import JobTitle
 from tests.integration.job_page import HOSTILE, STAGES, campaign, scroll, served
 from tests.integration.test_report_page import BROWSER, FLAGS
 
 PACKAGE = Path(__file__).resolve().parents[2] / "nx47dask"
 TITLE = JobTitle("scroll_b", "runs/scroll_b", "fast", ("one", "two"), ("detect", "export"))
-HIDDEN = "import sys; sys.modules['nx47dask.engine.monitor'] = None; "
+HIDDEN = "import sys; sys.modules['nx47dask.monitor.routes'] = None; "
 
 
 def browse(tmp_path, address, *flags):

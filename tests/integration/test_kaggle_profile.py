@@ -22,11 +22,12 @@ from rich.console import Console
 
 import nx47dask
 from nx47dask.cli import main_job
+from nx47dask.commands import run as run_module
 from nx47dask.engine import Ledger
 from nx47dask.engine.deadline import Deadline
 from nx47dask.errors import InputError, RunStoppedError
 from nx47dask.io import submission
-from nx47dask.stages import run as run_module
+from nx47dask.planning.projection import project
 from tests.integration.commands import command, leftovers
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "workflows" / "kaggle" / "submission.ipynb"
@@ -258,7 +259,7 @@ def test_the_profile_gives_defaults(monkeypatch, tmp_path, options, expected):
 
     def remember(inputs, out, **arguments):
         given.update(arguments)
-        return nx47dask.results.Run(tmp_path)
+        return nx47dask.runs.run.Run(tmp_path)
 
     monkeypatch.setattr(run_module, "run", remember)
     assert command("run", tmp_path, "--out", tmp_path, *options) == 0
@@ -267,13 +268,13 @@ def test_the_profile_gives_defaults(monkeypatch, tmp_path, options, expected):
 
 def test_the_plan_counts_the_stores_that_are_there_at_a_time(images, tmp_path, monkeypatch):
     """Of four equal volumes each store less saves as much; masks and zip stay."""
-    whole = nx47dask.plan([images], tmp_path / "run", workflow="fast").stored_bytes()
+    whole = project(nx47dask.plan([images], tmp_path / "run", workflow="fast")).disk_bytes
     bounded = nx47dask.plan([images], tmp_path / "run", workflow="fast", delete_stores=True)
     sizes = {}
     for count in (2, 3):
-        monkeypatch.setattr("nx47dask.stages.plan.VOLUMES_ON_DISK", count)
+        monkeypatch.setattr("nx47dask.planning.plan.VOLUMES_ON_DISK", count)
         assert bounded.most_volumes == count
-        sizes[count] = bounded.stored_bytes()
+        sizes[count] = project(bounded).disk_bytes
     assert whole - sizes[3] == sizes[3] - sizes[2] > whole / 5
 
 

@@ -15,13 +15,16 @@ from distributed import Scheduler, SpecCluster, Worker, get_worker
 from rich.console import Console
 
 import nx47dask
-from nx47dask.detectors import Fusion, Learned, ScanStatistics, Sheetness, quantise
+from nx47dask.cluster.dask_pool import DaskPool
+from nx47dask.detectors import Fusion, Learned, Sheetness, quantise
 from nx47dask.engine import Task, window
-from nx47dask.engine.dask_pool import DaskPool
 from nx47dask.errors import DeviceMemoryError, ModelError, PlanMismatchError
 from nx47dask.geometry import Box
+from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import project
+from nx47dask.planning.text import plan_lines
 from nx47dask.stages import detect as detect_stage
-from nx47dask.stages.plan import RunPlan
 from tests.conftest import sheets
 from tests.integration import reference
 from tests.integration.commands import digests, finish, launch, records, runs_of_tasks, wait_for
@@ -161,7 +164,8 @@ def test_what_decides_the_result_is_in_plan_and_manifest(work, tmp_path):
     write_workflow(tmp_path / "workflow.yaml", learned("m.pt"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        lines = nx47dask.plan(["scan.tif"], "run", workflow="workflow.yaml", block=8).lines()
+        plan = nx47dask.plan(["scan.tif"], "run", workflow="workflow.yaml", block=8)
+        lines = plan_lines(plan, project(plan))
         done = run(tmp_path, tmp_path / "run", block=8)
         resumed = functools.partial(run, tmp_path, tmp_path / "run", block=8, resume=True)
         (model,) = done.manifest["models"]

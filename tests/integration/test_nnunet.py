@@ -9,9 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
-from nx47dask.detectors.base import ScanStatistics
 from nx47dask.errors import ModelError
 from nx47dask.geometry import Box, WindowLattice
+from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.windows import blend_windows
 from nx47dask.models import describe_model, load_networks
 from tests.conftest import sheets

@@ -16,10 +16,11 @@ from nx47dask import open_run
 from nx47dask.engine import lock_run
 from nx47dask.engine.lines import log_files, read_lines
 from nx47dask.errors import BlockError, InputError
-from nx47dask.filesystems import filesystem
+from nx47dask.files.atomic import write_text
+from nx47dask.files.paths import file_sizes, locate
+from nx47dask.files.remote import filesystem
 from nx47dask.geometry import Box
-from nx47dask.io import discover, write_text
-from nx47dask.places import file_sizes, locate
+from nx47dask.io import discover
 from tests.conftest import sheets
 from tests.integration.commands import command, finish, launch, wait_for, write_workflow
 from tests.integration.object_store import (
@@ -236,8 +237,8 @@ def test_a_run_from_a_web_server(here, tmp_path):
 
 
 def test_a_web_server_that_fails_is_no_empty_chunk(tmp_path, scan, monkeypatch):
-    monkeypatch.setattr("nx47dask.filesystems.ATTEMPTS", 2)
-    monkeypatch.setattr("nx47dask.filesystems._filesystem", _unshared())
+    monkeypatch.setattr("nx47dask.files.remote.ATTEMPTS", 2)
+    monkeypatch.setattr("nx47dask.files.remote._filesystem", _unshared())
     write_zarr(tmp_path / "scroll.zarr", scan, shards=None)
     with web_server(tmp_path, fails=lambda path, number: path.endswith("/c/1/0/0")) as url:
         (volume,) = discover([f"{url}/scroll.zarr"])
@@ -253,6 +254,6 @@ def _unshared():
     """The function that makes filesystems, with a memory of its own."""
     from functools import lru_cache
 
-    from nx47dask.filesystems import _filesystem
+    from nx47dask.files.remote import _filesystem
 
     return lru_cache(_filesystem.__wrapped__)

@@ -10,7 +10,7 @@ import tifffile
 import yaml
 
 import nx47dask
-from nx47dask.stages.projection import stage_loads
+from nx47dask.planning.projection import project
 from tests.integration.commands import WORKFLOW, finish, launch, write_workflow
 from tests.integration.tiny_model import learned, write_model
 
@@ -72,7 +72,7 @@ def test_stages_take_the_tasks_and_at_most_the_disk_of_the_plan(tmp_path, dtype,
     (tmp_path / "w.yaml").write_text(yaml.safe_dump(chain | settings))
     options = {"workflow": tmp_path / "w.yaml", "block": 32}
     loads = {
-        load.stage: load for load in stage_loads(nx47dask.plan([tmp_path / "noise.tif"], tmp_path / "p", **options))
+        load.stage: load for load in project(nx47dask.plan([tmp_path / "noise.tif"], tmp_path / "p", **options)).loads
     }
     run = nx47dask.run([tmp_path / "noise.tif"], tmp_path / "run", serial=True, **options)
     stages = run.manifest["stages"]

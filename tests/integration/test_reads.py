@@ -17,10 +17,10 @@ from nx47dask.detectors.residual import Residual
 from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.geometry import Box, copy_layout
 from nx47dask.io import ArrayStore, Volume, discover
+from nx47dask.planning.reads import is_copied, source_reads
+from nx47dask.stages.detect import widest_scan
 from nx47dask.stages.ingest import ingest_block
-from nx47dask.stages.job import VolumeJob
-from nx47dask.stages.projection import widest_scan
-from nx47dask.stages.reads import is_copied, source_reads
+from nx47dask.stages.volume_job import VolumeJob
 from nx47dask.workflow import load_workflow
 from tests.conftest import sheets
 

@@ -14,7 +14,7 @@ import tifffile
 
 import nx47dask
 from nx47dask.io import discover
-from nx47dask.report.write import write_report
+from nx47dask.reports.write import write_report
 from tests.conftest import sheets
 from tests.integration.commands import command, write_workflow
 

@@ -10,7 +10,7 @@ import tifffile
 import zarr
 
 import nx47dask
-from nx47dask import official_score, score_volumes
+from nx47dask import official_score, score
 from nx47dask.engine.ledger import Ledger
 from tests.conftest import sheets
 from tests.integration.commands import command
@@ -49,7 +49,7 @@ def expected_scores():
 
 
 def test_a_cluster_gives_the_scores_of_whole_arrays(folders):
-    found = score_volumes(folders / "masks", folders / "labels", workers=2)
+    found = score(folders / "masks", folders / "labels", workers=2)
     expected = expected_scores()
     assert found["volumes"] == expected
     assert found["mean"]["score"] == pytest.approx(sum(record["score"] for record in expected.values()) / 2)
@@ -60,7 +60,7 @@ def test_zarr_is_scored_like_tiff(folders):
     for kind, side in (("masks", 0), ("labels", 1)):
         for seed, name in enumerate(IDS):
             zarr.create_array(folders / f"{kind}-zarr" / f"{name}.zarr", data=make_pair(seed)[side], chunks=(8, 16, 16))
-    found = score_volumes(folders / "masks-zarr", folders / "labels-zarr", serial=True)
+    found = score(folders / "masks-zarr", folders / "labels-zarr", serial=True)
     assert found["volumes"] == expected_scores()
 
 
@@ -124,7 +124,7 @@ def run(scans, out, *arguments):
 def test_a_run_with_labels_has_the_scores_of_its_masks(folders, scans):
     assert run(scans, folders / "run", "--labels", folders / "labels") == 0
     done = nx47dask.open_run(folders / "run")
-    expected = score_volumes(folders / "run", folders / "labels", serial=True)
+    expected = score(folders / "run", folders / "labels", serial=True)
     assert done.scores == expected["volumes"]
     assert json.loads((folders / "run" / "metrics" / "volumes.json").read_text())["mean"] == expected["mean"]
     assert set(done.manifest["labels"]) == set(IDS)
@@ -136,7 +136,7 @@ def test_a_box_is_scored_against_its_part_of_the_labels(folders, scans):
     labels = make_pair(0)[1][3:17, 5:30]
     expected = official_score(mask, labels)
     assert nx47dask.open_run(folders / "box").scores[IDS[0]] == expected
-    assert score_volumes(folders / "box", folders / "labels", serial=True)["volumes"][IDS[0]] == expected
+    assert score(folders / "box", folders / "labels", serial=True)["volumes"][IDS[0]] == expected
 
 
 def test_a_run_without_one_of_its_masks_is_not_scored(folders, scans, capsys):
@@ -163,7 +163,7 @@ def test_a_box_of_one_slice_is_scored_like_any_other(folders, scans):
     assert run(scans, folders / "box", "--bbox", "5:6,:,:") == 0
     for seed, name in enumerate(IDS):
         write_tiff(folders / "slice" / f"{name}.tif", make_pair(seed)[1][5:6])
-    found = score_volumes(folders / "box", folders / "slice", serial=True)["volumes"]
+    found = score(folders / "box", folders / "slice", serial=True)["volumes"]
     mask = tifffile.imread(folders / "box" / "masks" / f"{IDS[0]}.tif").reshape(1, *SHAPE[1:])
     assert found[IDS[0]] == official_score(mask, make_pair(0)[1][5:6])
 
@@ -193,7 +193,7 @@ def test_a_mask_whose_store_was_deleted_is_scored_from_its_file(folders, scans):
     out = folders / "run"
     assert run(scans, out, "--delete-stores") == 0
     assert run(scans, out, "--delete-stores", "--resume", "--labels", folders / "labels") == 0
-    assert nx47dask.open_run(out).scores == score_volumes(out, folders / "labels", serial=True)["volumes"]
+    assert nx47dask.open_run(out).scores == score(out, folders / "labels", serial=True)["volumes"]
 
 
 def test_labels_that_do_not_fit_are_refused_before_the_run(folders, scans, capsys):

@@ -11,7 +11,7 @@ import tifffile
 
 from nx47dask.engine import lock_run
 from nx47dask.errors import InputError
-from nx47dask.stages.status import read_status
+from nx47dask.runs.status import read_status
 from tests.conftest import sheets
 from tests.integration.commands import command, finish, launch, records, wait_for, write_workflow
 

@@ -7,9 +7,9 @@ import time
 import tifffile
 
 from nx47dask.engine import lock_run
-from nx47dask.filesystems import filesystem
-from nx47dask.places import locate
-from nx47dask.stages.status import read_status
+from nx47dask.files.paths import locate
+from nx47dask.files.remote import filesystem
+from nx47dask.runs.status import read_status
 from tests.conftest import sheets
 from tests.integration.commands import command, write_workflow
 from tests.integration.object_store import BUCKET, running_store, store  # noqa: F401

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from nx47dask.files.summaries import read_summary
 from nx47dask.geometry import BlockGrid
-from nx47dask.io import read_summary
 from nx47dask.kernels.components import Labelling
 from nx47dask.stages.linking import BlockScan, make_graphs
 from nx47dask.stages.postprocess import resolve_components

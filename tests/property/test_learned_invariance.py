@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nx47dask.detectors import Learned, ScanStatistics
+from nx47dask.detectors import Learned
 from nx47dask.geometry import Box
+from nx47dask.kernels.statistics import ScanStatistics
 from tests.conftest import sheets
 from tests.integration.tiny_model import write_model
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from nx47dask.errors import ModelError
 from nx47dask.models import describe_model
-from nx47dask.models.backends import engine as engines
 from nx47dask.models.backends import engines_here, predictor_for, resolve_backend
+from nx47dask.models.backends import runtime as engines
 from nx47dask.models.backends.onnx_output import surface_of
 from nx47dask.models.backends.surface import SurfaceNetwork
 from tests.predictors import open_predictor

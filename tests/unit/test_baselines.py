@@ -13,12 +13,12 @@ import pytest
 import tifffile
 
 import nx47dask
-from nx47dask import baselines
-from nx47dask.baselines import find_run, freeze, read_external, record_score, verify
+from nx47dask.commands.freeze import freeze
 from nx47dask.engine.lock import lock_run
 from nx47dask.errors import GateError, InputError, RunLockedError
 from nx47dask.io import discover
-from nx47dask.results import Run, open_run
+from nx47dask.runs.baselines import find_run, read_external, verify_folder, write_external
+from nx47dask.runs.run import Run, open_run
 from nx47dask.workflow import load_workflow
 from tests.conftest import sheets
 from tests.integration.commands import command
@@ -72,7 +72,7 @@ def test_a_baseline_holds_the_run_and_its_checksums(run, frozen):
     assert record["submission_sha256"] == sha256(run.path / "submission.zip")
     assert record["plan_sha256"] == run.manifest["plan_sha256"]
     assert {path.stat().st_mode & 0o222 for path in frozen.rglob("*") if path.is_file()} == {0}
-    assert verify(frozen) == 6
+    assert verify_folder(frozen) == 6
     assert hidden(frozen.parent) == []
 
 
@@ -145,7 +145,7 @@ def test_an_interrupted_freeze_leaves_nothing(run, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     folder = tmp_path / "baselines"
-    monkeypatch.setattr(baselines, "_fill", interrupt)
+    monkeypatch.setattr("nx47dask.commands.freeze._fill", interrupt)
     with pytest.raises(KeyboardInterrupt):
         freeze(run, "x", folder)
     assert [path.name for path in folder.iterdir()] == ["run.lock"]
@@ -155,10 +155,9 @@ def test_a_killed_freeze_looks_like_no_baseline_and_is_cleared_by_the_next(run, 
     code = f"""
 import os
 from pathlib import Path
-from nx47dask import baselines
-from nx47dask.results import open_run
-baselines._digest = lambda record: os._exit(9)  # all is copied, nothing is renamed
-baselines.freeze(open_run({str(run.path)!r}), "x", Path({str(tmp_path)!r}) / "baselines")
+from nx47dask.commands import freeze
+freeze.content_digest = lambda record: os._exit(9)  # all is copied, nothing is renamed
+freeze.freeze({str(run.path)!r}, "x", Path({str(tmp_path)!r}) / "baselines")
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     folder = tmp_path / "baselines"
@@ -166,7 +165,7 @@ baselines.freeze(open_run({str(run.path)!r}), "x", Path({str(tmp_path)!r}) / "ba
     with pytest.raises(InputError, match="no baseline of that name"):
         find_run("x", folder)
     (folder / ".y.01234567.tmp").mkdir()
-    assert verify(freeze(run, "x", folder)) == 6
+    assert verify_folder(freeze(run, "x", folder)) == 6
     assert hidden(folder) == [".y.01234567.tmp"]
 
 
@@ -185,7 +184,7 @@ def test_verify_names_every_difference(frozen):
     extra.touch()
     edit(frozen / "baseline.json", name="v61.2")
     with pytest.raises(GateError) as error:
-        verify(frozen)
+        verify_folder(frozen)
     message = str(error.value)
     assert "4 differences from what was frozen" in message
     assert f"masks/{IDS[0]}.tif: changed, SHA-256 was {was}, is {sha256(changed)}" in message
@@ -197,41 +196,41 @@ def test_verify_names_every_difference(frozen):
 def test_verify_of_damaged_lists(frozen):
     edit(frozen / "baseline.json", schema=2)
     with pytest.raises(GateError, match="schema 2, known is 1"):
-        verify(frozen)
+        verify_folder(frozen)
     (frozen / "baseline.json").write_text("")
     with pytest.raises(GateError, match=r"baseline\.json: cannot be read as JSON"):
-        verify(frozen)
+        verify_folder(frozen)
 
 
 def test_verify_works_on_a_run(run):
-    assert verify(run.path) == 5
+    assert verify_folder(run.path) == 5
     (run.path / "notes.txt").touch()  # beside the results, anything may lie
     (run.path / "masks" / ".DS_Store").touch()
-    assert verify(run.path) == 5
+    assert verify_folder(run.path) == 5
     (run.path / "masks" / "7.tif").touch()
     with pytest.raises(GateError, match=r"1 difference from the run's manifest:\n  masks/7\.tif: extra"):
-        verify(run.path)
+        verify_folder(run.path)
 
 
 def test_external_scores_may_come_later_and_nothing_else(frozen):
-    record_score(frozen, public=0.387, note="first")
-    record_score(frozen, private=0.41)
+    write_external(frozen, public=0.387, note="first")
+    write_external(frozen, private=0.41)
     assert read_external(frozen) == {"public": 0.387, "private": 0.41, "note": "first"}
-    assert verify(frozen) == 6
+    assert verify_folder(frozen) == 6
     (frozen / "external.json").write_text('{"public": 3}')
     with pytest.raises(GateError, match=r"external\.json: public 3: a score is a number from 0 to 1"):
-        verify(frozen)
+        verify_folder(frozen)
 
 
 def test_external_scores_are_frozen_with_the_run(run, tmp_path):
-    record_score(run.path, public=0.5)
+    write_external(run.path, public=0.5)
     assert read_external(freeze(run, "x", tmp_path / "baselines")) == {"public": 0.5}
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, 38.7, float("nan")])
 def test_external_scores_are_shares(run, value):
     with pytest.raises(InputError, match=r"--public .*: a score is a number from 0 to 1"):
-        record_score(run.path, public=value)
+        write_external(run.path, public=value)
     assert read_external(run.path) == {}
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nx47dask.differences import find_differences, manifest_differences
 from nx47dask.metrics.masks import joint_counts, overlap
+from nx47dask.runs.differences import find_differences, manifest_differences
 
 MANIFEST = {
     "nx47dask": "0.1.0",

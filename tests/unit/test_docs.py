@@ -11,9 +11,11 @@ import pytest
 import nx47dask
 from nx47dask import errors
 from nx47dask.cli import INTERRUPTED
+from nx47dask.cli.reference import reference_text
 from nx47dask.metrics.shape import SLICE_COLUMNS
-from nx47dask.reference import reference_text
-from nx47dask.stages import plan, projection
+from nx47dask.planning import projection
+from nx47dask.planning.make import default_block
+from nx47dask.stages import detect, load, score
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -58,10 +60,10 @@ def test_memory_page_gives_the_factors_of_the_plan():
     assert f"{projection.LIBRARY_BYTES >> 20} MiB where torch" in text
     assert f"{projection.NETWORK_LIBRARY_BYTES >> 20} MiB more where" in text
     assert f"The client takes {projection.CLIENT_BYTES >> 20} MiB" in text
-    assert f"{projection.DETECT_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of detection" in text
-    assert f"{projection.PASS_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of a pass" in text
-    assert f"{projection.SCORE_BYTES_PER_VOXEL} bytes for each voxel of an octant" in text
-    assert {plan.default_block((n, n, n)) for n in (384, 385, 1536, 1537)} == {160, 256, 512}
+    assert f"{detect.DETECT_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of detection" in text
+    assert f"{load.PASS_BYTES_PER_VOXEL} bytes for each voxel of a block with the halo of a pass" in text
+    assert f"{score.SCORE_BYTES_PER_VOXEL} bytes for each voxel of an octant" in text
+    assert {default_block((n, n, n)) for n in (384, 385, 1536, 1537)} == {160, 256, 512}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

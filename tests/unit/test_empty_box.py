@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nx47dask.detectors import Fusion, Learned, Residual, ResidualBand, ScanStatistics, Sheetness, quantise
+from nx47dask.detectors import Fusion, Learned, Residual, ResidualBand, Sheetness, quantise
 from nx47dask.geometry import Box
+from nx47dask.kernels.statistics import ScanStatistics
 from tests.integration.tiny_model import write_model
 
 SCAN = ScanStatistics(0, 200, 40.0, 30.0)

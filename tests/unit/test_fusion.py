@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from nx47dask.detectors import DETECTORS, Detector, Fusion, RadiusDetector, Residual, ScanStatistics, Sheetness
+from nx47dask.detectors import DETECTORS, Detector, Fusion, RadiusDetector, Residual, Sheetness
 from nx47dask.errors import WorkflowError
 from nx47dask.geometry import Box
-from nx47dask.kernels.odds import from_log_odds, log_odds
+from nx47dask.kernels.log_odds import from_log_odds, log_odds
+from nx47dask.kernels.statistics import ScanStatistics
 from tests.conftest import sheets
 
 IMAGE = sheets((14, 20, 22))

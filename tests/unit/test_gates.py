@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nx47dask.errors import GateError, InputError
-from nx47dask.gates import Gate, check_gates, parse_gates, require_passed
-from nx47dask.measures import NAMES
+from nx47dask.runs.gates import Gate, check_gates, parse_gates, require_passed
+from nx47dask.runs.measures import NAMES
 
 
 def test_gates_are_read():

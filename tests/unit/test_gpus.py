@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nx47dask.engine import gpus
-from nx47dask.engine.gpus import Gpu
+from nx47dask.cluster import gpus
+from nx47dask.cluster.gpus import Gpu
 
 FIRST = Gpu("GPU-aa11", "NVIDIA H100 80GB HBM3", 81559 << 20)
 SECOND = Gpu("GPU-bb22", "NVIDIA L4", 23034 << 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,42 +12,82 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "nx47dask"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-FORBIDDEN = {
-    "kernels": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
-    "merge": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
-    "steps": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
-    "detectors": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
-    "models": {"dask", "distributed", "zarr", "tifffile", "nx47dask.engine", "nx47dask.stages", "nx47dask.detectors"},
-    "training": {"dask", "distributed", "nx47dask.engine", "nx47dask.stages", "nx47dask.workflow", "nx47dask.steps"},
-    "calibrate": {"dask", "distributed", "zarr", "tifffile", "nx47dask.io", "nx47dask.engine", "nx47dask.stages"},
-    "metrics": {"dask", "distributed", "nx47dask.engine", "nx47dask.stages"},
-    "io": {"dask", "distributed", "nx47dask.engine", "nx47dask.stages", "nx47dask.kernels", "nx47dask.merge"},
-    "engine": {"nx47dask.stages", "nx47dask.kernels", "nx47dask.merge", "nx47dask.detectors", "nx47dask.io"},
-    "report": {"distributed", "nx47dask.engine", "nx47dask.stages"},
+LAYERS = (
+    "version",
+    "errors",
+    "words",
+    "geometry",
+    "files",
+    "kernels",
+    "merge",
+    "phantom",
+    "metrics",
+    "io",
+    "models",
+    "steps",
+    "detectors",
+    "engine",
+    "monitor",
+    "cluster",
+    "workflow",
+    "runs",
+    "stages",
+    "planning",
+    "reports",
+    "commands",
+    "calibration",
+    "cli",
+)
+"""The rooms from the ground up; a module imports from its own room and from those below."""
+WITHOUT = {
+    "dask": LAYERS[: LAYERS.index("monitor")],
+    "distributed": tuple(room for room in LAYERS if room not in ("cluster", "monitor")),
+    "zarr": ("kernels", "merge", "steps", "detectors", "models", "metrics"),
+    "tifffile": ("kernels", "merge", "steps", "detectors", "models", "metrics"),
 }
+"""Libraries, and the rooms that know nothing of them."""
+
+
+def module_name(path):
+    """``nx47dask.io.tiff`` for its file, ``nx47dask.io`` for the file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports(path):
-    """All names that a module imports, wherever in it."""
+    """All modules that a module imports, wherever in it and for whatever purpose."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            named = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in NAMES else node.module or "" for name in named)
 
 
-def within(name, package):
-    return name == package or name.startswith(package + ".")
+NAMES = {module_name(path): path for path in MODULES}
+IMPORTS = {name: sorted({other for other in imports(path) if other != name}) for name, path in NAMES.items()}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_arrows_go_one_way(path):
-    folder = path.relative_to(PACKAGE).parts[0]
-    forbidden = FORBIDDEN.get(folder, set())
-    if folder != "engine":
-        forbidden = forbidden | {"distributed"}
-    bad = [name for name in imports(path) for package in forbidden if within(name, package)]
-    assert not bad
+def room(name):
+    """The folder or lone module of the package that a module belongs to."""
+    return name.split(".")[1]
+
+
+def test_every_room_has_its_layer():
+    assert {room(name) for name in NAMES if "." in name} - {"__main__"} == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "." in name and room(name) != "__main__"])
+def test_arrows_go_down(name):
+    own = LAYERS.index(room(name))
+    others = [other for other in IMPORTS[name] if other in NAMES]
+    assert [other for other in others if "." not in other or LAYERS.index(room(other)) > own] == []
+    assert [other for other in IMPORTS[name] if room(name) in WITHOUT.get(other.split(".")[0], ())] == []
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    sorter = TopologicalSorter({name: [other for other in found if other in NAMES] for name, found in IMPORTS.items()})
+    sorter.prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from nx47dask.engine.estimate import Pace, StageWork, share_done, time_left_s
-from nx47dask.engine.feed import JobFeed
-from nx47dask.engine.jobs import DONE, MOST_JOBS, QUARANTINED, REPEATED, RETRYING, SKIPPED, WAITING, Jobs, JobTitle
+from nx47dask.engine.events import JobTitle
 from nx47dask.engine.tasks import Batch, Failure
+from nx47dask.monitor.estimate import Pace, StageWork, share_done, time_left_s
+from nx47dask.monitor.feed import JobFeed
+from nx47dask.monitor.state import DONE, MOST_JOBS, QUARANTINED, REPEATED, RETRYING, SKIPPED, WAITING, Jobs
 
 
 class Client:
@@ -99,7 +100,7 @@ def test_every_end_of_a_block_gets_its_state(jobs):
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
 def test_nothing_is_lost_or_counted_twice_when_messages_fail(jobs, failing, monkeypatch):
-    monkeypatch.setattr("nx47dask.engine.feed.SECONDS_BETWEEN_MESSAGES", 0.01)
+    monkeypatch.setattr("nx47dask.monitor.feed.SECONDS_BETWEEN_MESSAGES", 0.01)
     client = Client(jobs, failing)
     with JobFeed(client, TITLE) as feed:
         deadline = time.monotonic() + 30

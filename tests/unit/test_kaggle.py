@@ -12,8 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from nx47dask import __version__, kaggle
+from nx47dask.commands import bundle as kaggle
 from nx47dask.errors import GateError, InputError
+from nx47dask.version import __version__
 from tests.integration.commands import command
 
 MODULE = """\
@@ -65,7 +66,7 @@ def fake_wheels(monkeypatch):
 
 
 def make(out, **options):
-    return kaggle.make_bundle(out, console=Console(quiet=True), **options)
+    return kaggle.bundle(out, console=Console(quiet=True), **options)
 
 
 def install(bundle):

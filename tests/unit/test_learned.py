@@ -10,10 +10,13 @@ import yaml
 import zarr
 
 import nx47dask
-from nx47dask.detectors import Detector, Fusion, Learned, ScanStatistics, Sheetness
+from nx47dask.detectors import Detector, Fusion, Learned, Sheetness
 from nx47dask.errors import ModelError
 from nx47dask.geometry import Box
-from nx47dask.stages.projection import DETECT_BYTES_PER_VOXEL, NETWORK_BYTES_PER_VOXEL, TORCH_NETWORK_BYTES
+from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.planning.projection import project
+from nx47dask.planning.text import plan_lines
+from nx47dask.stages.detect import DETECT_BYTES_PER_VOXEL, NETWORK_BYTES_PER_VOXEL, TORCH_NETWORK_BYTES
 from tests.integration.tiny_model import learned, write_model
 
 SCAN = ScanStatistics(0, 255, 100.0, 40.0)
@@ -129,12 +132,12 @@ def test_blocks_of_inference_are_whole_work_blocks_as_large_as_memory_allows(pla
         plan = planned(shape, (64, 64, 64))
         job = plan.jobs[0]
         assert all(edge % job.block == 0 for edge in job.detect_grid.block_shape)
-        assert plan.peak_bytes_per_worker() < 2 << 30
+        assert project(plan).worker_bytes < 2 << 30
     assert plan.jobs[0].detect_blocks == (1, 1, 2)
     assert planned((320, 320, 320), (64, 64, 64)).jobs[0].detect_blocks == (2, 2, 2)
-    run, least = plan.windows(plan.jobs[0])
-    assert least == 202 * 125 * 61
-    assert run > least
+    volume = project(plan).volumes[plan.jobs[0].id]
+    assert volume.windows == 202 * 125 * 61
+    assert volume.windows_run > volume.windows
 
 
 def test_a_volume_that_is_alone_is_shared_by_two_workers_where_both_gain(planned):
@@ -153,12 +156,12 @@ def test_other_detectors_keep_the_work_block(planned):
         plan = planned((320, 320, 320), sources=[source])
         assert plan.jobs[0].detect_grid.block_shape == (160, 160, 160)
         assert plan.identity["models"] == []
-        assert not any(line.startswith(("model", "windows")) for line in plan.lines())
+        assert not any(line.startswith(("model", "windows")) for line in plan_lines(plan, project(plan)))
 
 
 def test_memory_counts_the_network_and_the_detectors_beside_it(planned, model):
     def peak(*sources):
-        return planned((320, 320, 320), sources=list(sources), detect_block=160).peak_bytes_per_worker()
+        return project(planned((320, 320, 320), sources=list(sources), detect_block=160)).worker_bytes
 
     batches = [peak(learned(model, batch=batch)) for batch in (8, 64)]
     assert batches[1] - batches[0] == 64 * 20 * 32 * 32 * NETWORK_BYTES_PER_VOXEL - TORCH_NETWORK_BYTES

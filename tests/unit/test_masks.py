@@ -12,8 +12,9 @@ import tifffile
 from PIL import Image, ImageSequence
 
 from nx47dask.errors import InputError, StorageError
+from nx47dask.files.atomic import replace_file, sha256_file, write_text
 from nx47dask.geometry import Box
-from nx47dask.io import discover, replace_file, sha256_file, write_mask_tiff, write_submission, write_text
+from nx47dask.io import discover, write_mask_tiff, write_submission
 
 
 def random_mask(shape=(9, 33, 41), density=0.1, seed=0):

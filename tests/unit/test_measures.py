@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nx47dask.measures import (
+from nx47dask.runs.measures import (
     MASK_NAMES,
     NAMES,
     SCORE_NAMES,
@@ -14,8 +14,8 @@ from nx47dask.measures import (
     shared_measures,
     volume_measures,
 )
-from nx47dask.report.words import TITLES
-from nx47dask.results import open_run
+from nx47dask.runs.run import open_run
+from nx47dask.words import TITLES
 from tests.integration.tiny_runs import VOLUMES, add_scores, score_record, tiny_run
 
 MASK = {"density": 0.1, "components_26": 7}

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nx47dask.detectors.base import ScanStatistics, quantise
+from nx47dask.detectors.base import quantise
 from nx47dask.errors import InputError
 from nx47dask.kernels.normalisation import Normalisation
+from nx47dask.kernels.statistics import ScanStatistics
 
 RNG = np.random.default_rng(7)
 UINT8 = np.clip(RNG.normal(120, 40, (20, 24, 28)), 0, 255).astype(np.uint8)

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import nx47dask.phantom
+import nx47dask.phantom.write
 from nx47dask.errors import InputError, StorageError
 from nx47dask.geometry import BlockGrid, Box, Index
-from nx47dask.kernels.value_noise import lattice_noise
-from nx47dask.phantom import Phantom, render, write_phantom
+from nx47dask.phantom.noise import lattice_noise
+from nx47dask.phantom.write import Phantom, render, write_phantom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +185,7 @@ def test_a_failure_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.Mon
             raise error
         return render(phantom, box)
 
-    monkeypatch.setattr(nx47dask.phantom, "render", fail_late)
+    monkeypatch.setattr(nx47dask.phantom.write, "render", fail_late)
     with pytest.raises(seen):
         write_phantom(tmp_path, (40, 8, 8))
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
@@ -205,7 +205,7 @@ def test_no_box_is_a_large_share_of_the_volume(tmp_path: Path, monkeypatch: pyte
         return np.zeros(box.shape, np.uint8), np.zeros(box.shape, np.uint8)
 
     shape = (70, 1500, 900)
-    monkeypatch.setattr(nx47dask.phantom, "render", blank)
+    monkeypatch.setattr(nx47dask.phantom.write, "render", blank)
     write_phantom(tmp_path, shape)
     assert sum(box.size for box in boxes) == np.prod(shape)
     assert max(box.size for box in boxes) <= 0.004 * np.prod(shape)

@@ -16,10 +16,12 @@ from nx47dask.engine import Ledger, lock_run
 from nx47dask.engine.lines import LineLog, log_files, read_lines
 from nx47dask.engine.lock import LOCK_FILE
 from nx47dask.errors import InputError, RunLockedError, StorageError
-from nx47dask.filesystems import _filesystem, filesystem
+from nx47dask.files.atomic import replace_file
+from nx47dask.files.paths import file_sizes, file_version, is_remote, locate, remove_tree, size_of
+from nx47dask.files.remote import _filesystem, filesystem
+from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Box
-from nx47dask.io import ArrayStore, read_summary, replace_file, write_summary
-from nx47dask.places import file_sizes, file_version, is_remote, locate, remove_tree, size_of
+from nx47dask.io import ArrayStore
 from tests.integration.object_store import BUCKET, PRIVATE, running_store, store  # noqa: F401
 
 FOLDER = f"s3://{BUCKET}/a"

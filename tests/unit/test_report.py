@@ -15,13 +15,13 @@ import zarr
 from PIL import Image
 
 import nx47dask
+from nx47dask.commands.report import report
 from nx47dask.errors import BlockError, InputError
 from nx47dask.io import Volume, discover
-from nx47dask.report import figures, html, pictures, volumes
-from nx47dask.report.markup import Cell, table
-from nx47dask.report.pictures import MOST_SLICES
-from nx47dask.report.words import duration, percent
-from nx47dask.report.write import write_report
+from nx47dask.reports import figures, html, pictures, volumes
+from nx47dask.reports.markup import Cell, table
+from nx47dask.reports.pictures import MOST_SLICES
+from nx47dask.words import duration, percent
 from tests.conftest import sheets
 from tests.integration.commands import write_workflow
 from tests.pages import Page
@@ -207,7 +207,7 @@ def test_a_single_slice_has_no_dice(page):
 
 def test_same_folder_gives_same_bytes(run):
     before = [(run.path / name).read_bytes() for name in ("report.html", "report.md")]
-    write_report(nx47dask.open_run(run.path))
+    report(nx47dask.open_run(run.path))
     assert [(run.path / name).read_bytes() for name in ("report.html", "report.md")] == before
 
 
@@ -237,7 +237,7 @@ def test_resumed_retried_and_hungry_runs_say_so(run, tmp_path):
     changes = {"resumed": 2, "retried": 1, "peak_rss_bytes": 4 << 30}
     edit(copy.path / "manifest.json", lambda d: d["stages"]["detect"].update(changes))
     edit(copy.path / "manifest.json", lambda d: d.update(submission={"unfinished": ["late"]}))
-    write_report(copy)
+    report(copy)
     text = read_page(copy).text
     assert "after a resume (2 tasks done before)" in text
     assert "1 task retried." in text
@@ -263,7 +263,7 @@ def test_verdict_against_a_baseline(pair):
     baseline, run = pair
     (baseline.path / "external.json").write_text('{"public": 0.387, "note": "first"}')
     (run.path / "external.json").write_text('{"public": 0.401, "note": "late entry"}')
-    write_report(run, baseline=baseline, gates="score>=0,recall>=0.01,components<=0")
+    report(run, baseline=baseline, gates="score>=0,recall>=0.01,components<=0")
     page = read_page(run)
     markdown = (run.path / "report.md").read_text()
     verdict = (
@@ -291,7 +291,7 @@ def test_each_volume_stands_beside_its_baseline(pair):
         baseline.path / "metrics" / "volumes.json",
         lambda d: d["volumes"]["a"]["mask"].update(largest_components_vox=[77]),
     )
-    write_report(run, baseline=nx47dask.open_run(baseline.path))
+    report(run, baseline=nx47dask.open_run(baseline.path))
     page = read_page(run)
     assert page.after("a", 2) == ["0.4600", "+0.0600"]
     assert "score 0.4600 (+0.0600 against the baseline), " in page.text
@@ -304,29 +304,29 @@ def test_scores_of_other_labels_are_not_compared(pair):
     baseline, run = pair
     edit(baseline.path / "manifest.json", lambda d: d["labels"]["a"].update(fingerprint="0" * 64))
     baseline = nx47dask.open_run(baseline.path)
-    write_report(run, baseline=baseline)
+    report(run, baseline=baseline)
     page = read_page(run)
     assert "Scores are not compared where the baseline's labels are others or missing: a." in page.texts
     assert page.after("score", 3) == ["0.4800", "0.5000", "-0.0200"]
     edit(baseline.path / "manifest.json", lambda d: d.pop("labels"))
     with pytest.raises(InputError, match=r"score"):
-        write_report(run, baseline=nx47dask.open_run(baseline.path), gates="score>=0")
+        report(run, baseline=nx47dask.open_run(baseline.path), gates="score>=0")
 
 
 def test_only_shared_volumes_are_compared(pair, run):
     baseline, candidate = pair
     edit(baseline.path / "manifest.json", lambda d: d["inputs"].pop("b"))
-    write_report(candidate, baseline=nx47dask.open_run(baseline.path))
+    report(candidate, baseline=nx47dask.open_run(baseline.path))
     page = read_page(candidate)
     assert "Not compared, since only this run has them or the boxes differ: b." in page.texts
     assert page.after("score", 3) == ["0.4600", "0.4000", "+0.0600"]
     with pytest.raises(InputError, match=r"has the volumes a, b, .* has a&b<c, flat, one"):
-        write_report(candidate, baseline=run, gates="density>=0")
+        report(candidate, baseline=run, gates="density>=0")
 
 
 def test_defects_are_shown_where_they_are(pair):
     _, run = pair
-    write_report(run)
+    report(run)
     page = read_page(run)
     assert page.after("Worst places", 4) == [
         "1 spurious hole and 0 spurious bridges; the largest of each, cut across z, y and x.",
@@ -340,7 +340,7 @@ def test_defects_are_shown_where_they_are(pair):
 
 def test_overlay_holds_mask_label_and_ignored(pair):
     _, run = pair
-    write_report(run)
+    report(run)
     over = read_page(run).pictures("a", "z = 10")[1]
     labels = tifffile.imread(run.path.parents[0] / run.manifest["labels"]["a"]["path"])[10, 4:44, 3:48]
     mask = run["a"].mask[8].compute(scheduler="synchronous") != 0
@@ -373,7 +373,7 @@ def test_lost_labels_are_said(pair):
     _, run = pair
     edit(run.path / "manifest.json", lambda d: d["labels"]["a"].update(path="/nowhere/a.tif"))
     edit(run.path / "manifest.json", lambda d: d["labels"]["b"].update(fingerprint="0" * 64))
-    write_report(nx47dask.open_run(run.path))
+    report(nx47dask.open_run(run.path))
     page = read_page(run)
     assert "Drawn without its labels: /nowhere/a.tif: no such file or folder." in page.texts
     assert any(text.endswith("b.tif: not what the run read of volume b, it was changed since.") for text in page.texts)
@@ -386,25 +386,25 @@ def test_files_that_cannot_be_read_are_said(pair, monkeypatch):
 
     _, run = pair
     monkeypatch.setattr(Volume, "read", damaged)
-    write_report(run)
+    report(run)
     page = read_page(run)
     assert {"Drawn without its labels: a: a chunk cannot be read.", "z = 10"} <= set(page.texts)
     (run.path / "store").unlink()
-    write_report(run)
+    report(run)
     assert "No pictures: a: a chunk cannot be read." in read_page(run).texts
 
 
 def test_without_stores_pictures_come_from_masks_and_inputs(pair, plain):
     _, run = pair
-    write_report(run)
+    report(run)
     before = (run.path / "report.html").read_bytes()
     (run.path / "store").unlink()
     shutil.copytree(plain.path / "masks", run.path / "masks")
-    write_report(run)
+    report(run)
     assert (run.path / "report.html").read_bytes() == before
     shutil.rmtree(run.path / "masks")
     edit(run.path / "manifest.json", lambda d: d["inputs"]["b"].update(fingerprint="0" * 64))
-    write_report(nx47dask.open_run(run.path))
+    report(nx47dask.open_run(run.path))
     page = read_page(run)
     assert not page.all("img")
     lost = [text for text in page.texts if text.startswith("No pictures: ")]
@@ -419,30 +419,30 @@ def test_the_baseline_of_the_run_is_remembered(pair, plain):
     recorded = {"path": str(baseline.path), "gates": "score>=0.5"}
     edit(run.path / "manifest.json", lambda d: d.update(baseline=recorded))
     run = nx47dask.open_run(run.path)
-    assert [result.passed for result in write_report(run)] == [False]
+    assert [result.passed for result in report(run)] == [False]
     assert "0.0200 above the baseline before" in read_page(run).texts[3]
-    assert [str(result.gate) for result in write_report(run, gates="recall>=0")] == ["recall>=0"]
+    assert [str(result.gate) for result in report(run, gates="recall>=0")] == ["recall>=0"]
     assert read_page(run).texts[2] == "Passed"
-    assert write_report(run, baseline=run) == [], "gates belong to the baseline that they were given with"
+    assert report(run, baseline=run) == [], "gates belong to the baseline that they were given with"
     assert ", as the baseline now (95 % interval 0 to 0 over 2 volumes)." in read_page(run).texts[2]
     shutil.rmtree(baseline.path)
-    assert write_report(run) == []
+    assert report(run) == []
     page = read_page(run)
     assert page.texts[2] == "Mean score 0.4700."
     assert any(f"Nothing is compared with the baseline {baseline.path}: " in text for text in page.texts)
     with pytest.raises(InputError, match=r"--gate recall>=0: there is no baseline"):
-        write_report(run, gates="recall>=0")
+        report(run, gates="recall>=0")
 
 
 def test_gates_wait_for_all_volumes(pair):
     baseline, run = pair
     edit(run.path / "manifest.json", lambda d: d.update(submission={"unfinished": ["c"]}))
     run = nx47dask.open_run(run.path)
-    assert write_report(run, baseline=baseline, gates="score>=0.5") == []
+    assert report(run, baseline=baseline, gates="score>=0.5") == []
     assert "Gates are not checked, since the run is not finished: score>=0.5." in read_page(run).texts
     edit(run.path / "manifest.json", lambda d: d["inputs"].clear())
     with pytest.raises(InputError, match=r"no volume is finished"):
-        write_report(nx47dask.open_run(run.path))
+        report(nx47dask.open_run(run.path))
 
 
 def test_pictures_keep_to_the_size_of_the_page(plain, tmp_path, monkeypatch):
@@ -450,7 +450,7 @@ def test_pictures_keep_to_the_size_of_the_page(plain, tmp_path, monkeypatch):
     sizes = []
     for limit in (200_000, 300_000):
         monkeypatch.setattr(html, "PAGE_BYTES", limit)
-        write_report(copy)
+        report(copy)
         sizes.append((copy.path / "report.html").stat().st_size)
         alts = "\n".join(a["alt"] for a in read_page(copy).all("img"))
         for volume in "ab":
@@ -461,7 +461,7 @@ def test_pictures_keep_to_the_size_of_the_page(plain, tmp_path, monkeypatch):
             assert all(max(np.diff(one)) <= 2 * min(np.diff(one)) + 1 for one in at), "the slices are not evenly spaced"
     assert sizes[0] < 200_000 < sizes[1] < 300_000
     monkeypatch.setattr(html, "PAGE_BYTES", 0)
-    write_report(copy)
+    report(copy)
     page = read_page(copy)
     assert not page.all("img")
     assert page.texts.count("No pictures: there is no room for them on this page.") == 2
@@ -469,13 +469,13 @@ def test_pictures_keep_to_the_size_of_the_page(plain, tmp_path, monkeypatch):
 
 def test_large_volumes_are_read_plane_by_plane(pair, monkeypatch):
     _, run = pair
-    write_report(run)
+    report(run)
     at_once = (run.path / "report.html").read_bytes()
     monkeypatch.setattr(pictures, "WHOLE_VOXELS", 0)
-    write_report(run)
+    report(run)
     assert (run.path / "report.html").read_bytes() == at_once
     monkeypatch.setattr(pictures, "READ_VOXELS", 1)
-    write_report(run)
+    report(run)
     alts = [a["alt"] for a in read_page(run).all("img")]
     assert len({alt for alt in alts if alt.startswith("Scan of volume b, y")}) == 1 + 1  # a slice and a crop
 
@@ -495,7 +495,7 @@ def test_many_volumes_stay_under_6_mb(run, tmp_path):
 
     edit(copy.path / "metrics" / "volumes.json", lambda d: repeat(d["volumes"]))
     edit(copy.path / "manifest.json", lambda d: repeat(d["inputs"]))
-    write_report(nx47dask.open_run(copy.path))
+    report(nx47dask.open_run(copy.path))
     source = (copy.path / "report.html").read_text()
     assert len(source.encode()) < 6_000_000
     assert source.count('class="spark"') == volumes.LISTED

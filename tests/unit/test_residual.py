@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from nx47dask.detectors import Residual, ResidualBand, ScanStatistics, quantise
+from nx47dask.detectors import Residual, ResidualBand, quantise
 from nx47dask.geometry import Box
 from nx47dask.kernels.residual import normalise, projected_slices, projection, residual
+from nx47dask.kernels.statistics import ScanStatistics
 from tests.conftest import sheets
 
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from nx47dask.detectors import ScanStatistics, Sheetness
+from nx47dask.detectors import Sheetness
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box
-from nx47dask.kernels import plates
+from nx47dask.kernels import sheetness as plates
+from nx47dask.kernels.statistics import ScanStatistics
 from tests.conftest import sheets
 
 IMAGE = sheets((36, 40, 45))

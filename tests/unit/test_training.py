@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from nx47dask.errors import InputError
-from nx47dask.training.augment import draw_batch, draw_patch
-from nx47dask.training.loop import Schedule, train
-from nx47dask.training.losses import surface_loss
-from nx47dask.training.volumes import SKELETON, TrainingVolume, medial_surface, phantom_volumes, read_volumes
+from training.augment import draw_batch, draw_patch
+from training.loop import Schedule, train
+from training.losses import surface_loss
+from training.volumes import SKELETON, TrainingVolume, medial_surface, phantom_volumes, read_volumes
 
 
 def one_sided_sheet(n: int = 48) -> TrainingVolume:

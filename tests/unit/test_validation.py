@@ -503,9 +503,9 @@ def test_run_validates_its_zip(submission, tmp_path, monkeypatch):
     assert run.manifest["submission"]["warnings"] == []
     assert found(run.path / "submission.zip", IMAGES) == []
     findings = [Finding("warning", "empty", "a7.tif", "all 0"), Finding("error", "values", "101.tif", "3 values")]
-    monkeypatch.setattr("nx47dask.stages.results.validate_submission", lambda path, images: findings[:1])
+    monkeypatch.setattr("nx47dask.commands.artefacts.validate_submission", lambda path, images: findings[:1])
     run = nx47dask.run([images], tmp_path / "run", resume=True, **options)
     assert run.manifest["submission"]["warnings"] == ["a7.tif: all 0"]
-    monkeypatch.setattr("nx47dask.stages.results.validate_submission", lambda path, images: findings)
+    monkeypatch.setattr("nx47dask.commands.artefacts.validate_submission", lambda path, images: findings)
     with pytest.raises(GateError, match=r"submission\.zip: not valid.*\n  101\.tif: 3 values"):
         nx47dask.run([images], tmp_path / "run", resume=True, **options)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
-from nx47dask.engine import Batch, Ledger, SerialPool, Task, execute, window, worker
+from nx47dask.cluster import dask_pool
+from nx47dask.engine import Batch, Ledger, SerialPool, Task, execute, window
 from nx47dask.engine.tasks import Outcome
 from nx47dask.engine.window import TRIES
-from nx47dask.engine.worker import run_task
+from nx47dask.engine.worker import library_versions, run_task
 from nx47dask.errors import BlockError, DeviceMemoryError, InputError, ModelError, StorageError
 
 
@@ -42,6 +44,7 @@ class StubbornPool:
     """Runs tasks in the order of submission, but keeps back those it is told to until nothing else is left."""
 
     observers = ()
+    run = staticmethod(run_task)
 
     def __init__(self, window, keep_back=()):
         self.window = window
@@ -62,7 +65,7 @@ class StubbornPool:
         task, place = self.running.pop(ticket)
         self.done.append(place)
         try:
-            return [Outcome(ticket, run_task(task.function, task.arguments, place))]
+            return [Outcome(ticket, self.run(task.function, task.arguments, place))]
         except Exception as error:  # noqa: BLE001 - a pool hands over whatever a task raises
             return [Outcome(ticket, error=error)]
 
@@ -281,6 +284,9 @@ def test_a_gpu_without_memory_gets_the_block_in_smaller_pieces(ledger, monkeypat
     class Restarting(StubbornPool):
         restarted = ()
 
+        def run(self, function, arguments, place):
+            return dask_pool.run_on_worker(function, arguments, place, library_versions())
+
         def restart(self, worker):
             self.restarted = (*self.restarted, worker)
 
@@ -293,7 +299,7 @@ def test_a_gpu_without_memory_gets_the_block_in_smaller_pieces(ledger, monkeypat
         return records[0]["value"]
 
     pool = Restarting(1)
-    monkeypatch.setattr(worker, "_address", lambda: "tcp://there")
+    monkeypatch.setattr(dask_pool, "get_worker", lambda: SimpleNamespace(address="tcp://there"))
     assert execute({"a": pipeline()}, pool, ledger) == ({"a": 42}, {})
     assert pool.restarted == ("tcp://there",)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError
-from nx47dask.models.backends.engine import (
+from nx47dask.models.backends.runtime import (
     Backend,
     Device,
     Engine,

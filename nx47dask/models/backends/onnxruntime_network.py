@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError
-from nx47dask.models.backends.engine import Engine
 from nx47dask.models.backends.onnx_output import require_input, surface_of
+from nx47dask.models.backends.runtime import Engine
 from nx47dask.models.base import ModelInfo, OnnxNetwork
 
 __all__ = ["open_network"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError
 from nx47dask.kernels.torch_threads import torch_threads
-from nx47dask.models.backends.engine import Engine
 from nx47dask.models.backends.onnx_output import require_input, surface_of
+from nx47dask.models.backends.runtime import Engine
 from nx47dask.models.base import ModelInfo, OnnxNetwork
 
 if TYPE_CHECKING:

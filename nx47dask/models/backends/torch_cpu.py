@@ -13,7 +13,7 @@ from torch import nn
 
 from nx47dask.errors import ModelError
 from nx47dask.kernels.torch_threads import torch_threads
-from nx47dask.models.backends.engine import Engine
+from nx47dask.models.backends.runtime import Engine
 from nx47dask.models.backends.surface import as_network, failures_named
 from nx47dask.models.base import ModelInfo, OnnxNetwork
 

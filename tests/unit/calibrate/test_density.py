@@ -10,9 +10,9 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import entropy
 
-from nx47dask.calibrate.density import DensityModel, features, fit, held_out_errors
-from nx47dask.detectors.base import ScanStatistics
+from nx47dask.calibration.methods.density import DensityModel, features, fit, held_out_errors
 from nx47dask.errors import InputError
+from nx47dask.kernels.statistics import ScanStatistics
 
 SCAN = {"minimum": 10, "maximum": 210, "mean": 60.0, "std": 30.0}
 

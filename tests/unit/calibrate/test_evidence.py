@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from nx47dask.calibrate.evidence import F_RATIO, PEAK, Evidence, Pattern, evidence
+from nx47dask.calibration.methods.evidence import F_RATIO, PEAK, Evidence, Pattern, evidence
+from nx47dask.calibration.methods.periodicity import find_repetition, ring_counts, slice_counts
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box
 from nx47dask.kernels.morphology import dilate
-from nx47dask.kernels.periodicity import find_repetition, ring_counts, slice_counts
-from nx47dask.phantom import Phantom, render
+from nx47dask.phantom.write import Phantom, render
 
 EDGE = 96
 AXES = ("z", "y", "x")

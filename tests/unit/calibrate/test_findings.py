@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nx47dask.calibration.findings import Sweep, density_targets
+from nx47dask.calibration.search import Evaluations
 from nx47dask.geometry import Box
-from nx47dask.stages.calibration.findings import Sweep, density_targets
-from nx47dask.stages.calibration.search import Evaluations
 from nx47dask.workflow import load_workflow
 
 LOW, HIGH = "postprocess.hysteresis.low", "postprocess.hysteresis.high"

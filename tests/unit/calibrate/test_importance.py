@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc, sobol_indices, uniform
 
-from nx47dask.calibrate.importance import group_of, importances, one_at_a_time, saltelli
-from nx47dask.calibrate.space import Choices, Range, SearchSpace
+from nx47dask.calibration.methods.importance import group_of, importances, one_at_a_time, saltelli
+from nx47dask.calibration.methods.space import Choices, Range, SearchSpace
 
 pytest.importorskip("sklearn")
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nx47dask.calibrate.evidence import Evidence, Pattern
-from nx47dask.calibrate.importance import Importance
-from nx47dask.calibrate.selection import FoldResult, drift, judge
-from nx47dask.calibrate.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
-from nx47dask.report.calibration import FILES, summary, trial_rows, verdict, write_calibration
-from nx47dask.report.calibration_figures import Series, bars, chart, choice_axis, linear_axis, log_axis
-from nx47dask.report.words import signed
+from nx47dask.calibration.methods.evidence import Evidence, Pattern
+from nx47dask.calibration.methods.importance import Importance
+from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
+from nx47dask.calibration.methods.verdict import FoldResult, drift, judge
+from nx47dask.reports.calibration.page import FILES, summary, trial_rows, verdict, write_calibration
+from nx47dask.reports.charts import Series, bars, chart, choice_axis, linear_axis, log_axis
+from nx47dask.words import signed
 from tests.pages import Page
 
 LOW, CLOSING = "postprocess.hysteresis.low", "postprocess.closing.radius_zyx_vox"

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nx47dask.calibrate.space import Range, SearchSpace, own_values, variant
-from nx47dask.calibrate.study import Trial
+from nx47dask.calibration.candidates import LeastScore, mask_terms, source_key
+from nx47dask.calibration.methods.space import Range, SearchSpace, own_values, variant
+from nx47dask.calibration.methods.study import Trial
+from nx47dask.calibration.search import Evaluations, search
 from nx47dask.geometry import Box
-from nx47dask.stages.calibration.candidates import LeastScore, mask_terms, source_key
-from nx47dask.stages.calibration.search import Evaluations, search
 from nx47dask.workflow import load_workflow, workflow_of
 
 VOLUMES = ("a", "b", "c")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nx47dask.calibrate.selection import Fold, FoldResult, choose, drift, folds, judge
+from nx47dask.calibration.methods.verdict import Fold, FoldResult, choose, drift, folds, judge
 from nx47dask.errors import InputError
 
 names = st.lists(st.integers(0, 99).map(str), unique=True, max_size=8)

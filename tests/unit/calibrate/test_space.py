@@ -10,7 +10,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nx47dask.calibrate.space import Choices, Range, SearchSpace, default_space, own_values, space_from, variant
+from nx47dask.calibration.methods.space import (
+    Choices,
+    Range,
+    SearchSpace,
+    default_space,
+    own_values,
+    space_from,
+    variant,
+)
 from nx47dask.errors import InputError
 from nx47dask.workflow import load_workflow, preset_names
 

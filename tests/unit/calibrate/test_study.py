@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from nx47dask.calibrate.space import Choices, Range, SearchSpace
-from nx47dask.calibrate.study import open_study
+from nx47dask.calibration.methods.space import Choices, Range, SearchSpace
+from nx47dask.calibration.methods.study import open_study
 from nx47dask.errors import InputError
 
 optuna = pytest.importorskip("optuna")

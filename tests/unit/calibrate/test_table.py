@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.metrics import variation_of_information as skimage_variation
 
-from nx47dask.calibrate.table import threshold_table
+from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.errors import InputError
 from nx47dask.kernels.components import find_components
 from nx47dask.kernels.probability import binarise, level_of

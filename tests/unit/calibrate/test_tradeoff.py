@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nx47dask.calibrate.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
+from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
 from nx47dask.errors import InputError
 
 CURVE = [

@@ -1,0 +1,89 @@
+"""What a calibration writes: workflows, thresholds by volume, trials as tables, the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nx47dask.calibration.methods.space import variant
+from nx47dask.calibration.plan import Calibration
+from nx47dask.errors import InputError
+from nx47dask.files.atomic import replace_file, write_text
+from nx47dask.reports.calibration.page import trial_rows, write_calibration
+from nx47dask.version import __version__
+
+__all__ = ["BEST", "write_results"]
+
+BEST, REFUSED = "best", "candidate"
+
+
+def write_results(planned: Calibration, found: dict[str, Any]) -> None:
+    """Add to what was found how it was made, and write all; the same findings give the same bytes.
+
+    A workflow that passed is ``best.yaml``; one that was refused is ``candidate.yaml``.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be written.
+    """
+    found |= {
+        "name": planned.base.name,
+        "command": planned.command,
+        "nx47dask": __version__,
+        "seed": planned.seed,
+        "method": planned.method,
+        "volumes": [
+            {"id": name, "scroll": planned.scrolls.get(name), "shape": list(one.shape)}
+            for name, one in planned.volumes.items()
+        ],
+        "space": {key: asdict(one) for key, one in planned.space.dimensions.items()},
+    }
+    wanted, other = (BEST, REFUSED) if found["promoted"] else (REFUSED, BEST)
+    (planned.out / f"{other}.yaml").unlink(missing_ok=True)
+    write_text(planned.out / f"{wanted}.yaml", _workflow_text(planned, found))
+    write_text(planned.out / "per_volume.yaml", _per_volume_text(found))
+    _write_parquet(trial_rows(found), planned.out / "trials.parquet")
+    write_calibration(found, planned.out)
+
+
+def _workflow_text(planned: Calibration, found: Mapping[str, Any]) -> str:
+    """The workflow of the best candidate, with what it was found by."""
+    verdict = found["verdicts"]["baseline"]
+    held_out = "no held-out estimate"
+    if verdict["held_out_mean"] is not None:
+        low, high = verdict["held_out_interval"]
+        held_out = f"held-out score {verdict['held_out_mean']:.3f} [{low:.3f}, {high:.3f}]"
+    outcome = "promoted" if found["promoted"] else "refused: " + "; ".join(found["reasons"])
+    data = variant(planned.base.resolved, found["workflows"]["best"]["candidate"])
+    head = f"# {planned.command}\n# {held_out} over {len(planned.volumes)} volumes, {outcome}\n"
+    return head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _per_volume_text(found: Mapping[str, Any]) -> str:
+    """For each volume the threshold that scores best on it, and the one that a density told without labels gives."""
+    volumes = {}
+    for name, one in found["tradeoff"].items():
+        scored = [point for point in one["curve"] if point["score"] is not None]
+        volumes[name] = {
+            "threshold": found["threshold_key"],
+            "best": max(scored, key=lambda point: point["score"]) if scored else None,
+            "all_volumes": one["operating"],
+            "by_density": found["density"].get("volumes", {}).get(name),
+        }
+    return yaml.safe_dump(volumes, sort_keys=False, width=120)
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    """A table of the trials; None where a trial has no value."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise InputError(f'{path}: {error.name} is not installed: pip install "nx47dask[calibrate]"') from error
+    with replace_file(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)

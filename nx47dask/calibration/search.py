@@ -1,0 +1,188 @@
+"""The search of a calibration: studies that ask for candidates, and tasks that score them.
+
+All studies advance together, a fixed number of trials at a time whatever the number of workers, so that what they ask
+depends on their seed alone. What one study has asked is known to the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, takewhile
+from statistics import fmean
+
+from nx47dask.calibration.candidates import LeastScore, Subject, evaluate
+from nx47dask.calibration.methods.space import Candidate
+from nx47dask.calibration.methods.study import Study, Trial
+from nx47dask.engine import Batch, Record, Task
+from nx47dask.workflow import Workflow
+
+__all__ = ["Evaluations", "TrialScores", "search"]
+
+TRIALS_AT_A_TIME = 4
+SUBSET = 3
+"""One of so many volumes is scored first; a trial that falls behind there is pruned."""
+SUBSET_SLACK = 0.02
+THRESHOLDS = (".low", ".high", ".value")
+"""How the keys of thresholds end."""
+
+Terms = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrialScores:
+    """A trial of a study and what it scored.
+
+    Attributes
+    ----------
+    study : str
+    number : int
+    candidate : dict
+    terms : dict of str to dict
+        Score terms by volume, as far as they were asked for.
+    mean : float or None
+        Mean score over the study's volumes; None: pruned.
+    """
+
+    study: str
+    number: int
+    candidate: Candidate
+    terms: dict[str, Terms]
+    mean: float | None
+
+
+@dataclass
+class Evaluations:
+    """Candidates scored so far.
+
+    Parameters
+    ----------
+    subjects : mapping of str to Subject
+    workflow_of : callable
+        The workflow of a candidate.
+    identity : callable
+        A text that is the same for candidates that cannot differ in a mask.
+    """
+
+    subjects: Mapping[str, Subject]
+    workflow_of: Callable[[Candidate], Workflow]
+    identity: Callable[[Candidate], str]
+    _known: dict[tuple[str, str], Terms] = field(default_factory=dict)
+
+    def terms(self, candidate: Candidate, volume: str) -> Terms | None:
+        """What is known of a candidate on a volume."""
+        return self._known.get((self.identity(candidate), volume))
+
+    def score(self, candidate: Candidate, volume: str) -> float | None:
+        """Its official score, where its topology was asked for."""
+        return (self.terms(candidate, volume) or {}).get("score")
+
+    def ask(
+        self, stage: str, wanted: Iterable[tuple[Candidate, str, LeastScore | None]]
+    ) -> Generator[Batch, dict[int, Record], None]:
+        """Score candidates on volumes that are not known yet; see `evaluate`."""
+        missing: dict[tuple[str, str], tuple[Candidate, LeastScore | None]] = {}
+        for candidate, volume, least in wanted:
+            key = (self.identity(candidate), volume)
+            known = self._known.get(key)
+            if known is not None and ("score" in known or (least is not None and not least.in_play(known))):
+                continue
+            if key in missing:
+                least = _easier(least, missing[key][1])
+            missing[key] = (candidate, least)
+        if not missing:
+            return
+        # By volume and by field, so that a worker that goes on with the next task has its arrays in memory.
+        ordered = sorted(missing, key=lambda key: (list(self.subjects).index(key[1]), _field_of(missing[key][0]), key))
+        tasks = (self._task(number, key[1], *missing[key]) for number, key in enumerate(ordered))
+        voxels = sum(self.subjects[volume].box.size for _, volume in ordered)
+        records = yield Batch(stage, tasks, len(ordered), voxels)
+        for number, key in enumerate(ordered):
+            self._known[key] = records[number]["terms"]
+
+    def _task(self, number: int, volume: str, candidate: Candidate, least: LeastScore | None) -> Task:
+        subject = self.subjects[volume]
+        place = f"volume {volume}, candidate {self.identity(candidate)}"
+        key = hashlib.sha256(f"{place} {least}".encode()).hexdigest()
+        return Task(number, place, evaluate, (subject, self.workflow_of(candidate), least), subject.box.size, key=key)
+
+
+def search(
+    evaluations: Evaluations,
+    studies: Mapping[str, tuple[Study, Sequence[str]]],
+    startup: int,
+    over: Callable[[], bool],
+) -> Generator[Batch, dict[int, Record], list[TrialScores]]:
+    """Run studies, each on its volumes, to their ends or until all is ``over``; returns all trials.
+
+    The first ``startup`` trials of each are scored whatever they are worth: they cover the space, and importances are
+    told from them. A later one is pruned where it falls behind the best one on a part of its volumes, or where surface
+    Dice and variation of information leave it no chance on one of them.
+    """
+    found: list[TrialScores] = []
+    best: dict[str, TrialScores] = {}
+    for number in count(1):
+        asked = {} if over() else {name: study.ask(TRIALS_AT_A_TIME) for name, (study, _) in studies.items()}
+        if not any(asked.values()):
+            return found
+        for part, rung in enumerate("ab"):
+            wanted = []
+            for name, trial in ((name, trial) for name, trials in asked.items() for trial in trials):
+                leader, rungs = best.get(name) if trial.number >= startup else None, _rungs(studies[name][1])
+                if part == 0 or _goes_on(evaluations, trial.candidate, rungs[0], leader):
+                    wanted += [(trial.candidate, volume, _least(leader, volume)) for volume in rungs[part]]
+            yield from evaluations.ask(f"search.{number}{rung}", wanted)
+        for name, trials in asked.items():
+            study, volumes = studies[name]
+            for trial in trials:
+                scored = _scored(evaluations, name, trial, volumes)
+                study.tell(trial, scored.mean)
+                found.append(scored)
+                if scored.mean is not None and (name not in best or scored.mean > (best[name].mean or 0)):
+                    best[name] = scored
+    raise AssertionError
+
+
+def _mean_score(terms: Mapping[str, Terms], volumes: Sequence[str]) -> float | None:
+    """Mean official score over volumes, if all have one."""
+    scores = [terms.get(volume, {}).get("score") for volume in volumes]
+    return None if None in scores else fmean(score for score in scores if score is not None)
+
+
+def _scored(evaluations: Evaluations, study: str, trial: Trial, volumes: Sequence[str]) -> TrialScores:
+    known = {volume: evaluations.terms(trial.candidate, volume) for volume in volumes}
+    terms = {volume: one for volume, one in known.items() if one is not None}
+    return TrialScores(study, trial.number, trial.candidate, terms, _mean_score(terms, volumes))
+
+
+def _rungs(volumes: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    first = math.ceil(len(volumes) / SUBSET)
+    return volumes[:first], volumes[first:]
+
+
+def _goes_on(evaluations: Evaluations, candidate: Candidate, part: Sequence[str], best: TrialScores | None) -> bool:
+    scores = [evaluations.score(candidate, volume) for volume in part]
+    if None in scores:
+        return False
+    if best is None:
+        return True
+    mean = fmean(score for score in scores if score is not None)
+    return mean >= fmean(best.terms[volume]["score"] for volume in part) - SUBSET_SLACK
+
+
+def _least(best: TrialScores | None, volume: str) -> LeastScore | None:
+    return None if best is None else LeastScore(best.terms[volume]["score"], best.terms[volume]["topo"])
+
+
+def _easier(one: LeastScore | None, other: LeastScore | None) -> LeastScore | None:
+    if one is None or other is None:
+        return None
+    return LeastScore(min(one.score, other.score), max(one.topo, other.topo))
+
+
+def _field_of(candidate: Candidate) -> str:
+    """What decides the field that the thresholds of a candidate see: what stands before them."""
+    return json.dumps(list(takewhile(lambda item: not item[0].endswith(THRESHOLDS), candidate.items())))

@@ -1,0 +1,179 @@
+"""Dask clusters: started here, asked of a batch system or of Kubernetes, or there already."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, performance_report
+
+from nx47dask.cluster.settings import dask_settings, environment_of, process_environment
+from nx47dask.cluster.spec import ClusterSpec
+from nx47dask.errors import ClusterError, InputError
+
+__all__ = ["await_workers", "open_client", "reporting", "workers_of"]
+
+logger = logging.getLogger(__name__)
+
+_STARTS = {  # kind: module, function, extra that it needs
+    "local": ("local", "start", ""),
+    "cuda": ("local", "start_cuda", ""),
+    "slurm": ("jobqueue", "start", "slurm"),
+    "pbs": ("jobqueue", "start", "pbs"),
+    "lsf": ("jobqueue", "start", "lsf"),
+    "kubernetes": ("kubernetes", "start", "kubernetes"),
+    "connect": ("connect", "connect", ""),
+}
+SECONDS_BETWEEN_LOOKS = 0.2
+QUIET_WAIT_S = 5.0
+
+
+@contextmanager
+def open_client(spec: ClusterSpec, worker_bytes: int | None = None) -> Iterator[Client]:
+    """Start or reach the cluster; it ends with the context if it was started here.
+
+    The context begins when there is a worker of each of its pools.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+    worker_bytes : int, optional
+        Memory that a worker of the run needs: a local cluster whose spec names no number of workers starts no more
+        than fit into this machine.
+
+    Raises
+    ------
+    ClusterError
+        The cluster cannot be started or reached, or no worker came in time.
+    """
+    start = _starter(spec.kind)  # before the configuration is set: dask-jobqueue has defaults of its own to add
+    settings = dask_settings(spec.dask)
+    with dask.config.set(settings), process_environment(environment_of(settings)), _quiet():
+        if spec.kind == "connect":
+            with start(spec) as client:
+                yield client
+            return
+        # A client is never the default one of the process: that would take over the user's own computations.
+        with _started(start, spec, worker_bytes) as cluster, Client(cluster, set_as_default=False) as client:
+            await_workers(client, spec)
+            yield client
+
+
+def workers_of(client: Client) -> dict[str, Any]:
+    """What the scheduler says of each worker, by address; what it said last while it does not answer.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone.
+    """
+    found: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
+    if found is None:  # a client that has given up knows of no scheduler any more
+        raise ClusterError("the scheduler is gone; start it again")
+    return found
+
+
+def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: float | None = None) -> None:
+    """Wait for workers, and for one of each pool.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    spec : ClusterSpec
+    count : int
+    timeout_s : float, optional
+        By default the spec's ``no_worker_timeout_s``.
+
+    Raises
+    ------
+    ClusterError
+        They did not come in time.
+    """
+    timeout_s = spec.no_worker_timeout_s if timeout_s is None else timeout_s
+    start, told = time.monotonic(), False
+    while True:
+        workers = workers_of(client).values()
+        missing = set(spec.pools) - {name for worker in workers for name in worker["resources"]}
+        if len(workers) >= count and not missing:
+            return
+        waited_s = time.monotonic() - start
+        pools = f", none for {' nor '.join(sorted(missing))} tasks" if missing and workers else ""
+        what = f"kind {spec.kind}: {len(workers)} workers of {max(count, len(spec.pools))}{pools}"
+        if timeout_s is not None and waited_s > timeout_s:
+            raise ClusterError(f"{what} came within {timeout_s:g} s; {_where_to_look(spec.kind)}")
+        if waited_s > QUIET_WAIT_S and not told:
+            limit = "" if timeout_s is None else f" at most {timeout_s:g} s"
+            logger.warning("%s so far; waiting%s for the others; %s", what, limit, _where_to_look(spec.kind))
+            told = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+@contextmanager
+def reporting(client: Client, path: Path) -> Iterator[None]:
+    """Dask's own report of what runs meanwhile, an HTML file.
+
+    None when the scheduler, which writes it, is gone, or when the run was refused before it began.
+    """
+    with client.as_current(), ExitStack() as report:
+        report.enter_context(performance_report(filename=str(path)))
+        try:
+            yield
+        except InputError:
+            report.pop_all()
+            raise
+        finally:
+            if client.status != "running":
+                report.pop_all()
+
+
+def _starter(kind: str) -> Any:
+    """What starts a kind of cluster; its module imports what that needs."""
+    module, function, extra = _STARTS[kind]
+    try:
+        return getattr(import_module(f"nx47dask.cluster.kinds.{module}"), function)
+    except ModuleNotFoundError as error:
+        if not extra:
+            raise
+        raise ClusterError(f'kind {kind}: {error.name} is not installed: pip install "nx47dask[{extra}]"') from error
+
+
+def _started(start: Any, spec: ClusterSpec, worker_bytes: int | None) -> Any:
+    try:
+        return start(spec, worker_bytes)
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, ClusterError):
+            raise
+        raise ClusterError(
+            f"kind {spec.kind}: the cluster did not start ({error}); {_where_to_look(spec.kind)}"
+        ) from error
+
+
+def _where_to_look(kind: str) -> str:
+    return {
+        "slurm": "see `squeue --me`",
+        "pbs": "see `qstat -u $USER`",
+        "lsf": "see `bjobs`",
+        "kubernetes": "see `kubectl get pods`",
+        "connect": "see its dashboard",
+    }.get(kind, "see memory_limit and dask in cluster.yaml")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Dask's dozens of lines about each start and end of a cluster out of the log, unless all is to be told."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
+    before = [logger.level for logger in loggers]
+    if not logging.getLogger("nx47dask").isEnabledFor(logging.INFO):
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)

@@ -1,0 +1,244 @@
+"""Run a campaign: its runs, one after the other, and the tables over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from nx47dask.cluster.where import Where, WhereOptions
+from nx47dask.commands.campaign_file import Campaign, CampaignRun, RunMeasures, read_campaign, summarise
+from nx47dask.commands.plan import plan
+from nx47dask.commands.run import run
+from nx47dask.commands.score import score
+from nx47dask.errors import GateError, InputError, Nx47Error, PlanMismatchError
+from nx47dask.geometry import Box
+from nx47dask.io import Volume, discover
+from nx47dask.planning.plan import RunPlan
+from nx47dask.reports.campaign import refuse_other_files, write_campaign
+from nx47dask.runs.baselines import BASELINES, check_masks, find_run, read_external
+from nx47dask.runs.measures import volume_measures
+from nx47dask.runs.run import Run
+from nx47dask.stages.score import find_labels
+
+__all__ = ["campaign"]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all runs of a campaign have in common."""
+
+    campaign: Campaign
+    volumes: Mapping[str, Volume]
+    labels: Mapping[str, Volume]
+    baseline: Path
+    where: Where
+
+    def say(self, line: str) -> None:
+        self.where.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def campaign(
+    file: str | Path,
+    out: str | Path,
+    *,
+    baselines: str | Path = BASELINES,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
+) -> dict[str, Any]:
+    """Run all runs of a campaign file that are not finished, and compare them with its baseline.
+
+    Parameters
+    ----------
+    file : path
+        The campaign file.
+    out : path
+        Each run goes to ``out/<name>/`` (its repeats to ``out/<name>@2/`` and so on), the tables to ``campaign.md``,
+        ``campaign.csv``, ``campaign.json`` and ``campaign.html``. Called again, a campaign goes on where it stopped.
+    baselines : path
+        Folder of the frozen baselines.
+    where, **options
+        As for :func:`nx47dask.run`.
+
+    Returns
+    -------
+    dict
+        As of :func:`nx47dask.commands.campaign_file.summarise`.
+
+    Raises
+    ------
+    InputError
+        The file, a volume, a label, a workflow or the baseline cannot be used, a run folder holds another run, or
+        ``out`` something else.
+    GateError
+        The baseline is not what was frozen, or the masks of a finished run are not those that it wrote; or, after all
+        is written, repeats differ or a run fails a gate.
+    BlockError, RunStoppedError, StorageError
+        A run stopped part-way; the same call goes on.
+    """
+    where = Where.of(where, **options)
+    read, out = read_campaign(Path(file)), Path(out)
+    refuse_other_files(out, [name for entry in read.runs for name in _folders(entry)])
+    volumes = {volume.id: volume for volume in discover(read.volumes)}
+    labels = find_labels(read.labels, {name: volume.shape for name, volume in volumes.items()}) if read.labels else {}
+    plans = {entry: [_plan(read, entry, out / name, where) for name in _folders(entry)] for entry in read.runs}
+    frozen = _frozen_baseline(read, Path(baselines), volumes)
+    setting = _Setting(read, volumes, labels, frozen.path if frozen else out / read.baseline, where)
+    # The baseline first: the reports of the other runs compare with it.
+    first = sorted(read.runs, key=lambda entry: entry.name != read.baseline)
+    done = {entry: [_run(setting, entry, planned) for planned in plans[entry]] for entry in first}
+    measured = {read.baseline: _measured(setting, frozen, _baseline_scores(setting, frozen), {})} if frozen else {}
+    for entry in read.runs:
+        once, *repeats = done[entry]
+        about = {"set": list(entry.overrides), "repeats": [_differing(once, repeat) for repeat in repeats]}
+        measured[entry.name] = _measured(setting, once, once.scores, about)
+    summary = summarise(measured, read.baseline, read.gates)
+    try:
+        write_campaign(read.path.stem, summary, out)
+    finally:  # a page that cannot be drawn hides no gate
+        _require_passed(summary, out)
+    return summary
+
+
+def _folders(one: CampaignRun) -> list[str]:
+    """Names of the folders of a run and its repeats; no run can be named like a repeat."""
+    return [one.name, *(f"{one.name}@{number}" for number in range(2, one.repeat + 1))]
+
+
+def _plan(campaign: Campaign, one: CampaignRun, folder: Path, where: Where) -> RunPlan:
+    """The plan of a run, refused before anything is computed when its folder holds something else."""
+    planned = plan(
+        campaign.volumes,
+        folder,
+        workflow=one.workflow,
+        overrides=one.overrides,
+        labels=campaign.labels,
+        where=where,
+    )
+    try:
+        planned.check(resume=True)
+    except PlanMismatchError as error:
+        what, _, _ = str(error).rpartition("; use --overwrite")
+        raise PlanMismatchError(f"{what}; delete this folder, rename the run, or choose another --out") from error
+    return planned
+
+
+def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, Volume]) -> Run | None:
+    """The baseline, checked, where it is none of the campaign's runs."""
+    names = [one.name for one in campaign.runs]
+    if campaign.baseline in names:
+        return None
+    beside = campaign.path.parent / campaign.baseline
+    named = (baselines / campaign.baseline).is_dir() or not beside.is_dir()
+    try:
+        baseline = find_run(campaign.baseline if named else beside, baselines)
+    except InputError as error:
+        raise InputError(f"{campaign.path}: the baseline is none of the runs ({', '.join(names)}): {error}") from error
+    baseline.require_finished("run the campaign")
+    for name, volume in volumes.items():
+        if name not in baseline.volumes:
+            raise InputError(
+                f"{baseline.path}: the baseline has no volume {name}; it has {', '.join(baseline.volumes)}"
+            )
+        known, whole = baseline[name], Box.of_shape(volume.shape)
+        if known.shape != volume.shape:
+            raise InputError(
+                f"volume {name}: its shape is {volume.shape}, in the baseline {baseline.path} it is {known.shape}; a "
+                "baseline must be of the same volumes"
+            )
+        if known.box != whole:
+            raise InputError(
+                f"{baseline.path}: the baseline has only {known.box} of volume {name}, a campaign runs whole volumes, "
+                f"here {whole}; freeze a run without --bbox"
+            )
+    return baseline
+
+
+def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
+    """The finished run of a plan, computed when it is not there."""
+    folder = planned.out
+    if _is_finished(planned) and Run(folder).scored_with(setting.labels):
+        _require_masks(Run(folder))
+        setting.say(f"{folder}: finished before, not run again")
+        return Run(folder)
+    setting.say(f"{folder}: workflow {planned.workflow.name}")
+    try:
+        return run(
+            setting.campaign.volumes,
+            folder,
+            workflow=one.workflow,
+            overrides=one.overrides,
+            labels=setting.campaign.labels,
+            baseline=None if folder == setting.baseline else setting.baseline,
+            resume=planned.record.is_file(),
+            where=setting.where,
+        )
+    except Nx47Error as error:
+        what = str(error).replace("--resume", "the same campaign command")
+        raise type(error)(f"run {folder.name} of the campaign: {what}") from error
+
+
+def _is_finished(planned: RunPlan) -> bool:
+    if not (planned.out / "manifest.json").is_file():
+        return False
+    done = Run(planned.out)
+    there = all((done.path / name).is_file() for name in done.manifest["artefacts_sha256"])
+    return there and done.manifest["plan_sha256"] == planned.digest and not done.unfinished
+
+
+def _require_masks(done: Run) -> None:
+    """Refuse a finished run whose masks were changed; what is only missing is made again."""
+    try:
+        check_masks(done)
+    except GateError as error:
+        what = str(error).replace("make them again with nx47dask run --overwrite", "delete this folder to run it again")
+        raise GateError(f"run {done.name} of the campaign: {what}") from error
+
+
+def _differing(once: Run, repeat: Run) -> list[str]:
+    """Volumes whose masks are not the same bytes in both."""
+    before, now = (one.manifest["artefacts_sha256"] for one in (once, repeat))
+    return [volume for volume in once.volumes if before[f"masks/{volume}.tif"] != now[f"masks/{volume}.tif"]]
+
+
+def _measured(setting: _Setting, done: Run, scores: Mapping[str, Any], about: Mapping[str, Any]) -> RunMeasures:
+    """Measures of the campaign's volumes; scores only where the campaign has labels."""
+    manifest = done.manifest
+    volumes = {
+        name: volume_measures(done.volume_metrics[name]["mask"], scores[name] if setting.labels else None)
+        for name in setting.volumes
+    }
+    made = {
+        "workflow": manifest["workflow"]["name"],
+        "nx47dask": manifest["nx47dask"],
+        "plan_sha256": manifest["plan_sha256"],
+        "external": read_external(done.path),
+    }
+    return RunMeasures(volumes, {**made, **about})
+
+
+def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Any]:
+    """Scores of a baseline for the campaign's labels, computed when it was frozen with others or without."""
+    labels = setting.campaign.labels
+    if labels is None or baseline.scored_with(setting.labels):
+        return baseline.scores
+    setting.say(f"{baseline.path}: scored with {labels}")
+    scores: dict[str, Any] = score(baseline.path, labels, where=setting.where)["volumes"]
+    return scores
+
+
+def _require_passed(summary: Mapping[str, Any], out: Path) -> None:
+    """Refuse repeats that differ and runs that fail a gate, after all is written."""
+    problems = []
+    for name, one in summary["runs"].items():
+        differing = {volume for repeat in one.get("repeats", ()) for volume in repeat}
+        if differing:
+            problems.append(f"run {name}: the masks of {', '.join(sorted(differing))} differ between repeats")
+        problems += [
+            f"run {name}: {gate['gate']} failed, the difference to {summary['baseline']} is {gate['difference']:+.6g}"
+            for gate in one.get("gates", ())
+            if not gate["passed"]
+        ]
+    if problems:
+        raise GateError(f"{out}: the campaign is complete, but not all passes:" + "".join(f"\n  {p}" for p in problems))

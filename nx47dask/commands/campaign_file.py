@@ -1,0 +1,269 @@
+"""The campaign file: named runs on the same volumes; and what is computed from the runs that it names.
+
+A campaign is short YAML; paths are relative to it::
+
+    volumes: [../test_images]
+    labels: ../test_labels
+    baseline: v61.1
+    gates: score>=0,recall>=-0.01
+    runs:
+      v61.1: {workflow: v61.1}
+      v61.2-low: {workflow: v61.2, set: [postprocess.hysteresis.low=0.84], repeat: 2}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from nx47dask.errors import InputError, WorkflowError
+from nx47dask.files.documents import Document, Key, read_document, unknown_key
+from nx47dask.metrics.paired import as_dict
+from nx47dask.runs.gates import Gate, check_gates, parse_gates
+from nx47dask.runs.measures import NAMES, mean_measures, paired_measures
+from nx47dask.workflow import load_workflow, preset_names
+
+__all__ = ["Campaign", "CampaignRun", "RunMeasures", "read_campaign", "summarise"]
+
+
+@dataclass(frozen=True)
+class CampaignRun:
+    """One run of a campaign.
+
+    Attributes
+    ----------
+    name : str
+        Also its folder.
+    workflow : str
+        A preset, or the path of a YAML file.
+    overrides : tuple of str
+    repeat : int
+        How often it is run, to see that the masks are the same bytes.
+    """
+
+    name: str
+    workflow: str
+    overrides: tuple[str, ...]
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A checked campaign file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    volumes : tuple of Path
+        Inputs of every run.
+    labels : Path or None
+        Folder of labels.
+    baseline : str
+        Name of one of the runs; or a frozen baseline or run folder, as it is written in the file.
+    gates : str
+        As for ``compare --gate``; "" without.
+    runs : tuple of CampaignRun
+    """
+
+    path: Path
+    volumes: tuple[Path, ...]
+    labels: Path | None
+    baseline: str
+    gates: str
+    runs: tuple[CampaignRun, ...]
+
+
+class _RunKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    workflow: str
+    overrides: list[str] = Field(default=[], alias="set")
+    repeat: int = Field(default=1, ge=1)
+
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class _CampaignKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    volumes: list[str] = Field(min_length=1)
+    labels: str | None = None
+    baseline: str
+    gates: str = ""
+    runs: dict[_Name, _RunKeys] = Field(min_length=1)
+
+    @field_validator("volumes", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+def read_campaign(path: Path) -> Campaign:
+    """Read a campaign file and check all that can be checked without its volumes.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, a key is unknown, missing or of the wrong type, a path or preset does not exist, or a
+        gate cannot be read; the message names the line.
+    """
+    document = read_document(path)
+    keys = _validated(document)
+    volumes = tuple(_existing(document, ("volumes", number), given) for number, given in enumerate(keys.volumes))
+    labels = None if keys.labels is None else _existing(document, ("labels",), keys.labels)
+    if keys.gates:
+        try:
+            parse_gates(keys.gates, scored=labels is not None)
+        except InputError as error:
+            raise document.error(("gates",), str(error)) from error
+    runs = tuple(_run(document, name, run) for name, run in keys.runs.items())
+    return Campaign(path, volumes, labels, keys.baseline, keys.gates, runs)
+
+
+def _validated(document: Document) -> _CampaignKeys:
+    try:
+        return _CampaignKeys.model_validate(document.data)
+    except ValidationError as error:
+        errors = error.errors()
+        # A misspelt key is two errors, unknown and missing; the first says what was meant.
+        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+        where = tuple(step for step in first["loc"] if step != "[key]")
+        raise document.error(where, _problem(first["type"], where, first["input"], first["msg"])) from None
+
+
+def _problem(kind: str, where: Key, given: Any, message: str) -> str:
+    """What pydantic found, in the words of this file."""
+    if kind == "extra_forbidden":
+        return unknown_key(where[-1], _keys(where[:-1]))
+    if kind == "missing":
+        return f"key {where[-1]!r} is missing; keys: {', '.join(_keys(where[:-1]))}"
+    found = "nothing" if given is None else repr(given)
+    if kind == "model_type":
+        return f"expected keys ({', '.join(_keys(where))}), found {found}"
+    if kind == "string_pattern_mismatch":
+        return f"run {found}: a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
+    words = {
+        "dict_type": "expected the names of runs, each with its keys",
+        "string_type": "expected text; put it in quotes",
+        "list_type": "expected a list, in square brackets",
+        "too_short": "expected at least one",
+    }
+    return f"{'.'.join(map(str, where))} is {found}: {words.get(kind, message[:1].lower() + message[1:])}"
+
+
+def _keys(where: Key) -> list[str]:
+    """Keys that a mapping of the file may have: a run, or the file itself."""
+    fields = (_RunKeys if where else _CampaignKeys).model_fields
+    return [given.alias or name for name, given in fields.items()]
+
+
+def _existing(document: Document, where: Key, given: str) -> Path:
+    path = document.path.parent / given
+    if not path.exists():
+        raise document.error(where, f"{path}: no such file or folder; paths are relative to the campaign file")
+    return path
+
+
+def _run(document: Document, name: str, keys: _RunKeys) -> CampaignRun:
+    preset = keys.workflow in preset_names()
+    workflow = keys.workflow if preset else str(document.path.parent / keys.workflow)
+    for key, overrides in (("workflow", ()), ("set", keys.overrides)):
+        try:
+            load_workflow(workflow, overrides)
+        except WorkflowError as error:
+            raise document.error(("runs", name, key), f"run {name}: {error}") from error
+    return CampaignRun(name, workflow, tuple(keys.overrides), keys.repeat)
+
+
+@dataclass(frozen=True)
+class RunMeasures:
+    """What a campaign compares of one run.
+
+    Attributes
+    ----------
+    volumes : dict
+        Measures by volume, as of :func:`~nx47dask.runs.measures.volume_measures`.
+    about : dict
+        Workflow and overrides, external scores, repeats: what the table says beside the measures.
+    """
+
+    volumes: dict[str, dict[str, float]]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Means over the volumes."""
+        return mean_measures(list(self.volumes.values()))
+
+
+def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -> dict[str, Any]:
+    """Compare all runs with the baseline, and with each other volume by volume.
+
+    Parameters
+    ----------
+    runs : mapping of name to RunMeasures
+        All over the same volumes and with the same measures; the baseline among them.
+    baseline : str
+    gates : str
+        As for ``compare --gate``.
+
+    Returns
+    -------
+    dict
+        ``baseline``; ``runs`` by name, each with ``mean``, ``difference`` to the baseline by measure (paired over the
+        volumes: mean, 95 % interval, wins, losses, ties, p), ``gates`` and its ``volumes``; ``spread`` by volume and
+        measure. The values are JSON values.
+    """
+    against = runs[baseline]
+    limits = parse_gates(gates, scored="score" in against.mean) if gates else []
+    return {
+        "baseline": baseline,
+        "runs": {
+            name: run.about
+            | {"mean": run.mean}
+            | ({} if name == baseline else _against(run, against, limits))
+            | {"volumes": run.volumes}
+            for name, run in runs.items()
+        },
+        "spread": _spread(runs) if len(runs) > 1 else {},
+    }
+
+
+def _against(run: RunMeasures, baseline: RunMeasures, gates: Sequence[Gate]) -> dict[str, Any]:
+    paired = paired_measures(list(baseline.volumes.values()), [run.volumes[volume] for volume in baseline.volumes])
+    return {
+        "difference": {name: as_dict(one) for name, one in paired.items()},
+        "gates": [result.as_dict() for result in check_gates(gates, baseline.mean, run.mean)],
+    }
+
+
+def _spread(runs: Mapping[str, RunMeasures]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Smallest and largest value between the runs, range and population standard deviation, by volume and measure."""
+    volumes = next(iter(runs.values())).volumes
+    return {
+        volume: {
+            name: _extent({run: measures.volumes[volume][name] for run, measures in runs.items()})
+            for name in NAMES
+            if name in volumes[volume]
+        }
+        for volume in volumes
+    }
+
+
+def _extent(values: Mapping[str, float]) -> dict[str, Any]:
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    return {
+        "min": values[low],
+        "min_run": low,
+        "max": values[high],
+        "max_run": high,
+        "range": values[high] - values[low],
+        "std": float(np.std(list(values.values()))),
+    }

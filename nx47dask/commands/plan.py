@@ -1,0 +1,73 @@
+"""The plan of a run: made here for the run itself, for ``plan`` and for ``run --dry-run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Unpack
+
+from nx47dask.cluster.where import Where, WhereOptions
+from nx47dask.files.paths import locate
+from nx47dask.io import discover
+from nx47dask.planning.make import make_plan
+from nx47dask.planning.plan import RunPlan
+from nx47dask.runs.folder import refuse_nesting
+from nx47dask.workflow import DEFAULT_WORKFLOW, load_workflow
+
+__all__ = ["plan"]
+
+
+def plan(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    workflow: str | Path = DEFAULT_WORKFLOW,
+    overrides: Sequence[str] = (),
+    block: int | None = None,
+    bbox: str | None = None,
+    level: int = 0,
+    foreground: int = 255,
+    delete_stores: bool = False,
+    copy_input: bool | None = None,
+    labels: str | Path | None = None,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
+) -> RunPlan:
+    """Plan a run without writing anything.
+
+    :func:`nx47dask.run` with the same arguments does what this plan says.
+
+    Parameters
+    ----------
+    inputs, out, workflow, overrides, block, bbox, level, foreground, delete_stores, copy_input, where, **options
+        As for :func:`nx47dask.run`.
+    labels : path, optional
+        Plan to score the masks against labels; they are not looked at.
+
+    Returns
+    -------
+    RunPlan
+        :func:`nx47dask.planning.projection.project` says what it will take, and
+        :func:`nx47dask.planning.text.plan_lines` gives both in words.
+
+    Raises
+    ------
+    InputError
+        An input, an option or the workflow cannot be used.
+    """
+    where = Where.of(where, **options)
+    volumes = discover(inputs, level=level)
+    refuse_nesting(inputs, locate(out))
+    planned: RunPlan = make_plan(
+        volumes,
+        locate(out),
+        load_workflow(workflow, overrides),
+        block=block,
+        bbox=bbox,
+        foreground=foreground,
+        delete_stores=delete_stores,
+        copy_input=copy_input,
+        device=where.device,
+    )
+    return replace(planned, scored=labels is not None, serial=where.serial)

@@ -1,0 +1,69 @@
+"""Write the report of a finished run again, against another baseline if wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nx47dask.errors import GateError, InputError
+from nx47dask.reports.write import write_report
+from nx47dask.runs.baselines import BASELINES, find_run, is_frozen
+from nx47dask.runs.gates import GateResult, check_run, gates_first
+from nx47dask.runs.run import Run, open_run
+
+__all__ = ["report"]
+
+
+def report(
+    run: str | Path | Run,
+    *,
+    baseline: str | Path | Run | None = None,
+    gates: str | None = None,
+    baselines: str | Path = BASELINES,
+) -> list[GateResult]:
+    """Write ``report.html`` and ``report.md`` of a finished run again.
+
+    Parameters
+    ----------
+    run : path or Run
+        A run folder.
+    baseline : str, path or Run, optional
+        A frozen baseline by name or folder, or a run folder, to measure the run against. By default the one that the
+        run was made with, with its gates, where it is still there; else the report says that it is gone.
+    gates : str, optional
+        What the run may lose against the baseline, such as ``score>=0,recall>=-0.01``.
+    baselines : path
+        Folder of the frozen baselines.
+
+    Returns
+    -------
+    list of GateResult
+        Empty where there are no gates, and for a run that is not finished, which the report says.
+
+    Raises
+    ------
+    InputError
+        The run is a baseline or has no finished volume, there are gates without a baseline or that cannot be checked,
+        or external scores that were recorded are damaged.
+    StorageError
+        A report cannot be written.
+    GateError
+        A baseline is not what was frozen, or a gate failed and the report could not be written.
+    """
+    candidate = open_run(run)
+    if is_frozen(candidate):
+        frozen = candidate.path
+        raise InputError(f"{frozen}: a baseline is not written again; give the run, with --baseline {frozen}")
+    notes: list[str] = []
+    against = None if baseline is None else find_run(baseline, Path(baselines))
+    recorded = candidate.manifest.get("baseline")
+    if recorded and against is None:
+        try:
+            against, gates = find_run(recorded["path"]), gates or recorded["gates"]
+        except (GateError, InputError) as error:
+            notes.append(f"Nothing is compared with the baseline {recorded['path']}: {error}.")
+    if gates and against is None:
+        raise InputError(f"--gate {gates}: there is no baseline to limit a difference to; give --baseline NAME|DIR too")
+    results, unchecked = check_run(gates, against, candidate)
+    with gates_first(results):
+        write_report(candidate, baseline=against, gates=results, notes=[*notes, *unchecked])
+    return results

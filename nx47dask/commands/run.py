@@ -1,0 +1,306 @@
+"""The main job: from input volumes to a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from rich.console import Console
+
+from nx47dask.cluster.where import Where, WhereOptions
+from nx47dask.commands.artefacts import Yardstick, write_results
+from nx47dask.commands.plan import plan
+from nx47dask.engine import Batch, Ledger, Pool, Record, execute
+from nx47dask.engine.deadline import Deadline
+from nx47dask.engine.events import EventFile, JobTitle, StageStatistics
+from nx47dask.engine.progress import progress_for
+from nx47dask.errors import InputError, Nx47Error, RunStoppedError
+from nx47dask.io import Volume, discover
+from nx47dask.planning.fit import require_disk, require_memory
+from nx47dask.planning.plan import RunPlan
+from nx47dask.planning.projection import Projection, project
+from nx47dask.runs.baselines import find_run
+from nx47dask.runs.folder import clear_folder, occupied_folder
+from nx47dask.runs.gates import parse_gates
+from nx47dask.runs.run import Run
+from nx47dask.stages.detect import STAGE as DETECT
+from nx47dask.stages.detect import detect
+from nx47dask.stages.export import STAGE as EXPORT
+from nx47dask.stages.export import clear_store, export, mask_path, store_was_deleted
+from nx47dask.stages.ingest import STAGE as INGEST
+from nx47dask.stages.ingest import ingest
+from nx47dask.stages.measure import STAGE as MEASURE
+from nx47dask.stages.measure import measure
+from nx47dask.stages.postprocess import postprocess, stage_name
+from nx47dask.stages.score import STAGE as SCORE
+from nx47dask.stages.score import View, check_labels, find_labels, score
+from nx47dask.stages.volume_job import VolumeJob
+from nx47dask.workflow import DEFAULT_WORKFLOW
+
+__all__ = ["run"]
+
+CLOSING_S = 10.0
+CLOSING_S_PER_VOXEL = 6e-8
+"""Zip, report and the look at both: 2 s for a volume of 320 voxels a side."""
+
+
+def run(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    workflow: str | Path = DEFAULT_WORKFLOW,
+    overrides: Sequence[str] = (),
+    block: int | None = None,
+    bbox: str | None = None,
+    level: int = 0,
+    foreground: int = 255,
+    submission: str | Path | None = None,
+    delete_stores: bool = False,
+    copy_input: bool | None = None,
+    time_limit_s: float = math.inf,
+    labels: str | Path | None = None,
+    baseline: str | Path | Run | None = None,
+    gates: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    where: Where | None = None,
+    **options: Unpack[WhereOptions],
+) -> Run:
+    """Turn volumes into binary surface masks.
+
+    The result depends neither on where it runs nor on ``block``.
+
+    Parameters
+    ----------
+    inputs : sequence of path or URL
+        Multipage TIFFs, folders of them, folders of single-slice TIFFs, Zarr arrays, OME-Zarr groups; here, in
+        ``s3://bucket/...`` or, each by its own name, at ``http(s)://...``.
+    out : path or URL
+        Run folder, here or ``s3://bucket/...``; new or empty, unless ``resume`` or ``overwrite``.
+    workflow : str or path
+        A preset or a YAML file.
+    overrides : sequence of str
+        ``postprocess.hysteresis.high=0.9`` and the like.
+    block : int, optional
+        Edge of a work block in voxels.
+    bbox : str, optional
+        Part to write out, ``z0:z1,y0:y1,x0:x1``.
+    level : int
+        Level of OME-Zarr inputs.
+    foreground : int
+        Value of the surface in the masks, 255 or 1.
+    submission : str or path, optional
+        Where a copy of ``submission.zip`` goes.
+    delete_stores : bool
+        Delete the store of a volume when its mask is written, and have few volumes under way at a time.
+    copy_input : bool, optional
+        Copy Zarr inputs to the run's store at ingest, so that each of their chunks is read once, or read them in place;
+        by default those in object stores and on web servers are copied. TIFFs always are.
+    time_limit_s : float
+        Seconds in which the run ends with what it has: an empty mask stands in the zip for a volume that is not
+        finished.
+    labels : path, optional
+        Labels of the volumes, to score the masks against.
+    baseline : str, path or Run, optional
+        Name or folder of a frozen baseline, or a run folder, for the report to compare with.
+    gates : str, optional
+        What the run may lose against the baseline, such as ``score>=0,recall>=-0.01``.
+    resume, overwrite : bool
+        Go on with the run in ``out``, or delete it first.
+    where : Where, optional
+        The place to run at; by default the one that ``options`` say.
+    **options
+        ``cluster`` (a YAML file, ``tcp://HOST:PORT`` or a scheduler file; by default ``cluster.yaml`` here, else a
+        local cluster), ``workers`` (processes of the cluster that is started), ``serial`` (run in this process, without
+        a cluster) and ``console`` (for progress; by default standard error), as of :meth:`nx47dask.Where.of`.
+
+    Returns
+    -------
+    Run
+        The finished run, to look at.
+
+    Raises
+    ------
+    InputError
+        An input, an option or the workflow cannot be used.
+    BlockError, RunStoppedError, StorageError
+        The run stopped part-way, or its time was over, and can be resumed.
+    GateError
+        The run is complete, but a gate failed.
+    """
+    where = Where.of(where, **options)
+    planned = plan(
+        inputs,
+        out,
+        workflow=workflow,
+        overrides=overrides,
+        block=block,
+        bbox=bbox,
+        level=level,
+        foreground=foreground,
+        delete_stores=delete_stores,
+        copy_input=copy_input,
+        labels=labels,
+        where=where,
+    )
+    target = _submission_target(submission, bbox)
+    yardstick = _yardstick(planned, labels, baseline, gates)
+    deadline = Deadline(time_limit_s, _closing_s(planned))
+    where = where.for_gpus() if planned.uses_gpu else where
+    projection = project(planned)
+    require_disk(planned, projection)
+    with (
+        occupied_folder(planned, resume=resume, overwrite=overwrite),
+        where.open_pool(planned.out / "dask-report.html", job_title(planned), projection.worker_bytes) as pool,
+    ):
+        require_memory(planned, projection, pool.memory_limit_bytes, where.cluster)
+        if overwrite:
+            clear_folder(planned.out)
+        planned.claim()
+        _execute(planned, projection, pool, where.console, deadline, target, yardstick)
+    return Run(planned.out)
+
+
+def process(
+    job: VolumeJob, planned: RunPlan, labels: Volume | None = None
+) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+    """One volume from end to end; returns what the manifest and the metrics say of it."""
+    deleted = store_was_deleted(job)
+    found = yield from ingest(job)
+    probability = yield from detect(job, planned.detector, found.scan, found.occupied)
+    changes, mask = yield from postprocess(job, planned.passes, probability)
+    metrics = yield from measure(job, mask)
+    sha256 = yield from export(job, mask_path(planned.out, job), planned.foreground)
+    scores = {"score": (yield from score(_mask(job, planned, deleted), View(labels, job.box)))} if labels else {}
+    clear_store(job, arrays=planned.delete_stores or deleted)
+    steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
+    return {
+        "scan": found.greys,
+        "source": found.source,
+        "steps": steps,
+        "mask": metrics,
+        "sha256": sha256,
+        **scores,
+    }
+
+
+def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:
+    """The mask of a volume: in the store, or where that has been deleted in the file."""
+    if not store_deleted:
+        return View(job.array("mask"), job.box.relative_to(job.work.start))
+    (mask,) = discover([mask_path(planned.out, job)], masks=True)
+    return View.whole(mask)
+
+
+def _yardstick(
+    planned: RunPlan, labels: str | Path | None, baseline: str | Path | Run | None, gates: str | None
+) -> Yardstick:
+    """What the run is measured against; refused before hours of work rather than after them."""
+    if gates and baseline is None:
+        raise InputError(f"--gate {gates}: there is nothing to compare with; name a --baseline")
+    if gates:
+        parse_gates(gates, scored=labels is not None)
+    shapes = {job.id: job.volume.shape for job in planned.jobs}
+    found = find_labels(labels, shapes) if labels is not None else {}
+    for one in found.values():
+        check_labels(one)
+    return Yardstick(
+        found,
+        find_run(baseline) if baseline is not None else None,
+        gates,
+    )
+
+
+def _submission_target(submission: str | Path | None, bbox: str | None) -> Path | None:
+    """Where a copy of the zip goes; refused before hours of work rather than after them."""
+    if submission is None:
+        return None
+    target = Path(submission)
+    if bbox:
+        raise InputError(f"--submission {target}: a submission has whole volumes; leave out --bbox {bbox}")
+    if target.is_dir():
+        raise InputError(f"--submission {target}: is a folder; name a file in it, such as {target / 'submission.zip'}")
+    if not target.parent.is_dir():
+        raise InputError(f"--submission {target}: there is no folder {target.parent}; make it or choose another file")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"--submission {target}: {target.parent} cannot be written; choose another file")
+    return target
+
+
+def _closing_s(planned: RunPlan) -> float:
+    """Seconds that zip, metrics and report take at most when the tasks are over."""
+    return CLOSING_S + CLOSING_S_PER_VOXEL * sum(job.box.size for job in planned.jobs)
+
+
+def _execute(
+    planned: RunPlan,
+    projection: Projection,
+    pool: Pool,
+    console: Console,
+    deadline: Deadline,
+    submission: Path | None,
+    yardstick: Yardstick,
+) -> None:
+    start = time.perf_counter()
+    folder = planned.out
+    statistics = StageStatistics()
+    with (
+        contextlib.closing(EventFile(folder / "events.jsonl")) as events,
+        contextlib.closing(Ledger(folder / "ledger")) as ledger,
+        events.of_run(planned.digest, job_title(planned)),
+    ):
+        with progress_for(console, len(planned.jobs)) as progress:
+            pipelines = {job.id: process(job, planned, yardstick.labels.get(job.id)) for job in planned.jobs}
+            results, errors = execute(
+                pipelines,
+                pool,
+                ledger,
+                (events, statistics, progress, deadline),
+                most_volumes=planned.most_volumes,
+                over=deadline.over,
+            )
+        wall_s, zipped = time.perf_counter() - start, deadline.limited or not errors
+        write_results(planned, projection, results, statistics, wall_s, submission, yardstick, zipped)
+    _raise(errors, len(planned.jobs), folder)
+    _raise_unfinished(planned, results)
+
+
+def job_title(planned: RunPlan) -> JobTitle:
+    """What a run is called, and the stages over all voxels that every volume of it goes through."""
+    passes = (stage_name(one.number) for one in planned.passes)
+    stages = (INGEST, DETECT, *passes, MEASURE, EXPORT)
+    return JobTitle(
+        planned.out.absolute().name,
+        str(planned.out),
+        planned.workflow.name,
+        tuple(job.id for job in planned.jobs),
+        (*stages, SCORE) if planned.scored else stages,
+    )
+
+
+def _raise_unfinished(planned: RunPlan, results: dict[str, Any]) -> None:
+    unfinished = [job.id for job in planned.jobs if job.id not in results]
+    if unfinished:
+        raise RunStoppedError(
+            f"{planned.out}: the time limit is over and {len(unfinished)} of {len(planned.jobs)} volumes are not "
+            "finished; go on with --resume and a new --time-limit, or none"
+        )
+
+
+def _raise(errors: dict[str, Nx47Error], volumes: int, folder: Path) -> None:
+    if not errors:
+        return
+    if len(errors) == 1:
+        (error,) = errors.values()
+        if error.exit_code != RunStoppedError.exit_code:
+            raise error
+        raise type(error)(f"{error}; mend the cause, then go on with --resume") from error
+    shown = "\n  ".join(str(error) for error in errors.values())
+    raise RunStoppedError(
+        f"{folder}: {len(errors)} of {volumes} volumes stopped; mend the cause and use --resume:\n  {shown}"
+    )

@@ -1,0 +1,82 @@
+"""Validate a submission zip as the competition's scorer reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nx47dask.io import discover
+from nx47dask.io.validation import Finding, validate_submission
+
+__all__ = ["Validation", "validate"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The verdict on a submission zip.
+
+    Attributes
+    ----------
+    submission : Path
+        The zip.
+    masks : int
+        Masks that it should have: one for each volume.
+    findings : sequence of Finding
+        Errors and warnings; empty when there is nothing to say.
+    """
+
+    submission: Path
+    masks: int
+    findings: Sequence[Finding]
+
+    @property
+    def errors(self) -> int:
+        """Findings that make the zip invalid."""
+        return sum(finding.level == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Findings that the scorer accepts."""
+        return len(self.findings) - self.errors
+
+    @property
+    def valid(self) -> bool:
+        """True when no error was found."""
+        return not self.errors
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "zip": str(self.submission),
+            "valid": self.valid,
+            "masks": self.masks,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def validate(submission: str | Path, images: str | Path) -> Validation:
+    """Check a submission zip against its images as the scorer reads it.
+
+    Parameters
+    ----------
+    submission : path
+        The zip.
+    images : path
+        Folder of the volumes that it must have masks of.
+
+    Returns
+    -------
+    Validation
+        A zip that is not valid raises nothing; see ``valid`` and ``findings``.
+
+    Raises
+    ------
+    InputError
+        The zip or an image cannot be read.
+    """
+    volumes = discover([images])
+    return Validation(Path(submission), len(volumes), validate_submission(Path(submission), volumes))

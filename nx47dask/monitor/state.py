@@ -1,0 +1,280 @@
+"""What is known of running jobs where their page is made: blocks by state, sums, the last failures.
+
+A client tells it in messages, each a dict of plain values: see :meth:`Jobs.apply`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nx47dask.monitor.estimate import Pace, StageWork, share_done, time_left_s
+
+__all__ = ["DONE", "QUARANTINED", "REPEATED", "RETRYING", "SKIPPED", "STATES", "WAITING", "Job", "Jobs"]
+
+STATES = ("waiting", "retrying", "done", "done after a retry", "skipped", "quarantined")
+"""States of a block; which blocks are running is the scheduler's to say."""
+WAITING, RETRYING, DONE, REPEATED, SKIPPED, QUARANTINED = range(len(STATES))
+SETTLED = (DONE, REPEATED, SKIPPED, QUARANTINED)
+MOST_JOBS = 8
+MOST_ERRORS = 50
+
+Running = Mapping[tuple[str, str], list[int]]
+"""Numbers of the blocks that workers have, by volume and stage."""
+
+
+@dataclass
+class BlockMap:
+    """The blocks of one stage of one volume.
+
+    Attributes
+    ----------
+    grid : list of int or None
+        Blocks per axis (Z, Y, X) where they are numbered in raster order.
+    states : array of uint8, shape (blocks,)
+    changed : array of int64, shape (blocks,)
+        Number of the change that each got its state by.
+    began : int
+        Number of the change that made the map.
+    """
+
+    grid: list[int] | None
+    states: NDArray[np.uint8]
+    changed: NDArray[np.int64]
+    began: int
+
+    def put(self, numbers: Sequence[int], states: bytes, change: int) -> None:
+        """Set states; the map grows to hold a number that its batch did not announce."""
+        missing = max(numbers, default=0) + 1 - len(self.states)
+        if missing > 0:
+            self.states = np.append(self.states, np.zeros(missing, np.uint8))
+            self.changed = np.append(self.changed, np.zeros(missing, np.int64))
+        where = np.asarray(numbers, np.int64)
+        self.states[where] = np.frombuffer(states, np.uint8)
+        self.changed[where] = change
+
+    def counts(self) -> NDArray[np.int64]:
+        """Blocks in each of the states."""
+        return np.bincount(self.states, minlength=len(STATES))
+
+    def changes(self, since: int) -> dict[str, Any]:
+        """All states as digits for one who does not know the map, else the blocks that changed, by state."""
+        if since < self.began:
+            return {"grid": self.grid, "states": (self.states + ord("0")).tobytes().decode()}
+        late = np.flatnonzero(self.changed > since)
+        found = self.states[late]
+        return {"late": {str(state): late[found == state].tolist() for state in np.unique(found).tolist()}}
+
+
+@dataclass
+class Volume:
+    """One volume of a job."""
+
+    maps: dict[str, BlockMap] = field(default_factory=dict)
+    written: bool = False
+    changed: int = 0
+
+    def line(self) -> list[Any]:
+        """State, stage that it is in, share of that, blocks by state over all stages: for a list of volumes."""
+        if not self.maps:
+            return ["waiting", "", 0.0, [0] * len(STATES)]
+        counts = {stage: one.counts() for stage, one in self.maps.items()}
+        total = np.sum(list(counts.values()), axis=0)
+        stage = list(self.maps)[-1]
+        open_blocks = int(counts[stage][[WAITING, RETRYING]].sum())
+        share = 1 - open_blocks / max(1, int(counts[stage].sum()))
+        state = "quarantined" if total[QUARANTINED] else "done" if self.written and not open_blocks else "under way"
+        return [state, stage, round(share, 4), total.tolist()]
+
+
+class Job:
+    """A run that a client executes on this scheduler.
+
+    Parameters
+    ----------
+    opening : mapping
+        The client's first message: "job", "client" and the fields of :class:`JobTitle` under "title".
+    change : int
+        Number of this change.
+    """
+
+    def __init__(self, opening: Mapping[str, Any], change: int) -> None:
+        self.id: str = opening["job"]
+        self.client: str = opening["client"]
+        self.title: dict[str, Any] = dict(opening["title"])
+        self.started_s: float = opening["time_s"]
+        self.state, self.message = "running", ""
+        self.ended_s: float | None = None
+        self.number = -1
+        self.volumes = {name: Volume(changed=change) for name in self.title["volumes"]}
+        self.sums: dict[str, dict[str, float]] = {}
+        self.errors: deque[dict[str, Any]] = deque(maxlen=MOST_ERRORS)
+        self.pace = Pace()
+        self.pace.start(self.started_s)
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages in the order in which volumes go through them: those begun among those to come."""
+        order = list(self.title["stages"])
+        for volume in self.volumes.values():
+            for before, stage in zip([None, *volume.maps], volume.maps, strict=False):
+                if stage not in order:
+                    order.insert(order.index(before) + 1 if before else 0, stage)
+        return order
+
+    def apply(self, message: Mapping[str, Any], change: int) -> None:
+        """Take in what happened since the message before; a message that came already is ignored."""
+        if message["number"] <= self.number:
+            return
+        self.number = message["number"]
+        for name, stage, count, grid in message.get("stages", ()):
+            empty = np.zeros(count, np.uint8), np.zeros(count, np.int64)
+            self._volume(name, change).maps[stage] = BlockMap(grid, *empty, began=change)
+        for name, stage, numbers, states in message.get("blocks", ()):
+            self._volume(name, change).maps[stage].put(numbers, states, change)
+        for name in message.get("written", ()):
+            self._volume(name, change).written = True
+        for stage, sums in message.get("sums", {}).items():
+            before = self.sums.get(stage, {})
+            self.sums[stage] = dict(sums)
+            gained = [sums[key] - before.get(key, 0) for key in ("tasks", "task_s", "voxels")]
+            self.pace.add(message["time_s"], int(gained[0]), *gained[1:])
+        self.errors.extend({**error, "change": change} for error in message.get("errors", ()))
+        if "ended" in message:
+            state, words = message["ended"]
+            self.end(state, words, message["time_s"])
+
+    def end(self, state: str, words: str, time_s: float) -> None:
+        """The job is "done", has "stopped", or is "lost" with its client."""
+        self.state, self.message, self.ended_s = state, words, time_s
+
+    def work(self) -> list[StageWork]:
+        """Every stage over all volumes; those still to begin it count as large as the others on average."""
+        return [self._work(stage, counts, begun) for stage, (counts, begun) in self.totals().items()]
+
+    def totals(self) -> dict[str, tuple[list[int], int]]:
+        """Blocks by state and volumes that have begun, by stage."""
+        totals = {stage: (np.zeros(len(STATES), np.int64), 0) for stage in self.stages}
+        for volume in self.volumes.values():
+            for stage, one in volume.maps.items():
+                counts, begun = totals[stage]
+                totals[stage] = counts + one.counts(), begun + 1
+        return {stage: (counts.tolist(), begun) for stage, (counts, begun) in totals.items()}
+
+    def answer(
+        self, since: int, wanted: str | None, known: str | None, now_s: float, running: Running
+    ) -> dict[str, Any]:
+        """What a page needs that knows all up to change ``since``, and the maps of volume ``known`` among it.
+
+        It gets the maps of the volume that it wants, or of one that is under way.
+        """
+        work, shown = self.work(), wanted if wanted in self.volumes else self._under_way()
+        maps = self.volumes[shown].maps if shown else {}
+        maps_since = since if shown == known else 0
+        now_s = self.ended_s or now_s
+        left_s, unknown = time_left_s(work, self.pace.at_once(now_s))
+        alive = self.state == "running"
+        return {
+            "id": self.id,
+            **{key: self.title[key] for key in ("name", "out", "workflow")},
+            "state": self.state,
+            "message": self.message,
+            "running_s": round(now_s - self.started_s, 1),
+            "share": round(share_done(work), 4),
+            "left_s": left_s if alive else None,
+            "unknown": unknown if alive else [],
+            "voxels_per_s": self.pace.voxels_per_s(now_s) if alive else None,
+            "stages": [self._stage(one) for one in work],
+            "count": len(self.volumes),
+            "volumes": {name: one.line() for name, one in self.volumes.items() if one.changed > since},
+            "volume": shown,
+            "maps": {
+                stage: {**one.changes(maps_since), "running": running.get((str(shown), stage), [])}
+                for stage, one in maps.items()
+            },
+            "errors": [error for error in self.errors if error["change"] > since],
+        }
+
+    def _volume(self, name: str, change: int) -> Volume:
+        volume = self.volumes.setdefault(name, Volume())
+        volume.changed = change
+        return volume
+
+    def _under_way(self) -> str | None:
+        """The volume to look at: the first that is under way, else the last that was."""
+        begun = [name for name, one in self.volumes.items() if one.maps]
+        active = [name for name in begun if self.volumes[name].line()[0] == "under way"]
+        return active[0] if active else begun[-1] if begun else None
+
+    def _work(self, stage: str, counts: list[int], begun: int) -> StageWork:
+        blocks, settled = sum(counts), sum(counts[state] for state in SETTLED)
+        sums = self.sums.get(stage, {})
+        expected = round(blocks / begun * len(self.volumes)) if begun and self.state == "running" else blocks
+        return StageWork(
+            stage, settled, expected - settled, int(sums.get("tasks", 0)), sums.get("task_s", 0.0), begun > 0
+        )
+
+    def _stage(self, work: StageWork) -> dict[str, Any]:
+        sums = self.sums.get(work.name, {})
+        counted = {key: int(sums.get(key, 0)) for key in ("resumed", "skipped", "retried", "quarantined")}
+        rate = sums["voxels"] / work.task_s if work.task_s and sums.get("voxels") else None
+        return {
+            "name": work.name,
+            "settled": work.settled,
+            "blocks": work.settled + work.left if work.begun else None,
+            "mean_s": work.mean_s,
+            "voxels_per_s": rate,
+            **counted,
+        }
+
+
+class Jobs:
+    """The jobs of a scheduler: those that run, and the last that have ended."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.changes = 0
+
+    def apply(self, message: Mapping[str, Any]) -> None:
+        """Take in a message of a client.
+
+        Parameters
+        ----------
+        message : mapping
+            "job", "number" and "time_s" (Unix time); "client" and "title" in the first of a job; and what happened:
+            "stages" (volume, stage, number of blocks, blocks per axis or None), "blocks" (volume, stage, numbers, a
+            byte of state for each), "sums" (totals by stage so far), "errors", "written" (volumes whose mask is
+            written), "ended" (state and words).
+        """
+        self.changes += 1
+        if message["job"] not in self.jobs:
+            if "title" not in message:
+                return
+            self.jobs[message["job"]] = Job(message, self.changes)
+            ended = [job.id for job in self.jobs.values() if job.state != "running"]
+            for old in ended[: max(0, len(self.jobs) - MOST_JOBS)]:
+                del self.jobs[old]
+        self.jobs[message["job"]].apply(message, self.changes)
+
+    def lose(self, client: str, time_s: float) -> None:
+        """A client has gone; its jobs that had not ended are lost."""
+        self.changes += 1
+        for job in self.jobs.values():
+            if job.client == client and job.state == "running":
+                job.end("lost", "the client has gone; go on with --resume", time_s)
+
+    def choose(self, name: str | None) -> Job | None:
+        """The job of an id, or the one to look at: the last that runs, else the last."""
+        if name in self.jobs:
+            return self.jobs[name]
+        jobs = list(self.jobs.values())
+        return next((job for job in reversed(jobs) if job.state == "running"), jobs[-1] if jobs else None)
+
+    def names(self) -> Iterable[dict[str, str]]:
+        """What there is to choose from."""
+        return [{"id": job.id, "name": job.title["name"], "state": job.state} for job in self.jobs.values()]

@@ -1,0 +1,260 @@
+"""What a calibration says of recall against precision, of density, and of the voxels that it gains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from statistics import fmean
+from typing import Any
+
+from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known
+from nx47dask.reports.charts import Series, bars, chart, figure, linear_axis
+from nx47dask.reports.markup import Html
+from nx47dask.reports.pages import Section, Table
+from nx47dask.words import number, percent, plural, signed
+
+__all__ = ["density_target", "evidence", "knees", "tradeoff"]
+
+ILLUSTRATED = 12
+"""Volumes with figures; the tables have all."""
+CLASSES = {
+    "on_surface": ("labelled surface", "good"),
+    "unlabelled_near": ("unlabelled, near", "behind"),
+    "unlabelled_far": ("unlabelled, far", "bar"),
+    "background": ("background", "bad"),
+}
+WITNESSES = ("plate_like", "contrast")
+
+
+def tradeoff(calibration: Mapping[str, Any]) -> Section:
+    """Recall against precision along the threshold of the best workflow."""
+    title = "What is the trade-off between recall and precision?"
+    volumes: Mapping[str, Any] = calibration.get("tradeoff") or {}
+    if not volumes:
+        return Section(title, [NOTHING])
+    rows = []
+    for name, volume in volumes.items():
+        here, cost = volume.get("operating") or {}, volume.get("recall_cost") or {}
+        more, less = (cost.get(way) or {} for way in ("more", "less"))
+        stands = (cell(here.get(key)) for key in ("threshold", "recall", "precision", "score"))
+        changes = (change(way.get(key)) for way in (more, less) for key in ("precision", "score"))
+        rows.append((name, *stands, *changes))
+    costs = (f"{way} recall: {key}" for way in ("+1 %", "-1 %") for key in ("precision", "score"))
+    head = ("volume", "threshold", "recall", "precision", "score", *costs)
+    caption = (
+        f"Where the best workflow stands along {calibration.get('threshold_key', 'its threshold')}, and what changes "
+        "on the way to a recall 0.01 higher and lower; empty where the curve ends before that. Precision, recall (both "
+        "at a tolerance of 2 voxels) and density are those after thresholds and small objects, scores those of the mask"
+    )
+    table = Table(caption, head, rows, "t" + "n" * 8)
+    return Section(title, [*_tradeoff_answer(volumes)], [table], [*_tradeoff_figures(calibration, volumes)])
+
+
+def _tradeoff_answer(volumes: Mapping[str, Any]) -> Iterator[str]:
+    here = [volume["operating"] for volume in volumes.values() if volume.get("operating")]
+    if here:
+        recall, precision = (fmean(point[key] for point in here) for key in ("recall", "precision"))
+        over = plural(len(here), "volume")
+        yield (
+            f"The best workflow stands at a recall of {recall:.4f} and a precision of {precision:.4f}, mean of {over}. "
+            + " ".join(_costs(volumes))
+        )
+    tops = [
+        max(scores) - volume["operating"]["score"]
+        for volume in volumes.values()
+        if (scores := known(point.get("score") for point in volume.get("curve") or ()))
+        and (volume.get("operating") or {}).get("score") is not None
+    ]
+    if tops:
+        better = sum(top > 0 for top in tops)
+        gain = f", by up to {max(tops):.4f}" if better else ""
+        yield f"With a threshold of its own, the score would rise on {better} of {plural(len(tops), 'volume')}{gain}."
+    if len(volumes) > ILLUSTRATED:
+        yield f"The figures show the first {ILLUSTRATED} of {len(volumes)} volumes."
+
+
+def _costs(volumes: Mapping[str, Any]) -> Iterator[str]:
+    for way, words in (("more", "1 % more recall"), ("less", "1 % less")):
+        found = [cost for volume in volumes.values() if (cost := (volume.get("recall_cost") or {}).get(way))]
+        if found:
+            score = average(cost.get("score") for cost in found)
+            also = "" if score is None else f" and the score by {signed('score', score)}"
+            reach = "" if len(found) == len(volumes) else f" ({plural(len(found), 'volume')})"
+            precision = signed("precision", fmean(cost["precision"] for cost in found))
+            yield f"{words} changes precision by {precision}{also}{reach}."
+
+
+def _tradeoff_figures(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> Iterator[Html]:
+    """All volumes on the same scales."""
+    shown = {name: volumes[name] for name in list(volumes)[:ILLUSTRATED] if volumes[name].get("curve")}
+    yield from _curves(calibration, shown, ("recall", "precision"))
+    yield from _curves(calibration, shown, ("threshold", "score"))
+
+
+def _curves(
+    calibration: Mapping[str, Any], volumes: Mapping[str, Any], keys: tuple[str, str], knee: bool = False
+) -> Iterator[Html]:
+    """One value against another along the threshold, a figure a volume, with where the workflows stand."""
+    baseline = (calibration.get("workflows") or {}).get("baseline") or {}
+    drawn = {}
+    for name, volume in volumes.items():
+        before = (baseline.get("terms") or {}).get(name) or {}
+        drawn[name] = [
+            Series("along the threshold", _pairs(volume.get("curve") or (), keys)),
+            Series("knee", _pairs([volume.get("knee") or {}] if knee else (), keys), "knee"),
+            Series(baseline.get("name", "baseline"), _pairs([before], keys), "before"),
+            Series("best workflow", _pairs([volume.get("operating") or {}], keys), "here"),
+        ]
+    points = [point for series in drawn.values() for one in series for point in one.points]
+    if not points:
+        return
+    x, y = (linear_axis(key, [one[i] for one in points], percent=key == "density") for i, key in enumerate(keys))
+    for name, series in drawn.items():
+        if series[0].points:
+            about = f"{keys[1]} by {keys[0]}"
+            yield figure(name, about, chart(f"Volume {name}, {about}", x, y, series))
+
+
+def knees(calibration: Mapping[str, Any]) -> Section:
+    """Precision against density."""
+    title = "At what density does precision start to fall?"
+    volumes: Mapping[str, Any] = calibration.get("tradeoff") or {}
+    if not volumes:
+        return Section(title, [NOTHING])
+    rows = []
+    for name, volume in volumes.items():
+        knee, here = volume.get("knee") or {}, volume.get("operating") or {}
+        shares = (percent(one["density"]) if "density" in one else "none" for one in (knee, here))
+        sharpness = f"{knee['sharpness']:.2f}" if "sharpness" in knee else ""
+        rows.append((name, *shares, cell(knee.get("precision")), cell(here.get("precision")), sharpness))
+    head = ("volume", "density of the knee", "of the best workflow", "precision at the knee", "of the best workflow")
+    caption = (
+        "The knee by Kneedle (Satopaa et al., 2011), without smoothing: both axes scaled to [0, 1], the point farthest "
+        "above the falling diagonal. It depends on how far the curve goes. Sharpness: 1 is a right angle, below 0.1 "
+        "there is no knee."
+    )
+    shown = {name: volumes[name] for name in list(volumes)[:ILLUSTRATED]}
+    figures = [*_curves(calibration, shown, ("density", "precision"), knee=True)]
+    return Section(
+        title, [_knee_answer(calibration, volumes)], [Table(caption, (*head, "sharpness"), rows, "tnnnnn")], figures
+    )
+
+
+def _knee_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> str:
+    spread = calibration.get("knees")
+    if not spread:
+        return "No volume has a knee: precision falls from the start, evenly, or not at all."
+    words = f"At a density of {percent(spread['median'])}"
+    if spread["found"] > 1:
+        ends = f"{percent(spread['minimum'])} to {percent(spread['maximum'])}"
+        words += f", the median of {plural(spread['found'], 'volume')} ({ends})"
+    missing = spread["curves"] - spread["found"]
+    none = f"; {plural(missing, 'volume')} of {spread['curves']} without a knee" if missing else ""
+    here = average((volume.get("operating") or {}).get("density") for volume in volumes.values())
+    return f"{words}{none}." + ("" if here is None else f" The best workflow's masks have {percent(here)} on average.")
+
+
+def evidence(calibration: Mapping[str, Any]) -> Section:
+    """What the voxels gained over the baseline are."""
+    title = "Are the gains real surface or repeated artefacts?"
+    volumes: Mapping[str, Any] = calibration.get("evidence") or {}
+    if not volumes:
+        return Section(title, [NOTHING])
+    keys = (*CLASSES, *WITNESSES)
+    rows = []
+    for name, one in volumes.items():
+        shares = ("" if one.get(key) is None else percent(one[key]) for key in keys)
+        patterns = "; ".join(map(_pattern, _repeated(one))) or "none"
+        rows.append((name, one["verdict"], number(one["gained"]), number(one["lost"]), *shares, patterns))
+    head = ("volume", "verdict", "gained", "lost", *(name for name, _ in CLASSES.values()))
+    caption = (
+        "Voxels gained and lost against the baseline, then shares of those gained: on the labelled surface or within 2 "
+        "voxels of it, unlabelled within 8 and farther, labelled background; where the scan is plate-like, and where "
+        "it is brighter than to both sides"
+    )
+    table = Table(caption, (*head, "plate-like", "brighter", "repeated patterns"), rows, "tt" + "n" * 8 + "p")
+    bar_rows = [
+        (f"{name}: {one['verdict']}", plural(one["gained"], "voxel"), [one[key] for key in CLASSES])
+        for name, one in volumes.items()
+        if all(one.get(key) is not None for key in CLASSES)
+    ]
+    drawing = bars("Where the gained voxels lie", list(CLASSES.values()), bar_rows)
+    figures = [figure("Where the gained voxels lie", "by volume", drawing)] if bar_rows else []
+    return Section(title, [*_evidence_answer(calibration, volumes)], [table], figures)
+
+
+def _evidence_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> Iterator[str]:
+    counts = Counter(one["verdict"] for one in volumes.values())
+    named = ", ".join(f"{verdict} in {plural(count, 'volume')}" for verdict, count in counts.most_common())
+    judged = [one for one in volumes.values() if one["gained"] and one.get("on_surface") is not None]
+    total = sum(one["gained"] for one in judged)
+    yield f"By the evidence of each volume, what is gained is: {named}." + (
+        f" Of {number(total)} voxels gained over {baseline_name(calibration)}, "
+        f"{percent(sum(one['gained'] * one['on_surface'] for one in judged) / total)} lie on the labelled surface, and "
+        f"{percent(sum(one['gained'] * one['background'] for one in judged) / total)} on labelled background."
+        if total
+        else ""
+    )
+    repeated = [f"{name} has {_pattern(one)}" for name, of in volumes.items() for one in _repeated(of)]
+    yield f"Repeated patterns: {'; '.join(repeated)}." if repeated else "No repeated pattern was found among them."
+
+
+def density_target(calibration: Mapping[str, Any]) -> Section:
+    """Whether a target density, told from the volume, helps on volumes that were held out."""
+    title = "Does a density target for each volume help?"
+    found = calibration.get("density") or {}
+    volumes: Mapping[str, Any] = found.get("volumes") or {}
+    if not volumes:
+        return Section(
+            title, [f"{NOTHING} It takes two volumes, scores along the threshold, and no threshold by slice."]
+        )
+    rows = []
+    for name, one in volumes.items():
+        fixed, steered = one.get("fixed_score"), one.get("steered_score")
+        shares = ("" if one.get(key) is None else percent(one[key]) for key in ("target", "predicted"))
+        gain = None if fixed is None or steered is None else steered - fixed
+        rows.append((name, *shares, *map(cell, (one.get("threshold"), fixed, steered)), change(gain)))
+    head = ("volume", "best density", "predicted", "threshold for it", "score, fixed", "score, steered", "difference")
+    caption = (
+        "Predicted from the other volumes: the density of the best mask, from the scan and the probability alone. "
+        "Steered: the threshold is set to reach it; fixed: the same threshold for all"
+    )
+    return Section(title, [*_density_answer(found, volumes)], [Table(caption, head, rows, "t" + "n" * 6)])
+
+
+def _density_answer(found: Mapping[str, Any], volumes: Mapping[str, Any]) -> Iterator[str]:
+    both = [
+        (one["fixed_score"], one["steered_score"])
+        for one in volumes.values()
+        if one.get("fixed_score") is not None and one.get("steered_score") is not None
+    ]
+    if both:
+        gain = fmean(steered - fixed for fixed, steered in both)
+        won = sum(steered > fixed for fixed, steered in both)
+        yield (
+            f"{'Yes' if gain > 0 else 'No'}: steered to the predicted density, the mean score changes by "
+            f"{signed('score', gain)}; it rises on {won} of {plural(len(both), 'volume')}."
+        )
+    else:
+        yield "Scores with a density target were not measured."
+    model, constant = (average((found.get("errors") or {}).get(kind) or ()) for kind in ("model", "constant"))
+    if model is not None and constant is not None:
+        names = ", ".join((found.get("model") or {}).get("names") or ()) or "no feature"
+        yield (
+            f"Held out, the density is predicted to within {percent(model)} of the volume by a model of {names}, and "
+            f"to within {percent(constant)} by the mean of the other volumes (mean absolute errors)."
+        )
+
+
+def _repeated(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [pattern for pattern in one.get("patterns") or () if pattern["repeated"]]
+
+
+def _pattern(pattern: Mapping[str, Any]) -> str:
+    kind = "rings" if pattern["kind"] == "rings" else f"stripes across {pattern['kind']}"
+    return f"{kind} every {pattern['period_vox']:.1f} voxels ({percent(pattern['share'])} of what is gained)"
+
+
+def _pairs(points: Iterable[Mapping[str, Any]], keys: tuple[str, str]) -> list[tuple[float, float]]:
+    """Two values of each point that has both."""
+    return [(one[keys[0]], one[keys[1]]) for one in points if all(one.get(key) is not None for key in keys)]

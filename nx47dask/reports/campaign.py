@@ -1,0 +1,221 @@
+"""``campaign.md``, ``campaign.csv``, ``campaign.json`` and ``campaign.html``: all runs of a campaign in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nx47dask.errors import InputError
+from nx47dask.reports.pages import Page, Section, Table, page_files, refuse_others, write_page
+from nx47dask.words import (
+    PAIRED_HEAD,
+    TITLES,
+    few_volumes,
+    in_brackets,
+    interval,
+    paired_cells,
+    plural,
+    signed,
+    value,
+)
+
+__all__ = ["FILES", "refuse_other_files", "verdict", "write_campaign"]
+
+STEM = "campaign"
+FILES = page_files(STEM)
+SHOWN = ("score", "topo", "surface_dice", "voi", "precision", "recall", "clean_volumes", "density", "components")
+"""Measures of the tables; the CSV and the JSON have all."""
+SPREAD = ("score", "density", "components")
+EXTERNAL = ("public", "private")
+PAIRED = ("mean", "low", "high", "wins", "losses", "ties", "p")
+RUN = "run"
+
+
+def refuse_other_files(out: Path, runs: Collection[str]) -> None:
+    """Refuse a folder that holds anything but this campaign and run folders, before any work is done.
+
+    Parameters
+    ----------
+    out : Path
+    runs : collection of str
+        Folders of the campaign's runs.
+
+    Raises
+    ------
+    InputError
+        It does, or it is a file or itself a run folder.
+    """
+    if any((out / name).exists() for name in ("ledger", "manifest.json")):
+        raise InputError(
+            f"--out {out}: is itself a run folder, a campaign makes one for each run; choose another folder"
+        )
+    refuse_others(STEM, out, {*runs, *(path.parent.name for path in out.glob("*/ledger"))})
+
+
+def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write the summary of a campaign four ways; the same summary gives the same bytes.
+
+    Parameters
+    ----------
+    name : str
+        The campaign's name, for the title.
+    summary : mapping
+    out : Path
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be written.
+    """
+    runs = summary["runs"]
+    notes = few_volumes(len(runs[summary["baseline"]]["volumes"])) if len(runs) > 1 else []
+    gates = [gate["passed"] for one in runs.values() for gate in one.get("gates", ())]
+    passed = all(gates) if gates else None
+    page = Page(f"Campaign {name}", verdict(summary), list(_sections(summary)), notes, passed)
+    rows = [_csv_row(run, one) for run, one in runs.items()]
+    return write_page(STEM, page, rows, summary, out)
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """Which run is best, and by how much; and which fail a gate."""
+    runs = summary["runs"]
+    failed = {name: [gate["gate"] for gate in one.get("gates", ()) if not gate["passed"]] for name, one in runs.items()}
+    fails = [f" {name} fails {', '.join(gates)}." for name, gates in failed.items() if gates]
+    return f"{_best(summary)}{''.join(fails)}"
+
+
+def _best(summary: Mapping[str, Any]) -> str:
+    baseline, runs = summary["baseline"], summary["runs"]
+    count = len(runs[baseline]["volumes"])
+    over = f"{plural(len(runs), 'run')} over {plural(count, 'volume')}"
+    if "score" not in runs[baseline]["mean"]:
+        return f"{over}, compared with {baseline}; no labels, so no scores."
+    best = max(runs, key=lambda name: (runs[name]["mean"]["score"], name == baseline))
+    highest = f"{runs[best]['mean']['score']:.4f}"
+    if best == baseline:
+        return f"{over}: no run has a higher score than the baseline {baseline}, {highest}."
+    difference = runs[best]["difference"]["score"]
+    gain = signed("score", difference["mean"])
+    against = f"that is {gain} against {baseline}{in_brackets('score', difference)}"
+    return f"{over}: {best} has the highest score, {highest}; {against}."
+
+
+def _sections(summary: Mapping[str, Any]) -> Iterator[Section]:
+    """All tables of a campaign."""
+    runs = summary["runs"]
+    yield Section("Runs", tables=[_runs(summary)])
+    if any("difference" in one for one in runs.values()):
+        yield Section(f"Differences to {summary['baseline']}", tables=[_differences(summary)])
+    if any(one.get("gates") for one in runs.values()):
+        yield Section("Gates", tables=[_gates(summary)])
+    if summary["spread"]:
+        yield Section("Spread between runs", tables=[*_spreads(summary)])
+    if any(one.get("repeats") for one in runs.values()):
+        yield Section("Repeats", tables=[_repeats(runs)])
+    yield Section("What was run", tables=[_workflows(runs)])
+
+
+def _runs(summary: Mapping[str, Any]) -> Table:
+    """A row a run: the first measure with its difference to the baseline, then the other means."""
+    runs, baseline = summary["runs"], summary["baseline"]
+    lead, *others = (name for name in SHOWN if name in runs[baseline]["mean"])
+    external = [key for key in EXTERNAL if any(key in one["external"] for one in runs.values())]
+    rows = []
+    for name, one in runs.items():
+        cells = [f"{name} (baseline)" if name == baseline else name, value(lead, one["mean"][lead])]
+        if difference := one.get("difference", {}).get(lead):
+            cells += [signed(lead, difference["mean"]), interval(lead, difference), f"{difference['p']:.3g}"]
+        else:
+            cells += ["", "", ""]
+        cells += [f"{one['external'][key]:g}" if key in one["external"] else "" for key in external]
+        rows.append(cells + [value(measure, one["mean"][measure]) for measure in others])
+    head = [RUN, TITLES[lead], f"against {baseline}", "95 % interval", "p", *external]
+    head += [TITLES[measure] for measure in others]
+    caption = (
+        f"Means over {plural(len(runs[baseline]['volumes']), 'volume')}. The interval is a bootstrap of the volumes, p "
+        "that of the sign test."
+        + (f" {' and '.join(external).capitalize()} scores were recorded from elsewhere." if external else "")
+    )
+    return Table(caption, head, rows, "t" + "n" * (len(head) - 1))
+
+
+def _differences(summary: Mapping[str, Any]) -> Table:
+    rows = [
+        (name, TITLES[measure], signed(measure, difference["mean"]), *paired_cells(measure, difference))
+        for name, one in summary["runs"].items()
+        for measure, difference in one.get("difference", {}).items()
+        if measure in SHOWN
+    ]
+    caption = "Paired over the volumes. Higher, lower and equal count the volumes by the value of the run."
+    head = (RUN, "measure", "mean difference", *PAIRED_HEAD)
+    return Table(caption, head, rows, "ttnnnnnn")
+
+
+def _gates(summary: Mapping[str, Any]) -> Table:
+    rows = [
+        (name, gate["gate"], "passed" if gate["passed"] else "failed", signed(gate["name"], gate["difference"]))
+        for name, one in summary["runs"].items()
+        for gate in one.get("gates", ())
+    ]
+    caption = f"Limits on the difference of a mean to {summary['baseline']}."
+    return Table(caption, (RUN, "gate", "verdict", "difference"), rows, "tttn")
+
+
+def _spreads(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """A table per measure, the volumes on which the runs differ most first."""
+    spread = summary["spread"]
+    measures = next(iter(spread.values()))
+    for measure in (measure for measure in SPREAD if measure in measures):
+        volumes = sorted(spread, key=lambda volume: -spread[volume][measure]["range"])
+        rows = [
+            (
+                volume,
+                *(f"{value(measure, one[end])} ({one[f'{end}_run']})" for end in ("min", "max")),
+                value(measure, one["range"]),
+                value(measure, one["std"]),
+            )
+            for volume in volumes
+            for one in [spread[volume][measure]]
+        ]
+        caption = (
+            f"{TITLES[measure].capitalize()} of each volume in {plural(len(summary['runs']), 'run')}, widest range "
+            "first; std is the population standard deviation."
+        )
+        yield Table(caption, ("volume", "lowest", "highest", "range", "std"), rows, "tnnnn")
+
+
+def _repeats(runs: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, one in runs.items():
+        if repeats := one.get("repeats"):
+            differing = sorted({volume for repeat in repeats for volume in repeat})
+            found = f"differ in {', '.join(differing)}" if differing else "the same bytes every time"
+            rows.append((name, f"{len(repeats) + 1}", found))
+    return Table(
+        "Nothing in a run is random, so repeats must give the same masks.", (RUN, "times", "masks"), rows, "tnp"
+    )
+
+
+def _workflows(runs: Mapping[str, Any]) -> Table:
+    rows = [
+        (name, one["workflow"], " ".join(one.get("set", ())), one["nx47dask"], one["external"].get("note", ""))
+        for name, one in runs.items()
+    ]
+    head = (RUN, "workflow", "overrides", "nx47dask", "note on external scores")
+    return Table("The JSON has the SHA-256 of every plan.", head, rows, "ttptp")
+
+
+def _csv_row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
+    """Means, external scores, paired differences of a run."""
+    row: dict[str, Any] = {RUN: name, "workflow": one["workflow"], "set": " ".join(one.get("set", ()))}
+    row |= one["mean"] | {key: one["external"].get(key, "") for key in EXTERNAL}
+    for measure in one["mean"]:
+        difference = one.get("difference", {}).get(measure, {})
+        row |= {f"{measure}_difference_{key}": difference.get(key, "") for key in PAIRED}
+    return row | {"gates_failed": sum(not gate["passed"] for gate in one.get("gates", ()))}

@@ -1,0 +1,339 @@
+"""What a report says, found out once: the page and the Markdown file both draw it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from nx47dask.metrics.paired import as_dict
+from nx47dask.reports.projections import projections_warnings
+from nx47dask.runs.baselines import read_external
+from nx47dask.runs.measures import MASK_NAMES, mean_measures, paired_measures, run_measures, shared_measures
+from nx47dask.words import (
+    TITLES,
+    duration,
+    few_volumes,
+    in_brackets,
+    over,
+    percent,
+    plural,
+    signed,
+    value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nx47dask.geometry import Box
+    from nx47dask.runs.gates import GateResult
+    from nx47dask.runs.run import Run
+
+__all__ = ["Facts", "Measure", "VolumeFacts", "gather"]
+
+USUAL_DENSITY = (0.01, 0.30)
+"""Shares of a scroll volume that its surfaces take; a mask outside them deserves a look."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean of the run, beside the baseline's.
+
+    Attributes
+    ----------
+    name : str
+        As gates name it, or ``public`` and ``private`` for scores that somebody else measured.
+    run, baseline : float or None
+        Over the volumes that both have; a sum for ``clean_volumes``.
+    paired : mapping or None
+        A :class:`~nx47dask.metrics.paired.PairedDifference` as a mapping; None without a baseline, and where there
+        are no values by volume.
+    """
+
+    name: str
+    run: float | None
+    baseline: float | None = None
+    paired: Mapping[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.name, f"{self.name} score")
+
+    def value(self, amount: float | None) -> str:
+        return "" if amount is None else value(self.name, amount)
+
+    @property
+    def cells(self) -> list[str]:
+        """Run, baseline and difference as text."""
+        now, before = self.run, self.baseline
+        difference = "" if now is None or before is None else signed(self.name, now - before)
+        return [self.value(self.run), self.value(self.baseline), difference]
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """One volume: what the metrics say of it, and of the baseline's mask of it where there is one.
+
+    Attributes
+    ----------
+    metrics, baseline : mapping
+        Its entry in ``metrics/volumes.json``; None where the baseline has not the same part of it.
+    slices, baseline_slices : sequence of mapping
+        Its rows of ``metrics/slices.csv``.
+    values, baseline_values : mapping of str to float
+        Measures by name; the baseline's without scores where it was scored with other labels.
+    """
+
+    id: str
+    box: Box
+    metrics: Mapping[str, Any]
+    slices: Sequence[Mapping[str, Any]]
+    values: Mapping[str, float]
+    baseline: Mapping[str, Any] | None
+    baseline_slices: Sequence[Mapping[str, Any]]
+    baseline_values: Mapping[str, float]
+
+    @property
+    def mask(self) -> Mapping[str, Any]:
+        mask: Mapping[str, Any] = self.metrics["mask"]
+        return mask
+
+    @property
+    def score(self) -> Mapping[str, Any] | None:
+        return self.metrics.get("score")
+
+    def column(self, key: str) -> list[Any]:
+        """A column of ``metrics/slices.csv``."""
+        return [row[key] for row in self.slices]
+
+    def baseline_column(self, key: str) -> list[Any]:
+        """The baseline's values at the same z, None where it has none; empty without a baseline."""
+        found = {row["z"]: row[key] for row in self.baseline_slices}
+        return [found.get(row["z"]) for row in self.slices] if found else []
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report says.
+
+    Attributes
+    ----------
+    verdict : str
+        The outcome in a sentence or two.
+    about : list of str
+        Sentences that go with it.
+    gates : list of GateResult
+    warnings : list of str
+        What deserves a look before the masks are used.
+    measures : list of Measure
+        Empty where there is nothing beyond density and components, and no baseline.
+    compared : int
+        Volumes that the measures cover.
+    volumes : list of VolumeFacts
+    """
+
+    run: Run
+    baseline: Run | None
+    verdict: str
+    about: list[str]
+    gates: list[GateResult]
+    warnings: list[str]
+    measures: list[Measure]
+    compared: int
+    volumes: list[VolumeFacts]
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether all gates passed; None without gates."""
+        return all(one.passed for one in self.gates) if self.gates else None
+
+    @property
+    def caption(self) -> str:
+        """What the measures are of."""
+        over = f"Over {plural(self.compared, 'volume')}"
+        if not self.baseline:
+            return f"{over}."
+        bootstrap = ", with a 95 % interval from a bootstrap of the volumes" if self.compared > 1 else ""
+        return (
+            f"{over}. Differences are this run - {self.baseline.name}{bootstrap}; higher, lower and equal count "
+            "volumes by this run's value; p is that of the sign test."
+        )
+
+
+def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings: Sequence[str] = ()) -> Facts:
+    """Find out what the report of a finished run says, with warnings of the caller's.
+
+    Raises
+    ------
+    InputError
+        External scores that were recorded are damaged.
+    """
+    volumes = _volumes(run, baseline)
+    compared = [volume for volume in volumes if baseline is None or volume.baseline]
+    measures = [*_external(run, baseline), *_measures(compared)]
+    if baseline is None and all(measure.name in MASK_NAMES for measure in measures):
+        measures = []  # the verdict and the table of volumes say the same
+    ended = datetime.fromtimestamp(run.manifest["ended_s"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    owners = [(run, "this run"), *([(baseline, f"the baseline {baseline.name}")] if baseline else [])]
+    notes = [(owner, read_external(one.path).get("note")) for one, owner in owners]
+    verdict = _verdict(run, baseline, measures)
+    about = [
+        *([_outcome(run)] if verdict else []),
+        f"Workflow {run.manifest['workflow']['name']}, nx47dask {run.manifest['nx47dask']}, ended {ended}.",
+        *(f"Recorded with the external scores of {owner}: {note}." for owner, note in notes if note),
+    ]
+    return Facts(
+        run=run,
+        baseline=baseline,
+        verdict=" ".join([*_failed(run), verdict or _outcome(run), *_gate_verdict(gates)]),
+        about=about,
+        gates=list(gates),
+        warnings=[*warnings, *_warnings(run), *(_comparison_warnings(run, baseline, compared) if baseline else ())],
+        measures=measures,
+        compared=len(compared),
+        volumes=volumes,
+    )
+
+
+def _measures(volumes: Sequence[VolumeFacts]) -> Iterator[Measure]:
+    """Means: where the baseline has a measure too, over the volumes of which it does."""
+    before = [volume.baseline_values for volume in volumes]
+    now = [{name: volume.values[name] for name in volume.baseline_values} for volume in volumes]
+    means, before_means, paired = mean_measures(now), mean_measures(before), paired_measures(before, now)
+    for name, mean in mean_measures([volume.values for volume in volumes]).items():
+        difference = as_dict(paired[name]) if name in paired else None
+        yield Measure(name, means.get(name, mean), before_means.get(name), difference)
+
+
+def _external(run: Run, baseline: Run | None) -> Iterator[Measure]:
+    now, before = (read_external(one.path) if one else {} for one in (run, baseline))
+    for key in ("public", "private"):
+        if key in now or key in before:
+            yield Measure(key, now.get(key), before.get(key))
+
+
+def _verdict(run: Run, baseline: Run | None, measures: Sequence[Measure]) -> str:
+    """The score, or else the density against the baseline; empty where neither is known."""
+    by_name = {measure.name: measure for measure in measures}
+    score, density = by_name.get("score"), by_name.get("density")
+    several = len(run.volumes) > 1
+    if score:
+        return f"{'Mean score' if several else 'Score'} {score.value(score.run)}{_against(score, baseline)}."
+    if baseline and density and density.paired:
+        return (
+            f"{'Mean density' if several else 'Density'} {density.value(density.run)}, "
+            f"{density.value(density.baseline)} in the baseline {baseline.name}, "
+            f"{over(density.paired)}."
+        )
+    return ""
+
+
+def _against(score: Measure, baseline: Run | None) -> str:
+    if baseline is None or score.paired is None:
+        return ""
+    mean = score.paired["mean"]
+    side = f"{abs(mean):.4f} {'above' if mean > 0 else 'below'}" if mean else "as"
+    return f", {side} the baseline {baseline.name}{in_brackets('score', score.paired)}"
+
+
+def _gate_verdict(gates: Sequence[GateResult]) -> Iterator[str]:
+    failed = [str(result.gate) for result in gates if not result.passed]
+    if failed:
+        yield f"{len(failed)} of {plural(len(gates), 'gate')} failed: {', '.join(failed)}."
+    elif gates:
+        yield f"{'The gate' if len(gates) == 1 else f'All {len(gates)} gates'} passed."
+
+
+def _failed(run: Run) -> Iterator[str]:
+    if run.failures:
+        yield f"Not complete: {plural(len(run.failures), 'block')} quarantined."
+
+
+def _outcome(run: Run) -> str:
+    masks = [run.volume_metrics[volume]["mask"] for volume in run.volumes]
+    stages = run.manifest["stages"].values()
+    if not masks:
+        return f"No volume is finished after {duration(run.manifest['wall_s'])}."
+    density = sum(mask["density"] for mask in masks) / len(masks)
+    retried, resumed = (sum(stage[key] for stage in stages) for key in ("retried", "resumed"))
+    return (
+        f"{plural(len(masks), 'volume')} done in {duration(run.manifest['wall_s'])}"
+        + (f" after a resume ({plural(resumed, 'task')} done before)" if resumed else "")
+        + f": {'mean ' if len(masks) > 1 else ''}density {percent(density)}, "
+        + f"{plural(sum(mask['components_26'] for mask in masks), 'component')} (26-connected), "
+        + (f"{plural(retried, 'task')} retried." if retried else "nothing retried.")
+    )
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    low, high = USUAL_DENSITY
+    constant, empty, unusual = [], [], []
+    for volume in run.volumes:
+        scan, mask = run.volume_metrics[volume]["scan"], run.volume_metrics[volume]["mask"]
+        if scan["minimum"] == scan["maximum"]:
+            constant.append(f"{volume} (every voxel is {scan['minimum']})")
+        if mask["voxels"] == 0:
+            empty.append(volume)
+        elif not low <= mask["density"] <= high:
+            unusual.append(f"{volume} ({percent(mask['density'])})")
+    if run.unfinished:
+        zipped = ", and an empty mask in submission.zip" if "submission.zip" in run.manifest["artefacts_sha256"] else ""
+        yield f"Not finished, so not in this report{zipped}: {_listed(run.unfinished)}."
+    yield from (f"Approximate: {note}." for note in run.manifest["approximations"])
+    for volume, source in run.manifest["inputs"].items():
+        if source["absent_chunks"]:
+            yield (
+                f"{volume}: {source['absent_chunks']:,} of {source['chunks']:,} chunk files of the input are absent "
+                "and were read as empty; a masked scan has such, and so has an unfinished copy."
+            )
+    if constant:
+        yield f"The scan is constant: {_listed(constant)}."
+    if empty:
+        yield f"The mask is empty: {_listed(empty)}."
+    if unusual:
+        yield f"Density outside the usual {100 * low:.0f} to {100 * high:.0f} %: {_listed(unusual)}."
+    yield from projections_warnings(run)
+
+
+def _comparison_warnings(run: Run, baseline: Run, compared: Sequence[VolumeFacts]) -> Iterator[str]:
+    ids = {volume.id for volume in compared}
+    for one, name in ((run, "this run"), (baseline, "the baseline")):
+        only = [volume for volume in one.volumes if volume not in ids]
+        if only:
+            yield f"Not compared, since only {name} has them or the boxes differ: {_listed(only)}."
+    yield from few_volumes(len(compared))
+    other = [volume.id for volume in compared if volume.score and "score" not in volume.baseline_values]
+    if other:
+        yield f"Scores are not compared where the baseline's labels are others or missing: {_listed(other)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:20])
+    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20:,} more"
+
+
+def _volumes(run: Run, baseline: Run | None) -> list[VolumeFacts]:
+    values, slices = run_measures(run), _slices_by_volume(run)
+    shared = shared_measures(baseline, run) if baseline else {}
+    other = _slices_by_volume(baseline) if baseline else {}
+    return [
+        VolumeFacts(
+            id=volume,
+            box=run[volume].box,
+            metrics=run[volume].metrics,
+            slices=slices[volume],
+            values=values[volume],
+            baseline=baseline[volume].metrics if baseline and volume in shared else None,
+            baseline_slices=other[volume] if volume in shared else (),
+            baseline_values=shared[volume][0] if volume in shared else {},
+        )
+        for volume in run.volumes
+    ]
+
+
+def _slices_by_volume(run: Run) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in run.metrics:
+        found[row["volume"]].append(row)
+    return found

@@ -1,0 +1,266 @@
+"""Frozen baselines: a run copied with the SHA-256 of every file, found by name, checked again at any time.
+
+``baselines/<name>/`` holds ``masks/``, ``metrics/``, ``manifest.json``, ``workflow.yaml`` and ``baseline.json``, which
+lists the checksums and carries a digest of its own content. All of it is written once. ``external.json``, the scores
+that somebody else measured, is the one file that may come later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nx47dask.errors import GateError, InputError
+from nx47dask.files.atomic import sha256_file, write_text
+from nx47dask.files.documents import read_json
+from nx47dask.files.paths import file_sizes, locate
+from nx47dask.runs.run import Run, open_run
+
+__all__ = [
+    "BASELINES",
+    "BASELINE_FILE",
+    "EXTERNAL_FILE",
+    "SCHEMA",
+    "check_masks",
+    "checksum_problems",
+    "content_digest",
+    "find_folder",
+    "find_run",
+    "is_frozen",
+    "read_external",
+    "recorded_checksums",
+    "verify_folder",
+    "visible_files",
+    "write_external",
+]
+
+BASELINES = Path("baselines")
+"""Where baselines are by default: under the current directory."""
+BASELINE_FILE = "baseline.json"
+EXTERNAL_FILE = "external.json"
+SCHEMA = 1
+
+
+def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
+    """Folder of a baseline, by name or path, or of a finished run.
+
+    A name that both a baseline and a run folder here have is the baseline; ``./NAME`` is the folder.
+
+    Raises
+    ------
+    InputError
+        There is none; the message lists the known baselines.
+    """
+    names = _names(baselines)
+    if str(name_or_path) in names:
+        return baselines / name_or_path
+    folder = locate(name_or_path)
+    if any((folder / file).is_file() for file in (BASELINE_FILE, "manifest.json")):
+        return folder
+    if folder.is_dir():
+        raise InputError(f"{folder}: no finished run and no baseline (manifest.json is missing); end the run first")
+    known = f"baselines in {baselines}: {', '.join(names)}" if names else f"there is no baseline in {baselines}"
+    raise InputError(f"{name_or_path}: no such run folder, and no baseline of that name; {known}")
+
+
+def find_run(name_or_path: str | Path | Run, baselines: Path = BASELINES) -> Run:
+    """Open a baseline, by name or path, or a finished run; a run that is open already is returned as it is.
+
+    Raises
+    ------
+    InputError
+        There is none (the message lists the known baselines), or its manifest cannot be read.
+    GateError
+        A baseline is not what was frozen, or the masks of a run are not those that it wrote.
+    """
+    if isinstance(name_or_path, Run):
+        return name_or_path
+    run = open_run(find_folder(name_or_path, baselines))
+    if is_frozen(run):
+        verify_folder(run.path)
+    else:
+        check_masks(run)
+    return run
+
+
+def check_masks(run: Run) -> None:
+    """Refuse a run whose masks are not those that it wrote.
+
+    Raises
+    ------
+    GateError
+        Naming every mask that is missing, extra or changed, with both checksums.
+    """
+    masks = {file: sha256 for file, sha256 in recorded_checksums(run).items() if file.startswith("masks/")}
+    problems = checksum_problems(run.path, masks, "masks")
+    if problems:
+        raise GateError(
+            f"{run.path}: the masks are not those of the run; make them again with nx47dask run --overwrite:"
+            + "".join(f"\n  {problem}" for problem in problems)
+        )
+
+
+def is_frozen(run: Run) -> bool:
+    """Whether a run is a baseline."""
+    return (run.path / BASELINE_FILE).is_file()
+
+
+def verify_folder(folder: Path) -> int:
+    """Compute the checksums of a baseline, or of a run's artefacts, again.
+
+    Returns
+    -------
+    int
+        Files that are as they were.
+
+    Raises
+    ------
+    GateError
+        Naming every file that is missing, extra or changed, with both checksums; or the list itself is damaged.
+    InputError
+        There is neither a baseline nor a finished run.
+    """
+    frozen = (folder / BASELINE_FILE).is_file()
+    run = None if frozen else open_run(folder)
+    try:
+        expected, problems = (recorded_checksums(run), []) if run else _frozen_checksums(folder)
+    except InputError as error:
+        raise GateError(str(error)) from error
+    problems += checksum_problems(folder, expected, "" if frozen else "masks")
+    if problems:
+        what = "what was frozen" if frozen else "the run's manifest"
+        count = f"{len(problems)} difference" + ("" if len(problems) == 1 else "s")
+        raise GateError(f"{folder}: {count} from {what}:" + "".join(f"\n  {one}" for one in problems))
+    return len(expected)
+
+
+def read_external(folder: Path) -> dict[str, Any]:
+    """Scores that were recorded for a run or baseline: ``public``, ``private``, ``note``; those that are known.
+
+    Raises
+    ------
+    InputError
+        ``external.json`` is damaged or holds a score outside 0 to 1.
+    """
+    path = folder / EXTERNAL_FILE
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    unknown = found.keys() - {"public", "private", "note"}
+    if unknown:
+        raise InputError(f"{path}: unknown key {min(unknown)!r}; allowed: public, private, note")
+    for key in ("public", "private"):
+        if key in found:
+            _check_score(f"{path}: {key}", found[key])
+    return found
+
+
+def write_external(
+    folder: Path, *, public: float | None = None, private: float | None = None, note: str | None = None
+) -> Path:
+    """Record what somebody else measured, such as a leaderboard, in ``external.json`` of a run or baseline.
+
+    What was recorded before and is not given now stays.
+
+    Parameters
+    ----------
+    folder : Path
+        A run or a baseline.
+    public, private : float, optional
+        Scores, 0 to 1; at least one of them.
+    note : str, optional
+
+    Raises
+    ------
+    InputError
+        No score is given, or one is outside 0 to 1.
+    StorageError
+        The file cannot be written.
+    """
+    scores = {key: value for key, value in (("public", public), ("private", private)) if value is not None}
+    if not scores:
+        raise InputError("record-score: no score; give --public or --private")
+    for key, value in scores.items():
+        _check_score(f"--{key}", value)
+    given = {**read_external(folder), **scores, **({} if note is None else {"note": note})}
+    ordered = {key: given[key] for key in ("public", "private", "note") if key in given}
+    write_text(folder / EXTERNAL_FILE, json.dumps(ordered, indent=1) + "\n")
+    return folder / EXTERNAL_FILE
+
+
+def _names(baselines: Path) -> list[str]:
+    return sorted(path.parent.name for path in baselines.glob(f"[!.]*/{BASELINE_FILE}"))
+
+
+def recorded_checksums(run: Run) -> dict[str, str]:
+    """SHA-256 of a run's artefacts by relative path, from its manifest."""
+    manifest = read_json(run.path / "manifest.json")
+    missing = {"artefacts_sha256", "inputs", "plan_sha256", "workflow"} - manifest.keys()
+    if missing:
+        raise InputError(f"{run.path / 'manifest.json'}: not the manifest of a run ({min(missing)} is missing)")
+    return _inside(run.path / "manifest.json", manifest["artefacts_sha256"])
+
+
+def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """What ``baseline.json`` lists, and what is wrong with the file itself and with ``external.json``."""
+    record = read_json(folder / BASELINE_FILE)
+    if record.get("schema") != SCHEMA:
+        raise InputError(
+            f"{folder / BASELINE_FILE}: schema {record.get('schema')!r}, known is {SCHEMA}; use the version of "
+            "nx47dask that froze it"
+        )
+    problems = []
+    recorded, digest = record.pop("content_sha256", None), content_digest(record)
+    if recorded != digest:
+        problems.append(f"{BASELINE_FILE}: changed, SHA-256 of its content was {recorded}, is {digest}")
+    try:
+        read_external(folder)
+    except InputError as error:
+        problems.append(str(error).removeprefix(f"{folder}/"))
+    return _inside(folder / BASELINE_FILE, record.get("artefacts_sha256")), problems
+
+
+def checksum_problems(folder: Path, expected: Mapping[str, str], where: str) -> list[str]:
+    """Files that are missing or changed, and those under ``where`` that are extra."""
+    allowed = {*expected, BASELINE_FILE, EXTERNAL_FILE}
+    there = {f"{where}/{file}" if where else file for file in visible_files(folder / where)}
+    problems = [f"{file}: extra, it is not in the list of checksums" for file in sorted(there - allowed)]
+    for file, sha256 in expected.items():
+        try:
+            found = sha256_file(folder / file)
+        except FileNotFoundError:
+            problems.append(f"{file}: missing, SHA-256 was {sha256}")
+        except OSError as error:
+            problems.append(f"{file}: cannot be read ({error.strerror}), SHA-256 was {sha256}")
+        else:
+            if found != sha256:
+                problems.append(f"{file}: changed, SHA-256 was {sha256}, is {found}")
+    return problems
+
+
+def visible_files(folder: Path) -> list[str]:
+    """Files below a folder, sorted; hidden ones are nobody's results."""
+    return sorted(name for name in file_sizes(folder) if not any(part.startswith(".") for part in name.split("/")))
+
+
+def _inside(source: Path, checksums: Any) -> dict[str, str]:
+    """Checksums by relative path, none of which leads out of the folder."""
+    if not isinstance(checksums, dict) or not all(isinstance(value, str) for value in checksums.values()):
+        raise InputError(f"{source}: artefacts_sha256 holds no checksums by file name")
+    for name in checksums:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise InputError(f"{source}: artefacts_sha256 names {name!r}, which is outside the folder")
+    return checksums
+
+
+def _check_score(where: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{where} {value!r}: a score is a number from 0 to 1")
+
+
+def content_digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object that does not depend on how it is written."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Measures of masks and of their scores by name: of one volume, means over volumes, paired differences of two runs.
+
+Reports, comparisons, campaigns and gates all take their names and numbers from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nx47dask.metrics.paired import PairedDifference, paired_difference
+from nx47dask.runs.run import Run, RunVolume
+
+__all__ = [
+    "MASK_NAMES",
+    "NAMES",
+    "SCORE_NAMES",
+    "SIDES",
+    "mean_measures",
+    "paired_measures",
+    "run_measures",
+    "score_means",
+    "shared_measures",
+    "volume_measures",
+]
+
+SIDES = ("baseline", "candidate")
+"""Two runs that are compared."""
+TERMS = ("score", "topo", "surface_dice", "voi")
+AGREEMENT = ("precision", "recall", "dice")
+CLEAN = "clean_volumes"
+
+SCORE_NAMES = (*TERMS, *AGREEMENT, *(f"{name}_2" for name in AGREEMENT), CLEAN)
+"""Means that need labels."""
+MASK_NAMES = ("density", "components")
+"""Means that every run has."""
+NAMES = (*SCORE_NAMES, *MASK_NAMES)
+
+
+def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) -> dict[str, float]:
+    """Measures of one volume by name.
+
+    Parameters
+    ----------
+    mask : mapping
+        ``mask`` of the volume in ``metrics/volumes.json``.
+    score : mapping or None
+        Its ``score``; None without labels.
+
+    Returns
+    -------
+    dict of str to float
+        ``NAMES``, but instead of ``clean_volumes`` there is ``clean``: 1 where no feature is spurious.
+    """
+    found = {"density": float(mask["density"]), "components": float(mask["components_26"])}
+    return found if score is None else _score_measures(score) | found
+
+
+def score_means(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Means over the scores of volumes, and how many volumes have no spurious feature: ``mean`` of ``volumes.json``."""
+    means = mean_measures([_score_measures(score) for score in scores.values()])
+    return {**means, CLEAN: int(means[CLEAN]), "volumes": len(scores)}
+
+
+def _score_measures(score: Mapping[str, Any]) -> dict[str, float]:
+    measures = {name: float(score[name]) for name in TERMS}
+    for tolerance, suffix in (("0", ""), ("2", "_2")):
+        measures |= {f"{name}{suffix}": float(score["agreement"][tolerance][name]) for name in AGREEMENT}
+    spurious = any(predicted > matched for matched, predicted, _ in score["counts"])
+    clean = not spurious and not any(kind["count"] for kind in score["defects"].values())
+    return measures | {"clean": float(clean)}
+
+
+def run_measures(run: Run) -> dict[str, dict[str, float]]:
+    """Measures of a run's volumes by id."""
+    return {name: volume_measures(one["mask"], one.get("score")) for name, one in run.volume_metrics.items()}
+
+
+def shared_measures(baseline: Run, candidate: Run) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+    """Measures of both runs, the same ones, of each volume that can be compared, by id.
+
+    Those are the volumes of which both have the same box; scores count where they are for the same labels.
+    """
+    before, now = run_measures(baseline), run_measures(candidate)
+    shared = {}
+    for volume in candidate.volumes:
+        if not (volume in baseline.volumes and _same_part(baseline[volume], candidate[volume])):
+            continue
+        same_labels = baseline.labels.get(volume) == candidate.labels.get(volume)
+        names = [name for name in now[volume] if name in before[volume] and (same_labels or name in MASK_NAMES)]
+        shared[volume] = ({name: before[volume][name] for name in names}, {name: now[volume][name] for name in names})
+    return shared
+
+
+def _same_part(one: RunVolume, other: RunVolume) -> bool:
+    return (one.shape, one.box) == (other.shape, other.box)
+
+
+def mean_measures(volumes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every measure over the volumes that have it; ``clean_volumes`` is a count."""
+    means = {}
+    for name in NAMES:
+        values = [one[key] for one in volumes if (key := "clean" if name == CLEAN else name) in one]
+        if values:
+            means[name] = math.fsum(values) / (1 if name == CLEAN else len(values))
+    return means
+
+
+def paired_measures(
+    baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mapping[str, float]]
+) -> dict[str, PairedDifference]:
+    """Paired difference of every mean over the volumes of which both have it.
+
+    Parameters
+    ----------
+    baseline, candidate : sequence of mapping
+        Measures of the same volumes in the same order.
+    """
+    found = {}
+    for name in NAMES:
+        pairs = [(a[name], b[name]) for a, b in zip(baseline, candidate, strict=True) if name in a and name in b]
+        if pairs:
+            found[name] = paired_difference(*zip(*pairs, strict=True))
+    return found
