@@ -223,8 +223,8 @@ def _submission_target(submission: str | Path | None, bbox: str | None) -> Path 
     target = Path(submission)
     if bbox:
         raise InputError(
-            f"submission {target}: a submission has whole volumes, and this run the box {bbox}",
-            hint="leave out --bbox or --submission",
+            f"submission {target}: a submission has whole volumes",
+            hint=f"leave out --bbox {bbox}",
         )
     if target.is_dir():
         raise InputError(

@@ -112,7 +112,7 @@ def test_killed_client_and_a_second_client(volumes, tmp_path, expected, capsys):
         message = capsys.readouterr().err
         assert f"process {client.pid}" in message
         assert str(out) in message
-        assert message.count("\n") == 1
+        assert [line.partition(": ")[0] for line in message.splitlines()] == ["error", "hint"]
     os.kill(client.pid, signal.SIGKILL)
     code, _, _ = finish(client)
     assert code == -signal.SIGKILL
