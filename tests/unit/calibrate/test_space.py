@@ -291,3 +291,31 @@ def test_identity_tells_candidates_apart_that_differ_in_a_mask():
     space = SearchSpace({LOW: Range(0.1, 0.5, 0.1), HIGH: Range(0.1, 0.5, 0.1)})
     assert space.identity({LOW: 0.1, HIGH: 0.2}) == space.identity({HIGH: 0.2, LOW: 0.1})
     assert space.identity({LOW: 0.1, HIGH: 0.2}) != space.identity({LOW: 0.2, HIGH: 0.2})
+
+
+def test_usual_ranges_of_the_default_workflow():
+    use, threshold = Choices((True, False)), Range(0.2, 0.9, 0.05)
+    sigmas = [[sigma] * 3 for sigma in (0.0, 0.5, 1.0, 1.5, 2.0, 0.7)]
+    expected = {
+        "smooth.sigma_zyx_vox": Choices(tuple(sigmas)),
+        "smooth_sheet.use": use,
+        "smooth_sheet.sigma_vox": Range(1, 6, 0.5),
+        "hysteresis.low": threshold,
+        "hysteresis.high": threshold,
+        "small_objects.min_vox": Range(100, 20000, log=True, integer=True),
+        "plug_pinholes.use": use,
+        "closing.use": use,
+        "closing.radius_zyx_vox": Choices(([1, 1, 1], [2, 1, 1], [2, 2, 2])),
+        "plug_pinholes#2.use": use,
+        "fill_holes.max_vox": Choices((None, 100, 1000)),
+    }
+    space = default_space(load_workflow("surface").resolved)
+    assert list(space.dimensions.items()) == [(f"postprocess.{key}", value) for key, value in expected.items()]
+
+
+def test_an_opening_and_what_makes_the_mask_are_not_left_out(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("detect: [sheetness]\npostprocess: [{threshold: {by: slice}}, opening]\n")
+    assert default_space(load_workflow(path).resolved).dimensions == {
+        "postprocess.threshold.value": Range(0.75, 0.97, 0.01)
+    }
