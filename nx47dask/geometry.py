@@ -55,7 +55,7 @@ class Box:
 
     @classmethod
     def of_shape(cls, shape: Index) -> Box:
-        """The box of a whole volume of this shape."""
+        """Return the box of a whole volume of this shape."""
         return cls((0, 0, 0), shape)
 
     @property
@@ -74,38 +74,38 @@ class Box:
 
     @property
     def middle(self) -> Index:
-        """The voxel in the middle."""
+        """Voxel in the middle, rounded down."""
         return _triple((a + b) // 2 for a, b in zip(self.start, self.stop, strict=True))
 
     def contains(self, voxel: Index) -> bool:
-        """Whether a voxel lies inside."""
+        """Return True if a voxel lies inside."""
         return all(a <= v < b for a, v, b in zip(self.start, voxel, self.stop, strict=True))
 
     def expand(self, radius_zyx: Index) -> Box:
-        """Grow by a radius on both sides of each axis, without clipping."""
+        """Grow the box by a radius on both sides of each axis, without clipping."""
         return Box(
             _triple(a - r for a, r in zip(self.start, radius_zyx, strict=True)),
             _triple(b + r for b, r in zip(self.stop, radius_zyx, strict=True)),
         )
 
     def clip(self, to: Box) -> Box:
-        """The part of this box that lies inside another."""
+        """Return the part of this box that lies inside another; it is empty where they share no voxel."""
         start = _triple(map(max, self.start, to.start))
         return Box(start, _triple(map(max, start, map(min, self.stop, to.stop))))
 
     def shift(self, by: Index) -> Box:
-        """Move by an offset."""
+        """Move the box by an offset."""
         return Box(
             _triple(a + d for a, d in zip(self.start, by, strict=True)),
             _triple(b + d for b, d in zip(self.stop, by, strict=True)),
         )
 
     def relative_to(self, origin: Index) -> Box:
-        """The same box in coordinates that start at ``origin``."""
+        """Return the same box in coordinates that start at ``origin``."""
         return self.shift(_triple(-o for o in origin))
 
     def align(self, to: int) -> Box:
-        """The smallest box around this one whose faces lie at multiples of ``to``, without clipping."""
+        """Return the smallest box that contains this box and has faces at multiples of ``to``, without clipping."""
         return Box(
             _triple(a // to * to for a in self.start),
             _triple(-(-b // to) * to for b in self.stop),
@@ -151,24 +151,24 @@ class BlockGrid:
         return math.prod(self.counts)
 
     def block(self, index: Index) -> Block:
-        """The block at a grid index."""
+        """Return the block at a grid index."""
         _, ny, nx = self.counts
         start = _triple(i * b for i, b in zip(index, self.block_shape, strict=True))
         stop = _triple(min(a + b, s) for a, b, s in zip(start, self.block_shape, self.shape, strict=True))
         return Block((index[0] * ny + index[1]) * nx + index[2], index, Box(start, stop))
 
     def numbered(self, number: int) -> Block:
-        """The block of a running number (raster order)."""
+        """Return the block with a running number (raster order)."""
         _, ny, nx = self.counts
         return self.block((number // (ny * nx), number // nx % ny, number % nx))
 
     def __iter__(self) -> Iterator[Block]:
-        """All blocks in Morton order, so that blocks close in time are close in space."""
+        """Yield all blocks in Morton order, so that blocks close in time are close in space."""
         indices = map(_triple, map(iter, itertools.product(*map(range, self.counts))))
         return (self.block(index) for index in sorted(indices, key=_morton))
 
     def touching(self, box: Box) -> Iterator[Block]:
-        """The blocks that share a voxel with a box inside the grid, in raster order."""
+        """Yield the blocks that share a voxel with a box inside the grid, in raster order."""
         ends = zip(box.start, box.stop, self.block_shape, strict=True)
         ranges = [range(a // edge, -(-b // edge)) for a, b, edge in ends]
         return (self.block(_triple(iter(index))) for index in itertools.product(*ranges))
@@ -176,14 +176,19 @@ class BlockGrid:
     def along_axes(self, measure: Callable[[Box], Index]) -> tuple[list[int], list[int], list[int]]:
         """Measure the blocks along each axis, instead of all blocks of the grid.
 
-        Where ``measure`` gives along an axis a number that depends on the block's extent along that axis alone, as
-        shapes of halos do, the product over a block's three numbers is separable: over all blocks, its sum is the
-        product of the three sums, and its maximum the product of the three maxima.
+        This works where the number along an axis depends only on the block's extent along that axis, as the shape of
+        a halo does. The product of a block's three numbers is then separable: its sum over all blocks is the product
+        of the three sums, and its maximum is the product of the three maxima.
 
         Parameters
         ----------
         measure : callable
-            From the box of a block to a number along Z, Y, X.
+            Takes the box of a block and returns a number for each of Z, Y, X.
+
+        Returns
+        -------
+        tuple of list of int
+            The numbers along Z, Y and X, in the order of the blocks.
         """
         z, y, x = self.counts
         return (
@@ -193,30 +198,30 @@ class BlockGrid:
         )
 
     def neighbour(self, block: Block, offset: Index) -> Block | None:
-        """The block at an offset of grid steps, or None outside the grid."""
+        """Return the block at an offset of grid steps, or None outside the grid."""
         index = _triple(i + o for i, o in zip(block.index, offset, strict=True))
         inside = all(0 <= i < n for i, n in zip(index, self.counts, strict=True))
         return self.block(index) if inside else None
 
     def inner_faces(self, block: Block) -> tuple[tuple[bool, bool], ...]:
-        """Per axis, whether the low and the high face touch another block."""
+        """Tell for each axis if the low face and the high face touch another block."""
         return tuple((i > 0, i < n - 1) for i, n in zip(block.index, self.counts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLattice:
-    """The overlapping windows of a volume, known from its shape alone: no block and no worker moves them.
+    """The overlapping windows of a volume; their places depend on its shape alone, not on blocks or workers.
 
-    Where the volume is smaller than the window along an axis there is one window, centred: it starts at
-    ``-((window - shape) // 2)``, where MONAI and nnU-Net pad. What lies outside is made by reflection that repeats
-    the edge voxel (numpy's ``symmetric``), which is defined for a volume of any size, one voxel too.
+    Along an axis where the volume is smaller than the window there is one centred window: it starts at
+    ``-((window - shape) // 2)``, where MONAI and nnU-Net pad. Voxels outside the volume are reflections that repeat
+    the edge voxel (numpy's ``symmetric``). This is defined for a volume of any size, even of a single voxel.
 
     Parameters
     ----------
     shape, window : tuple of int
         Shapes of the volume and of a window, in voxels.
     step : tuple of int
-        From one window to the next, in voxels, at most the window; with ``even`` the largest step.
+        Distance from a window to the next in voxels, at most the window; with ``even``, the largest distance.
     placement : {"flush", "even"}
         ``flush``: starts at 0, step, 2 step, ...; the last window ends with the volume (MONAI's
         ``dense_patch_slices``). ``even``: as few windows, equally spaced, starts rounded to whole voxels, halves to
@@ -257,27 +262,27 @@ class WindowLattice:
         return math.prod(self.counts)
 
     def touching(self, box: Box) -> Iterator[Box]:
-        """The windows that share a voxel with a box, in raster order; they may reach outside a small volume."""
+        """Yield the windows that share a voxel with a box, in raster order; they may reach outside a small volume."""
         for start in itertools.product(*self._starts_touching(box)):
             yield Box(_triple(iter(start)), _triple(a + w for a, w in zip(start, self.window, strict=True)))
 
     def counts_touching(self, box: Box) -> Index:
-        """Number of windows per axis that share a voxel with a box."""
+        """Count the windows per axis that share a voxel with a box."""
         return _triple(map(len, self._starts_touching(box)))
 
     def count_touching(self, box: Box) -> int:
-        """Number of windows that share a voxel with a box."""
+        """Count the windows that share a voxel with a box."""
         return math.prod(self.counts_touching(box))
 
     def context(self, box: Box) -> Box:
-        """What the windows of a box inside the volume cover together, clipped to the volume: what must be read."""
+        """Return the box to read for a box inside the volume: all that its windows cover, clipped to the volume."""
         starts = self._starts_touching(box)
         stop = _triple(axis[-1] + w for axis, w in zip(starts, self.window, strict=True))
         return Box(_triple(axis[0] for axis in starts), stop).clip(Box.of_shape(self.shape))
 
     @property
     def most_overlaps(self) -> int:
-        """The most windows that cover one voxel (27 for a step of half a window)."""
+        """Largest number of windows that cover a voxel (27 for a step of half a window)."""
         return math.prod(
             max(last + 1 - bisect_right(axis, axis[last] - w) for last in range(len(axis)))
             for axis, w in zip(self.starts, self.window, strict=True)
@@ -289,17 +294,17 @@ class WindowLattice:
 
 
 def add_radii(*radii_zyx: Index) -> Index:
-    """The radius of a chain of local operators: radii add."""
+    """Add the radii of a chain of local operators, per axis."""
     return _triple(sum(axis) for axis in zip((0, 0, 0), *radii_zyx, strict=True))
 
 
 def storage_chunk(block: int) -> int:
-    """Edge of the storage chunk inside a work block: the largest divisor up to 128 voxels.
+    """Return the edge of the storage chunk inside a work block: its largest divisor up to 128 voxels.
 
     Raises
     ------
     InputError
-        A block above 128 voxels has no divisor from 32 to 128.
+        The block has no voxel, or it is above 128 voxels and has no divisor from 32 to 128.
     """
     if block < 1:
         raise InputError(
@@ -319,7 +324,7 @@ def storage_chunk(block: int) -> int:
 
 
 def copy_layout(edges: Index, shape: Index, block: int) -> tuple[Index, Index]:
-    """How a copy is stored whose every shard is made of whole chunks of its source, so that each of those is read once.
+    """Choose shards for a copy that hold whole chunks of its source, so that each source chunk is read once.
 
     Parameters
     ----------
@@ -333,8 +338,9 @@ def copy_layout(edges: Index, shape: Index, block: int) -> tuple[Index, Index]:
     Returns
     -------
     shard, chunk : tuple of int
-        Shards are multiples of the source's chunks near 256 voxels, or the block where that is smaller, and of at most
-        512³ voxels unless the chunks of the source are larger. Chunks divide them, up to 128 voxels where possible.
+        The edge of a shard is a multiple of the source's chunk near 256 voxels, or near the block where that is
+        smaller. A shard has at most 512³ voxels unless a chunk of the source has more. Chunks divide the shard; their
+        edge is at most 128 voxels where possible.
     """
     target = min(block, _COPIED_EDGE)
     sizes = [min(edge, n) for edge, n in zip(edges, shape, strict=True)]
@@ -348,7 +354,7 @@ def copy_layout(edges: Index, shape: Index, block: int) -> tuple[Index, Index]:
 
 
 def parse_bbox(text: str, shape: Index) -> Box:
-    """Read ``z0:z1,y0:y1,x0:x1`` (half-open, global voxels, open ends allowed).
+    """Parse ``z0:z1,y0:y1,x0:x1`` (half-open, global voxels, open ends allowed).
 
     Raises
     ------
@@ -373,7 +379,7 @@ def parse_bbox(text: str, shape: Index) -> Box:
 
 
 def _dividing_chunk(shard: int, source: int) -> int:
-    """The largest divisor of a shard's edge up to 128 voxels, or the source's chunk where that would be tiny."""
+    """Return a shard edge's largest divisor up to 128 voxels, or the source's chunk where that would be tiny."""
     divisor = next(edge for edge in range(min(shard, _LARGEST_CHUNK), 0, -1) if shard % edge == 0)
     return divisor if divisor >= min(_SMALLEST_CHUNK, shard) else source
 

@@ -1,4 +1,4 @@
-"""Numbers, measures and lists in words, the same in every report."""
+"""Text for numbers, measures and lists, the same in every report."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ __all__ = [
 ]
 
 PAIRED_HEAD = ("95 % interval", "higher", "lower", "equal", "p")
-"""Titles of the columns of a paired difference."""
+"""Column titles of a paired difference."""
 ENOUGH_VOLUMES = 6
-"""The fewest with which the sign test can reach p < 0.05."""
+"""Smallest number of volumes with which the sign test can reach p < 0.05."""
 
 
 def number(value: float) -> str:
-    """12345 as ``12,345``; a fraction with two digits."""
+    """Write 12345 as ``12,345``, and a fraction with two digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
 def percent(share: float) -> str:
-    """0.1187 as ``11.9 %``; a small share with more digits, so that it does not look like none."""
+    """Write 0.1187 as ``11.9 %``; a small share gets more digits, so that it does not look like zero."""
     if share == 0:
         return "0 %"
     return f"{100 * share:.1f} %" if share >= 0.001 else f"{100 * share:.2g} %"
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 volume``, ``1,200 volumes``."""
+    """Write a count with its noun: ``1 volume``, ``1,200 volumes``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def duration(seconds: float) -> str:
-    """``40 ms``, ``0.4 s``, ``34 s``, ``12 min 5 s``, ``3 h 20 min``."""
+    """Write seconds as ``40 ms``, ``0.4 s``, ``34 s``, ``12 min 5 s`` or ``3 h 20 min``."""
     if seconds < 0.0995:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 9.95:
@@ -62,12 +62,12 @@ def duration(seconds: float) -> str:
 
 
 def mebibytes(size_bytes: float) -> str:
-    """Bytes as MiB."""
+    """Write bytes in MiB."""
     return f"{size_bytes / 2**20:,.0f} MiB"
 
 
 def size(size_bytes: float) -> str:
-    """``640 MiB``, ``5.2 GiB``, ``1.3 TiB``."""
+    """Write bytes as ``640 MiB``, ``5.2 GiB`` or ``1.3 TiB``."""
     for unit in ("MiB", "GiB"):
         size_bytes /= 1024 if unit == "GiB" else 2**20
         if size_bytes < 1000:
@@ -76,14 +76,14 @@ def size(size_bytes: float) -> str:
 
 
 def value(name: str, amount: float) -> str:
-    """A mean as its name asks: a count, or a share with four digits, in which gates are given."""
+    """Write the mean of a measure: a count, or a share with four digits, as gates have."""
     if name == "clean_volumes":
         return f"{amount:.0f}"
     return number(float(amount)) if name == "components" else f"{amount:.4f}"
 
 
 def signed(name: str, difference: float) -> str:
-    """A difference with its sign, in the digits of :func:`value`; more for a share that would look like none."""
+    """Write a difference with its sign and the digits of :func:`value`; a tiny share gets more digits."""
     if difference == 0:
         return "0"
     if name == "clean_volumes":
@@ -94,25 +94,25 @@ def signed(name: str, difference: float) -> str:
 
 
 def interval(name: str, paired: Mapping[str, Any]) -> str:
-    """``-0.0010 to +0.0120``; empty for one volume, which has no interval."""
+    """Write an interval as ``-0.0010 to +0.0120``; the text is empty for a single volume, which has no interval."""
     if _volumes(paired) < 2:
         return ""
     return f"{signed(name, paired['low'])} to {signed(name, paired['high'])}"
 
 
 def in_brackets(name: str, paired: Mapping[str, Any]) -> str:
-    """The interval as a verdict has it: `` (95 % interval -0.0010 to +0.0120 over 8 volumes)``."""
-    found = interval(name, paired)
-    return f" ({f'95 % interval {found} ' if found else ''}{over(paired)})"
+    """Write an interval for a sentence: `` (95 % interval -0.0010 to +0.0120 over 8 volumes)``."""
+    text = interval(name, paired)
+    return f" ({f'95 % interval {text} ' if text else ''}{over(paired)})"
 
 
 def over(paired: Mapping[str, Any]) -> str:
-    """``over 8 volumes``."""
+    """Write the number of volumes as ``over 8 volumes``."""
     return f"over {plural(_volumes(paired), 'volume')}"
 
 
 def few_volumes(count: int) -> list[str]:
-    """What a reader of intervals over this many volumes should know; nothing where there are enough."""
+    """Return the warnings on intervals over this many volumes; none where there are enough."""
     if not 0 < count < ENOUGH_VOLUMES:
         return []
     if count == 1:
@@ -125,7 +125,7 @@ def few_volumes(count: int) -> list[str]:
 
 
 def paired_cells(name: str, paired: Mapping[str, Any] | None) -> list[str]:
-    """Cells under ``PAIRED_HEAD``; empty ones where nothing is paired."""
+    """Return the cells under ``PAIRED_HEAD``; they are empty where nothing is paired."""
     if paired is None:
         return [""] * len(PAIRED_HEAD)
     counts = (number(paired[key]) for key in ("wins", "losses", "ties"))

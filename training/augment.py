@@ -1,8 +1,8 @@
-"""Patches and their augmentation. Every draw comes from one generator, so a step can be repeated from its number.
+"""Patches and their augmentation. All draws come from a single generator, so a step can be repeated from its number.
 
-The surface is the recto. What tells it from the verso: it is the concave face, its fibres run around the scroll and
-those of the verso along it, and it may be brighter. So image and label are turned together, Z stays Z (the axis of a
-scroll, but for a tilt), and nothing acts on grey values in a way that depends on direction.
+The surface is the recto. It differs from the verso in three ways: it is the concave face, its fibres run around the
+scroll and those of the verso along it, and it may be brighter. So image and label are turned together, Z stays Z (the
+axis of a scroll, except for a tilt), and no change of grey values depends on direction.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from training.volumes import TrainingVolume
 __all__ = ["draw_batch", "draw_patch"]
 
 LEAST_SURFACE = 0.005
-"""Share of surface in a patch, below which another place is drawn (a few times)."""
+"""Smallest share of surface in a patch; with less, another place is drawn (a few times)."""
 ATTEMPTS = 5
 
 
 def draw_batch(
     volumes: Sequence[TrainingVolume], weights: Sequence[float], edge: int, batch: int, draw: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A batch of augmented patches: images float32 (B, 1, Z, Y, X), targets uint8 of the same shape."""
+    """Draw a batch of augmented patches: images float32 (B, 1, Z, Y, X), targets uint8 of the same shape."""
     chosen = draw.choice(len(volumes), size=batch, p=np.asarray(weights) / np.sum(weights))
     patches = [draw_patch(volumes[number], edge, draw) for number in chosen]
     return torch.stack([image for image, _ in patches]), torch.stack([target for _, target in patches])
 
 
 def draw_patch(volume: TrainingVolume, edge: int, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """One augmented patch: image float32 (1, Z, Y, X) in standard deviations, target uint8 of the same shape."""
+    """Draw an augmented patch: image float32 (1, Z, Y, X) in standard deviations, target uint8 of the same shape."""
     warped = draw.random() < 0.4
     size = math.ceil(edge * 1.35) if warped else edge
     image, target = _crop(volume, size, draw)
@@ -67,7 +67,7 @@ def _crop(
 def _turn(
     image: NDArray[np.unsignedinteger], target: NDArray[np.uint8], draw: np.random.Generator
 ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint8]]:
-    """One of the 16 symmetries of the cube that keep the Z axis."""
+    """Apply one of the 16 symmetries of the cube that keep the Z axis."""
     axes = (0, 2, 1) if draw.random() < 0.5 else (0, 1, 2)
     flips = tuple(axis for axis in range(3) if draw.random() < 0.5)
     return np.flip(image.transpose(axes), flips), np.flip(target.transpose(axes), flips)
@@ -83,7 +83,7 @@ def _warp(image: Tensor, target: Tensor, edge: int, draw: np.random.Generator) -
     theta = torch.from_numpy(np.hstack([matrix, np.zeros((3, 1))]).astype(np.float32))[None]
     grid = functional.affine_grid(theta, [1, 1, edge, edge, edge], align_corners=False)
     warped = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    # Outside the crop nothing is known, so the target there is "ignore": 2, sampled as 0 from a target less 2.
+    # Outside the crop nothing is known, so the target there is "ignore": 2, sampled as 0 from the target minus 2.
     near = functional.grid_sample(
         target[None].float() - 2, grid, mode="nearest", padding_mode="zeros", align_corners=False
     )
@@ -98,7 +98,7 @@ def _rotation(angle: float, a: int, b: int) -> NDArray[np.float64]:
 
 
 def _change_greys(image: Tensor, draw: np.random.Generator) -> Tensor:
-    """Blur, contrast, brightness, gamma, noise and missing slices, each now and then."""
+    """Change blur, contrast, brightness, gamma, noise and missing slices, each with its own probability."""
     if draw.random() < 0.25:
         image = _blur(image, draw.uniform(0.4, 1.1))
     if draw.random() < 0.3:
@@ -129,7 +129,7 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def _lose_slices(image: Tensor, draw: np.random.Generator) -> None:
-    """One to three neighbouring slices of one axis are blank, as in scans with missing files; in place."""
+    """Blank one to three neighbouring slices along an axis in place, as in scans with missing files."""
     axis = int(draw.integers(1, 4))
     thickness = int(draw.integers(1, 4))
     image.narrow(axis, int(draw.integers(0, image.shape[axis] - thickness)), thickness).fill_(float(image.min()))

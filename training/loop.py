@@ -29,19 +29,20 @@ GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and on what.
+    """Length of the training and size of its steps.
 
     Parameters
     ----------
     steps : int
+        Number of steps.
     edge_vox : int
-        Edge of a patch.
+        Edge of a patch in voxels.
     batch : int
-        Patches of a part.
+        Number of patches of a part.
     parts : int
-        Parts of a step, each with a batch and a thread of its own; their gradients are averaged.
+        Number of parts of a step, each with its own batch and thread; their gradients are averaged.
     learning_rate : float
-        Highest, after warm-up; it falls to nothing along a cosine.
+        Highest learning rate, reached after the warm-up; it falls to 0 along a cosine.
     seed : int
     """
 
@@ -64,17 +65,17 @@ def train(
     save_every: int = 200,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> nn.Module:
-    """Train, from the checkpoint where there is one; returns the averaged network.
+    """Train a network, from the checkpoint if there is one; return the averaged network.
 
     Parameters
     ----------
     network : Module
-        (B, 1, Z, Y, X) to logits of the same shape; its weights are where training starts.
+        Maps (B, 1, Z, Y, X) to logits of the same shape; training starts from its weights.
     volumes, weights : sequences
-        What patches are drawn from, and how often.
+        Volumes to draw patches from, and the probability weight of each.
     schedule : Schedule
     checkpoint : Path
-        File that holds the state of the training, every ``save_every`` steps.
+        File for the state of the training, written every ``save_every`` steps.
     device : str
         "cpu" or "cuda".
     report : callable
@@ -92,7 +93,7 @@ def train(
     replicas = [network.train(), *(copy.deepcopy(network) for _ in range(schedule.parts - 1))]
 
     def part(step: int, number: int) -> float:
-        """Loss of one part of a step; its gradients stay with its replica."""
+        """Compute the loss of a part of a step; the gradients stay with the replica."""
         draw = np.random.default_rng([schedule.seed, step, number])
         image, target = draw_batch(volumes, weights, schedule.edge_vox, schedule.batch, draw)
         replicas[number].zero_grad(set_to_none=True)
@@ -130,7 +131,7 @@ def _share_weights(replicas: Sequence[nn.Module]) -> None:
 
 @torch.no_grad()
 def _average_gradients(replicas: Sequence[nn.Module]) -> None:
-    """Into the first replica, summed in order."""
+    """Average the gradients into the first replica, summed in order."""
     for first, *others in zip(*(replica.parameters() for replica in replicas), strict=True):
         assert first.grad is not None
         for other in others:
@@ -162,7 +163,7 @@ def _save(
 def _restore(
     path: Path, schedule: Schedule, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
 ) -> int:
-    """The step to go on from."""
+    """Load the checkpoint if there is one; return the step to continue from."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)

@@ -1,4 +1,4 @@
-"""The loss of the default model: cross-entropy, soft Dice and skeleton recall, over what is labelled."""
+"""The loss of the default model: cross-entropy, soft Dice and skeleton recall, over labelled voxels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SKELETON_WEIGHT = 0.3
 
 
 def surface_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy + (1 - soft Dice) + 0.3 (1 - recall of the medial surface); ignored voxels count in none.
+    """Compute cross-entropy + (1 - soft Dice) + 0.3 (1 - recall of the medial surface), without ignored voxels.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def surface_loss(logits: Tensor, target: Tensor) -> Tensor:
     -----
     Soft Dice: Milletari et al. (2016), "V-Net". Skeleton recall: Kirchhoff et al. (2024), "Skeleton recall loss for
     connectivity conserving and resource efficient segmentation of thin tubular structures", with the medial surface
-    of a sheet in the place of a tube's skeleton.
+    of a sheet in place of a tube's skeleton.
     """
     known = (target != LABEL_IGNORE).float()
     surface = ((target & 1) != 0).float()

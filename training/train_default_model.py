@@ -1,13 +1,14 @@
-"""Train the default model, or one like it on your own labels.
+"""Train the default model, or a similar model on your own labels.
 
-First on synthetic scrolls alone, then on labelled volumes; both are resumable: the same command goes on.
+Train on synthetic scrolls first, then on labelled volumes. Both can be resumed: repeat the same command.
 
     python -m training.train_default_model base.pt --phantoms 24 --steps 5000 --edge 64
     python -m training.train_default_model surface.pt --start base.pt --data DIR --phantoms 12 --steps 1500
 
-DIR is in the competition's layout: train_images/<id>.tif, train_labels/<id>.tif (0 background, 1 surface, 2 ignore).
-Beside the checkpoint appear <name>.safetensors and <name>.yaml, for --set detect.learned.model=<name>.safetensors.
-Volumes that --leave-out names are scored with it, through the workflow "surface".
+DIR has the competition's layout: train_images/<id>.tif, train_labels/<id>.tif (0 background, 1 surface, 2 ignore).
+The results are <name>.safetensors and <name>.yaml beside the checkpoint, for
+--set detect.learned.model=<name>.safetensors. Volumes given by --leave-out are scored with the new model in the
+workflow "surface".
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Train to CHECKPOINT."""
+    """Train the default model and store its state in CHECKPOINT."""
     torch.set_num_threads(1)  # on a CPU, parts in parallel beat threads inside an operation
     torch.manual_seed(seed)
     labelled = read_volumes(data, leave_out or []) if data else []
@@ -92,7 +93,7 @@ def _weights(start: Path) -> dict[str, torch.Tensor]:
 
 
 def _score(model: Path, data: Path, ids: list[str]) -> None:
-    """Score held-out volumes through the workflow that the model is made for."""
+    """Score held-out volumes in the workflow that the model is made for."""
     run = nx47dask.run(
         [data / "train_images" / f"{name}.tif" for name in ids],
         model.with_suffix(""),

@@ -20,23 +20,23 @@ from nx47dask.phantom.render import LABEL_SURFACE, Phantom, render
 __all__ = ["NORMALISATION", "SKELETON", "TrainingVolume", "medial_surface", "phantom_volumes", "read_volumes"]
 
 NORMALISATION = Normalisation(scheme="zscore", nonzero=True)
-"""Of the default model: standard deviations of the volume, but for the voxels that a mask set to 0."""
+"""Normalisation of the default model: standard deviations of the volume, without the voxels that a mask set to 0."""
 SKELETON = 3
 """Value of :attr:`TrainingVolume.target` in the middle of a labelled sheet."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingVolume:
-    """A volume and its target.
+    """A labelled volume and its training target.
 
     Attributes
     ----------
     id : str
     image : ndarray of uint8 or uint16, (Z, Y, X)
     target : ndarray of uint8, (Z, Y, X)
-        0 background, 1 surface, 2 ignore, 3 the medial surface of the surface.
+        0 background, 1 surface, 2 ignore, 3 medial surface of the labelled sheet.
     normalise : Ramp
-        From raw grey values to what the network sees.
+        Maps raw grey values to the network's input.
     """
 
     id: str
@@ -46,7 +46,7 @@ class TrainingVolume:
 
     @classmethod
     def of(cls, name: str, image: NDArray[np.unsignedinteger], label: NDArray[np.uint8]) -> TrainingVolume:
-        """Take statistics and the medial surface."""
+        """Make a training volume: compute the statistics of the image and the medial surface of the label."""
         scan = ScanStatistics.of_histogram(np.bincount(image.ravel()))
         target = label.copy()
         target[medial_surface(label == LABEL_SURFACE)] = SKELETON
@@ -54,7 +54,7 @@ class TrainingVolume:
 
 
 def medial_surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels no nearer to the background than any of their 26 neighbours: the middle of a thin sheet, 1 to 2 voxels.
+    """Mark the middle of a thin sheet, 1 to 2 voxels wide: voxels at least as deep as their 26 neighbours.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def medial_surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def read_volumes(folder: Path, leave_out: Sequence[str] = ()) -> list[TrainingVolume]:
-    """All volumes of ``train_images/`` with their labels of ``train_labels/``, but those left out.
+    """Read the volumes of ``train_images/`` with their labels of ``train_labels/``, except those left out.
 
     Raises
     ------
     InputError
-        A label is missing or of another shape, or a volume to leave out is not there.
+        A label is missing or has another shape, or a volume to leave out does not exist.
     """
     images = {volume.id: volume for volume in discover([folder / "train_images"])}
     labels = {volume.id: volume for volume in discover([folder / "train_labels"])}
@@ -91,7 +91,7 @@ def read_volumes(folder: Path, leave_out: Sequence[str] = ()) -> list[TrainingVo
 
 
 def phantom_volumes(count: int, shape: Index, seed: int) -> list[TrainingVolume]:
-    """Synthetic scrolls, each with parameters of its own: spacing, thickness, waves, webs, greys, noise."""
+    """Render synthetic scrolls, each with its own random parameters: spacing, thickness, waves, webs, greys, noise."""
     return [_phantom_volume(shape, seed + number) for number in range(count)]
 
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from nx47dask.errors import ModelError
 from nx47dask.geometry import AXES, Box, Index, Placement, WindowLattice
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.kernels.windows import CELL_VOX, blend_windows, occupied_cells, read_box, variants
+from nx47dask.kernels.windows import SUPPORT_CELL_VOX, blend_windows, occupied_cells, read_box, variants
 from nx47dask.models import ModelInfo, describe_model
 from nx47dask.models.backends import Device, Engine, predictor_for, resolve_backend
 from nx47dask.steps.parameters import Unit
@@ -190,7 +190,7 @@ class LearnedDetector:
     def radius_zyx(self, scan: ScanStatistics) -> Index:
         """As far as a window reaches, out to whole cells; a box touches some of its windows only by chance."""
         del scan
-        z, y, x = (edge - 1 + CELL_VOX - 1 for edge in self.info.window_zyx)
+        z, y, x = (edge - 1 + SUPPORT_CELL_VOX - 1 for edge in self.info.window_zyx)
         return z, y, x
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
@@ -228,7 +228,7 @@ class LearnedDetector:
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
         """The cells of ``core``, if there are empty ones: they have no probability, whatever lies around them."""
         del scan
-        return None if self.settings.support_level is None else core.align(CELL_VOX).clip(volume)
+        return None if self.settings.support_level is None else core.align(SUPPORT_CELL_VOX).clip(volume)
 
     @property
     def mirrors(self) -> tuple[tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and errors of storage that say how much room was left."""
+"""Files that appear complete or not at all, and storage errors that say how much space was left."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ __all__ = ["free_bytes_at", "replace_file", "sha256_file", "storage_error", "wri
 
 @contextmanager
 def replace_file(path: Path, *, needed_bytes: int | None = None, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary name; when the body ends well, the file appears as ``path``.
+    """Yield a temporary name; when the body ends without an error, the file appears as ``path``.
 
-    Here the name is beside ``path`` and the file is renamed. For an object store it is in the folder for temporary
-    files, and the file is uploaded as one object.
+    For a local path, the temporary file is beside ``path`` and is renamed. For an object store, it is in the folder
+    for temporary files and is uploaded as a single object.
 
     Parameters
     ----------
     path : Path
-        The final name. Its folder is made when missing.
+        The final name. A missing folder is created.
     needed_bytes : int, optional
-        The largest size the file can have, for the message of a failure.
+        The largest size that the file can have, for the error message.
     durable : bool
-        Force the file to the disk first, so that it outlives the machine as well as the process (6 ms on a virtual
-        disk).
+        Force the file to the disk first, so that it survives a crash of the machine, not only of the process (6 ms on
+        a virtual disk).
 
     Raises
     ------
     StorageError
-        The folder or the file cannot be written. The temporary file is gone, ``path`` is as it was.
+        The folder or the file cannot be written. The temporary file is removed, ``path`` is unchanged.
     """
     if remote := as_remote(path):
         with _uploaded(remote) as temporary:
@@ -95,7 +95,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -103,9 +103,9 @@ def sha256_file(path: Path) -> str:
 def storage_error(
     path: Path | RemotePath, cause: OSError, *, needed_bytes: int | None = None, free_bytes: int | None = None
 ) -> StorageError:
-    """A StorageError that says what could not be stored where, why, and the room needed and left."""
+    """Return a StorageError with the path, the reason, and the bytes needed and free."""
     if isinstance(path, RemotePath):
-        return StorageError(f"{path}: cannot be written ({cause.strerror or cause})", hint="mend that, then resume")
+        return StorageError(f"{path}: cannot be written ({cause.strerror or cause})", hint="fix that, then resume")
     free = free_bytes_at(path) if free_bytes is None else free_bytes
     needed = "" if needed_bytes is None else f"at most {needed_bytes:,} bytes needed, "
     room = f"{needed}{free:,} bytes free" if free is not None else f"{needed}free bytes unknown"
@@ -129,7 +129,7 @@ def _uploaded(path: RemotePath) -> Iterator[Path]:
 
 
 def free_bytes_at(path: Path) -> int | None:
-    """Room on the disk of a path that need not be there yet; None where that is not known."""
+    """Return the free bytes on the disk of a path, which need not exist yet; None where that is not known."""
     for folder in (path, *path.absolute().parents):
         try:
             return shutil.disk_usage(folder).free
@@ -150,4 +150,4 @@ def _unlink_quietly(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        return  # the folder itself went away or is read-only; the first error is the one to show
+        return  # the folder was removed or is read-only; the first error is the one to show

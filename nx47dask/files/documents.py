@@ -1,4 +1,4 @@
-"""YAML files that people write, read with the line of every key, so that an error can name it; JSON files of ours."""
+"""YAML files that people write, read with the line of every key for error messages; JSON files of the package."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Key = tuple[str | int, ...]
 
 
 class Document:
-    """The data of a YAML file and the lines that it stands in.
+    """The data of a YAML file, with the line of each key.
 
     Parameters
     ----------
     path : Path
     data : Any
-        What the file holds; an empty file is an empty mapping.
+        Contents of the file; an empty file is an empty mapping.
     root : yaml.Node or None
     """
 
@@ -36,19 +36,19 @@ class Document:
         self._root = root
 
     def error(self, where: Key, message: str, *, hint: str = "") -> InputError:
-        """An error at a key, such as ``("runs", "fast", "set", 0)``, with its line."""
+        """Return an error with the line of a key, such as ``("runs", "fast", "set", 0)``."""
         return InputError(f"{self.path}, line {self._line(where)}: {message}", hint=hint)
 
     def _line(self, where: Key) -> int:
         node, line = self._root, 1
-        for step in where:
+        for name in where:
             if isinstance(node, yaml.MappingNode):
-                found = [(key, value) for key, value in node.value if key.value == str(step)]
-                if not found:
+                matches = [(key, value) for key, value in node.value if key.value == str(name)]
+                if not matches:
                     break
-                line, node = found[0][0].start_mark.line + 1, found[0][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-                node = node.value[step]
+                line, node = matches[0][0].start_mark.line + 1, matches[0][1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(name, int) and name < len(node.value):
+                node = node.value[name]
                 line = node.start_mark.line + 1
             else:
                 break
@@ -61,7 +61,7 @@ def read_document(path: Path) -> Document:
     Raises
     ------
     InputError
-        The file is missing or not YAML, or a key stands in one mapping twice (YAML would take the last).
+        The file is missing or not YAML, or a mapping has a key twice (YAML would silently take the last).
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -76,26 +76,26 @@ def read_document(path: Path) -> Document:
 
 
 def read_json(path: Path, hint: str = "") -> dict[str, Any]:
-    """Read a JSON object; ``hint`` says in an error what to do.
+    """Read a JSON object; errors carry the ``hint``.
 
     Raises
     ------
     InputError
-        The file cannot be read, or holds something else.
+        The file cannot be read or does not hold a JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})", hint=hint) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})", hint=hint) from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(found).__name__}", hint=hint)
-    return found
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(data).__name__}", hint=hint)
+    return data
 
 
 def unknown_key(key: object, allowed: Sequence[str]) -> str:
-    """A message that names what is allowed, and what was probably meant."""
+    """Return a message with the allowed keys and the key that was probably meant."""
     near = difflib.get_close_matches(str(key), allowed, n=1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown key {key!r}{guess}; allowed: {', '.join(allowed)}"

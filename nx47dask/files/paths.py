@@ -1,9 +1,9 @@
-"""Where files are: folders here, ``s3://bucket/key``, or files of a web server (``http://``, ``https://``).
+"""Paths of files: local ones, ``s3://bucket/key``, or files of a web server (``http://``, ``https://``).
 
-``locate`` gives a :class:`pathlib.Path` or a :class:`RemotePath`, which has the methods of it that this project uses;
-both go by the type ``Path``. universal_pathlib was tried for this: there ``is_file`` is False as well when a server
-refuses to answer (an existing store would be taken for a missing one and be made anew), a read costs two requests,
-and its paths carry the options of their filesystem along.
+``locate`` gives a :class:`pathlib.Path` or a :class:`RemotePath`, which has the methods of the former that this
+project uses; both are annotated as ``Path``. universal_pathlib was tried and does not fit: its ``is_file`` is False
+also when a server refuses to answer (an existing store would count as missing and be created again), a read costs two
+requests, and its paths carry the options of their filesystem.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from nx47dask.files.remote import PROTOCOLS, NoSuchObjectError, file_errors, fil
 __all__ = ["RemotePath", "as_remote", "file_sizes", "file_version", "is_remote", "locate", "remove_tree", "size_of"]
 
 BLOCK_BYTES = 4 << 20
-"""Least that is read of a large remote file at a time."""
+"""Smallest number of bytes to read from a large remote file at a time."""
 
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder of an object store, or a file of a web server; pickles as its URL.
+    """A file or folder of an object store, or a file of a web server; it pickles as its URL.
 
-    Errors are those of :class:`pathlib.Path` (FileNotFoundError, PermissionError, OSError), with the URL and the
-    reason. Files appear whole; folders are there as long as something is in them.
+    It raises the errors of :class:`pathlib.Path` (FileNotFoundError, PermissionError, OSError), with the URL and the
+    reason. Files appear only when they are complete; a folder exists as long as something is in it.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ class RemotePath:
 
     @property
     def fs(self) -> Any:
-        """The fsspec filesystem."""
+        """Filesystem of fsspec that holds the path."""
         return filesystem(self.protocol)
 
     @property
     def address(self) -> str:
-        """The path as fsspec takes it."""
+        """Path in the form that fsspec takes."""
         return str(self.key) if self.protocol == "s3" else str(self)
 
     @property
@@ -102,13 +102,13 @@ class RemotePath:
         return str(self)
 
     def info(self) -> dict[str, Any] | None:
-        """What the store says of the file or folder; None where there is none."""
+        """Ask the store for the properties of the file or folder; None where there is none."""
         try:
             with file_errors(str(self)):
-                found: dict[str, Any] = self.fs.info(self.address)
+                properties: dict[str, Any] = self.fs.info(self.address)
         except FileNotFoundError:
             return None
-        return found
+        return properties
 
     def exists(self) -> bool:
         return self.info() is not None
@@ -126,7 +126,7 @@ class RemotePath:
             return SimpleNamespace(st_size=self.fs.info(self.address)["size"])
 
     def open(self, mode: str = "r", *, encoding: str | None = None, newline: str | None = None) -> IO[Any]:
-        """A file to read; positions that are close to one another cost one request."""
+        """Open the file for reading; reads of nearby positions share a request."""
         if "r" not in mode:
             raise io.UnsupportedOperation(f"{self}: remote files are written whole, not opened for writing")
         with file_errors(str(self)):
@@ -146,17 +146,23 @@ class RemotePath:
         return len(data)
 
     def put(self, data: bytes, replaces: str | None) -> str:
-        """Write an object if nobody else has: over the version ``replaces``, or where nothing is (None).
+        """Write an object unless somebody else has changed it.
+
+        Parameters
+        ----------
+        data : bytes
+        replaces : str or None
+            Version that the object must have now; None: there must be no object yet.
 
         Returns
         -------
         str
-            The version that it made.
+            The new version.
 
         Raises
         ------
         FileExistsError
-            Another version is there.
+            There is another version.
         """
         bucket, _, name = self.address.partition("/")
         condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
@@ -165,13 +171,13 @@ class RemotePath:
                 return str(self.fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, **condition)["ETag"])
         except FileExistsError:
             info = self.info()
-            # A put whose answer was lost is sent again, and then finds itself.
+            # A put is sent again when its answer was lost; it then meets its own object.
             if info is None or self.read_bytes() != data:
                 raise
             return str(info["ETag"])
 
     def upload(self, file: Path) -> None:
-        """Write what a local file holds."""
+        """Write the contents of a local file."""
         with file_errors(str(self)):
             self.fs.put_file(str(file), self.address)
 
@@ -180,7 +186,7 @@ class RemotePath:
             self.fs.rm_file(self.address)
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Refuse a web server or a bucket that is not there; folders need no making."""
+        """Refuse a web server or a missing bucket; a remote folder need not be created."""
         if self.protocol != "s3":
             raise OSError(errno.EROFS, "a web server can be read only", str(self))
         with contextlib.suppress(NoSuchObjectError):
@@ -194,23 +200,23 @@ class RemotePath:
         return iter([self / path.name for path in paths if path != self.key])
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """Files and folders directly in this one whose name matches; there is no ``**``."""
+        """Yield the files and folders directly in this folder whose name matches; ``**`` has no special meaning."""
         return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
     def rglob(self, pattern: str) -> Iterator[RemotePath]:
-        """Files anywhere below whose name matches."""
+        """Yield the files anywhere below this folder whose name matches."""
         paths = (self / name for name in _remote_sizes(self))
         return (path for path in paths if fnmatchcase(path.name, pattern))
 
 
 def locate(text: str | Path) -> Path:
-    """The path of a file or folder here, or of ``s3://bucket/key``, ``http://host/path``, ``https://host/path``.
+    """Return the path of a local file or folder, ``s3://bucket/key``, ``http://host/path`` or ``https://host/path``.
 
     Raises
     ------
     InputError
-        Another protocol; a URL without a bucket or host; or one with a user, password, query or fragment, which would
-        show in logs and manifests.
+        The protocol is not known; the URL has no bucket or host; or the URL has a user, password, query or fragment,
+        which would show in logs and manifests.
     """
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(text), re.DOTALL)  # pathlib.Path makes one slash of two
     if match is None:
@@ -232,22 +238,22 @@ def locate(text: str | Path) -> Path:
 
 
 def as_remote(path: object) -> RemotePath | None:
-    """The path where it is a remote one, else None."""
+    """Return the path if it is remote, else None."""
     return path if isinstance(path, RemotePath) else None
 
 
 def is_remote(path: object) -> bool:
-    """Whether a path lies in an object store or on a web server."""
+    """Return True for a path in an object store or on a web server."""
     return isinstance(path, RemotePath)
 
 
 def size_of(path: Path) -> int | None:
-    """Size of a file in bytes, None where there is none.
+    """Return the size of a file in bytes, None where there is no file.
 
     Raises
     ------
     OSError
-        It cannot be looked at; that does not say that it is not there.
+        The store or disk does not answer; the file may exist.
     """
     try:
         if remote := as_remote(path):
@@ -260,12 +266,12 @@ def size_of(path: Path) -> int | None:
 
 
 def file_version(path: Path) -> str:
-    """What changes with a file: its size, with its modification time here or its ETag there.
+    """Return a text that changes with a file: its size, and its modification time (local) or ETag (remote).
 
     Raises
     ------
     OSError
-        It is not there or cannot be looked at.
+        The file does not exist or cannot be inspected.
     """
     remote = as_remote(path)
     if remote is None:
@@ -278,12 +284,12 @@ def file_version(path: Path) -> str:
 
 
 def file_sizes(folder: Path) -> dict[str, int]:
-    """Sizes in bytes of all files below a folder, by their path in it; of an object store in one listing.
+    """Measure all files below a folder, in bytes, by their path in it; an object store needs a single listing.
 
     Raises
     ------
     OSError
-        The folder cannot be listed. One that is not there has no files.
+        The folder cannot be listed. A missing folder has no files and is no error.
     """
     if remote := as_remote(folder):
         return _remote_sizes(remote)
@@ -293,13 +299,13 @@ def file_sizes(folder: Path) -> dict[str, int]:
 
 def _remote_sizes(folder: RemotePath) -> dict[str, int]:
     with file_errors(str(folder)):
-        found = folder.fs.find(folder.address, detail=True)
-    keys = {PurePosixPath(name): entry["size"] for name, entry in found.items()}
+        entries = folder.fs.find(folder.address, detail=True)
+    keys = {PurePosixPath(name): entry["size"] for name, entry in entries.items()}
     return {key.relative_to(folder.key).as_posix(): size for key, size in keys.items() if key != folder.key}
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a file or a folder with all that is in it, if it is there.
+    """Delete a file, or a folder with all its contents, if it exists.
 
     Raises
     ------

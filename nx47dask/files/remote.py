@@ -1,7 +1,7 @@
-"""Object stores and web servers through fsspec: how they are reached, and their errors as errors of files.
+"""Object stores and web servers through fsspec: connections, and their errors as errors of files.
 
-Endpoint, region and credentials come from the usual environment of each process (``AWS_*``, ``~/.aws``); none travels
-in a task or stands in a path.
+Endpoint, region and credentials come from the usual environment of each process (``AWS_*``, ``~/.aws``). Tasks and
+paths never carry them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from nx47dask.errors import InputError, Nx47Error
 __all__ = ["PROTOCOLS", "NoSuchObjectError", "client_errors", "file_error", "file_errors", "filesystem"]
 
 PROTOCOLS = {"s3": "s3", "http": "http", "https": "http"}
-"""Known protocols and the extra that each needs."""
+"""Known protocols, and the extra of the package that each needs."""
 ATTEMPTS = 8
-"""Tries of a request that a server refuses for now (429, 5xx) or that gets no answer, with growing pauses."""
+"""Tries of a request that gets no answer or a temporary refusal (429, 5xx); the pauses between them grow."""
 LONGEST_PAUSE_S = 20.0
 SILENCE_S = 60.0
 CREDENTIALS_HINT = (
@@ -31,7 +31,7 @@ CREDENTIALS_HINT = (
 
 
 def filesystem(protocol: str) -> Any:
-    """The fsspec filesystem of a protocol for this process and its environment.
+    """Return the fsspec filesystem of a protocol for the environment of this process.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def filesystem(protocol: str) -> Any:
     Raises
     ------
     InputError
-        The packages that it needs are not installed.
+        The packages that the protocol needs are not installed.
     """
     settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     return _filesystem(PROTOCOLS[protocol], settings)
@@ -48,7 +48,7 @@ def filesystem(protocol: str) -> Any:
 
 @lru_cache(maxsize=32)
 def _filesystem(extra: str, settings: tuple[tuple[str, str], ...]) -> Any:
-    # A cache of listings would hide what other processes write; one of filesystems does not know the environment.
+    # A cache of listings would hide files of other processes; fsspec's cache of filesystems ignores the environment.
     shared = {"use_listings_cache": False, "skip_instance_cache": True}
     try:
         if extra == "s3":
@@ -76,12 +76,12 @@ def _s3_options(settings: dict[str, str]) -> dict[str, Any]:
     return {
         "anon": unsigned or Session().get_credentials() is None,
         "config_kwargs": {"retries": retries, "read_timeout": SILENCE_S},
-        "max_concurrency": 1,  # more, and s3fs asks for the size of an object before it reads it
+        "max_concurrency": 1,  # with more, s3fs asks for the size of an object before it reads it
     }
 
 
 async def _retrying_client(loop: Any = None, **options: Any) -> Any:
-    """What fsspec uses for HTTP: a session that tries again, and honours the proxies of the environment."""
+    """Open an HTTP session for fsspec that retries requests and uses the proxies of the environment."""
     import aiohttp
     import aiohttp_retry
 
@@ -100,7 +100,7 @@ async def _retrying_client(loop: Any = None, **options: Any) -> Any:
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """OSError and what else the clients of remote stores raise; a client that is not loaded raises nothing."""
+    """Return OSError and the error classes of the remote clients that are loaded."""
     names = (
         ("aiohttp", "ClientError"),
         ("botocore.exceptions", "BotoCoreError"),
@@ -110,12 +110,12 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 class NoSuchObjectError(FileNotFoundError):
-    """The bucket or server is there, the object is not."""
+    """Error for an object that does not exist in an existing bucket or server."""
 
 
 @contextmanager
 def file_errors(url: str) -> Iterator[None]:
-    """Turn what a remote store raises into the error that a file would give, with its URL and the reason."""
+    """Turn the errors of a remote store into those of a local file, with the URL and the reason."""
     try:
         yield
     except client_errors() as error:
@@ -125,8 +125,8 @@ def file_errors(url: str) -> Iterator[None]:
 
 
 def file_error(url: str, error: Exception) -> OSError:
-    """The FileNotFoundError, FileExistsError, PermissionError or OSError that says why a URL cannot be used."""
-    # For HTTP, fsspec calls every failure to look at a file "not found", and keeps what happened as the cause.
+    """Return a FileNotFoundError, FileExistsError, PermissionError or OSError that says why a URL cannot be used."""
+    # For HTTP, fsspec reports every failure as "not found" and keeps the real error as the cause.
     cause = error.__cause__ if url.startswith("http") and isinstance(error.__cause__, client_errors()) else error
     answer = getattr(error.__cause__, "response", None) or {}
     code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None

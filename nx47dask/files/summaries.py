@@ -1,4 +1,4 @@
-"""Named arrays that tasks leave for merges: as small files, or as text inside a record."""
+"""Named arrays that tasks pass to merges: as small files, or as text inside a record."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _ZSTD = Zstd(level=1)
 
 
 def write_summary(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays; a file of that name is replaced in one step."""
+    """Write named arrays to a file; an existing file is replaced atomically."""
     write_bytes(path, _compress(arrays), durable=False)
 
 
 def read_summary(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what :func:`write_summary` wrote."""
+    """Read the arrays of a file of :func:`write_summary`."""
     return _decompress(path.read_bytes())
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Named arrays as text, for the record of a task where they are few."""
+    """Encode a few named arrays as text, for the record of a task."""
     return base64.b64encode(_compress(arrays)).decode("ascii")
 
 
 def unpack_arrays(packed: str) -> dict[str, NDArray[Any]]:
-    """The arrays that :func:`pack_arrays` packed."""
+    """Decode the text of :func:`pack_arrays`."""
     return _decompress(base64.b64decode(packed))
 
 

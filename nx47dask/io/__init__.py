@@ -1,4 +1,4 @@
-"""Opening any volume, writing masks, stores and the submission zip. Nothing here knows of dask."""
+"""Input volumes, masks, stores and the submission zip, read and written without Dask."""
 
 from nx47dask.io.arrays import ArrayStore
 from nx47dask.io.submission import copy_submission, write_submission

@@ -1,6 +1,6 @@
-"""Our own chunked stores: one array in an OME-Zarr group, written one whole shard at a time.
+"""The package's own chunked stores: an array in an OME-Zarr group, written one whole shard at a time.
 
-Compression is zstd level 1: close to the fastest and by far the smallest. Measured on one core on 128³ uint8 blocks:
+Compression is zstd level 1: close to the fastest, and by far the smallest. Measured on one core with 128³ uint8 blocks:
 
 ===================  =====================  =====================  =====================
 write, read, size    scroll CT              mask                   probability
@@ -10,7 +10,7 @@ blosc lz4 bits       11 ms, 4 ms, 82 %      7 ms, 2 ms, 4.0 %      11 ms, 3 ms, 
 blosc zstd 1 bits    16 ms, 5 ms, 61 %      7 ms, 3 ms, 1.6 %      14 ms, 5 ms, 28 %
 ===================  =====================  =====================  =====================
 
-Of each write, 5 to 6 ms were zarr's test for empty chunks, which ``ArrayStore.write`` replaces.
+In each write, 5 to 6 ms were zarr's test for empty chunks; ``ArrayStore.write`` has a faster test.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODE_ERRORS", "ArrayStore", "native"]
 
-# What zarr and its codecs raise for bytes that are not what their metadata says.
+# Errors of zarr and its codecs for bytes that contradict their metadata.
 DECODE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, OSError, EOFError, zlib.error)
 _ZSTD_LEVEL = 1
 
 
 @dataclass(frozen=True)
 class ArrayStore:
-    """One 3-D array (Z, Y, X) at ``0`` inside an OME-Zarr group; pickles as its path and metadata.
+    """A 3-D array (Z, Y, X) at ``0`` inside an OME-Zarr group; it pickles as its path and metadata.
 
     Parameters
     ----------
     path : str
-        Folder of the OME-Zarr group, or its URL.
+        Folder or URL of the OME-Zarr group.
     shape : tuple of int
         Shape of the array in voxels.
     chunk : tuple of int
-        Shape of a compressed chunk, the least that is read.
+        Shape of a compressed chunk, the smallest unit of reading.
     shard : tuple of int
-        Shape of a work block, which is one file and is written as a whole; a multiple of ``chunk``. Neither need
-        divide ``shape`` and both may exceed it.
+        Shape of a work block, which is a single file and is written as a whole; a multiple of ``chunk``. Shards and
+        chunks need not divide ``shape`` and may exceed it.
     dtype : str
         Name of a numpy dtype.
     zarr_format : {3, 2}
-        3 writes OME-Zarr 0.5. 2 writes OME-Zarr 0.4, which has no shards: each chunk is a file of its own.
+        3 writes OME-Zarr 0.5. 2 writes OME-Zarr 0.4, which has no shards: each chunk is a separate file.
     """
 
     path: str
@@ -75,7 +75,7 @@ class ArrayStore:
     zarr_format: Literal[2, 3] = 3
 
     def exists(self) -> bool:
-        """Whether the group and the array have their metadata (a lost power can leave an empty file).
+        """Return True if the metadata files of group and array are there and not empty, as a power cut can leave them.
 
         Raises
         ------
@@ -105,16 +105,16 @@ class ArrayStore:
         name : str
             Name of the image in the metadata.
         attributes : mapping, optional
-            More attributes of the group, as JSON values.
+            Further attributes of the group, as JSON values.
         overwrite : bool
-            Delete what is at ``path`` first.
+            First delete everything at ``path``.
 
         Raises
         ------
         InputError
             The shard is not a multiple of the chunk.
         StorageError
-            Something is there already, or the folder cannot be written.
+            A store exists already, or the folder cannot be written.
         """
         self._refuse_uneven_shard()
         version: Literal["0.4", "0.5"] = "0.5" if self.zarr_format == 3 else "0.4"
@@ -129,7 +129,7 @@ class ArrayStore:
             raise storage_error(locate(self.path), error) from error
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Voxels of any box inside the array; zeros where no shard was written.
+        """Read the voxels of any box inside the array; zeros where no shard was written.
 
         Raises
         ------
@@ -143,24 +143,24 @@ class ArrayStore:
             raise BlockError(f"{self.path}/0, box {box}: cannot be read ({type(error).__name__}: {error})") from error
 
     def write(self, box: Box, data: NDArray[Any]) -> None:
-        """Store one or more whole shards; a shard of zeros is not stored, and deletes what was there.
+        """Write one or more whole shards; a shard of zeros is not written, and an old file of it is deleted.
 
         Parameters
         ----------
         box : Box
-            Starts on a corner of a shard; stops on a corner of a shard or at the end of the array.
+            Starts at a corner of a shard; stops at a corner of a shard or at the end of the array.
         data : ndarray
-            Voxels of that box in the store's dtype.
+            Voxels of the box in the store's dtype.
 
         Raises
         ------
         StorageError
-            The box cuts a shard, the data do not fit, or the disk takes no more.
+            The box cuts a shard, the data do not fit the box, or the files cannot be written.
         """
         self._refuse_unaligned(box, data)
         try:
             array = _opened(self)
-            # Asking here, once per shard, saves zarr's own test for empty chunks: 6 of 8 ms for a 128³ mask.
+            # A test here, once per shard, replaces zarr's own test for empty chunks: 6 of 8 ms for a 128³ mask.
             if data.any():
                 array[box.slices] = data
             else:
@@ -170,7 +170,7 @@ class ArrayStore:
             raise storage_error(locate(self.path), error, needed_bytes=data.nbytes) from error
 
     def files(self, box: Box) -> Iterator[Path]:
-        """Files that hold a box: the array's metadata and its shards, those of zeros not being there."""
+        """Yield the files that hold a box: the array's metadata and its shards. All-zero shards are not written."""
         array = _opened(self)
         folder = locate(self.path) / "0"
         yield folder / ("zarr.json" if self.zarr_format == 3 else ".zarray")
@@ -180,7 +180,7 @@ class ArrayStore:
             yield folder / array.metadata.encode_chunk_key(index)
 
     def _layout(self) -> dict[str, Any]:
-        """Chunks, shards and codecs; on an axis that one chunk spans, nothing is padded beyond the array."""
+        """Return chunks, shards and codecs; where a single chunk spans an axis, it ends with the array."""
         chunk = tuple(map(min, self.chunk, self.shape))
         if self.zarr_format == 2:
             separator = {"name": "v2", "separator": "/"}
@@ -219,7 +219,7 @@ class ArrayStore:
 
 
 def native(data: NDArray[Any]) -> NDArray[Any]:
-    """The same values in this machine's byte order."""
+    """Return the same values in this machine's byte order."""
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
@@ -231,5 +231,5 @@ def _refuse_outside(box: Box, shape: Index, where: str) -> None:
 @lru_cache(maxsize=256)
 def _opened(store: ArrayStore) -> zarr.Array[Any]:
     array = zarr.open_array(zarr_store(locate(store.path) / "0"), mode="r+")
-    # zarr 3.1 ignores config= when it opens; v2 chunks are files of their own, so there zarr must test each of them.
+    # zarr 3.1 ignores config= when it opens; v2 chunks are separate files, so there zarr must test each of them.
     return array.with_config({"write_empty_chunks": store.zarr_format == 3})

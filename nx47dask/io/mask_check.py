@@ -1,4 +1,4 @@
-"""One mask file looked at with the eyes of the competition's scorer: Pillow, page by page."""
+"""Check of a mask file as the competition's scorer reads it: with Pillow, page by page."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "check_mask", "largest_mask_bytes"]
 
-# What Pillow raises for bytes that are not what their tags say.
+# Errors of Pillow for bytes that contradict their tags.
 _PILLOW_ERRORS = (
     *DECODE_ERRORS, SyntaxError, AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-_BYTES_PER_VOXEL = 8  # of int64, so that this trap is named and not its size
+_BYTES_PER_VOXEL = 8  # as int64, so that the finding names this trap and not the size
 _BYTES_PER_PAGE = 4096
 _BYTES_PER_FILE = 1 << 20  # an OME-XML or ImageJ description
 _TILE_VOXELS = 1 << 22
@@ -39,18 +39,18 @@ _DTYPES = {"1": "1 bit deep", "I;16": "uint16", "I;16B": "uint16", "I": "32-bit 
 
 @dataclass(frozen=True)
 class Finding:
-    """What validation found wrong, or worth a look.
+    """Error or warning of a validation.
 
     Attributes
     ----------
     level : {"error", "warning"}
-        An error costs the score of a mask or of the submission; a warning may.
+        An error costs the score of a mask or of the submission; a warning may cost it.
     code : str
-        Kind of the finding; ``docs/submission.md`` lists all.
+        Kind of the finding; ``docs/submission.md`` lists all kinds.
     member : str
         Member of the zip, id of a volume, or name of the zip.
     message : str
-        What was found, what was expected, and what to do.
+        The value found, the value expected, and what to do.
     """
 
     level: Literal["error", "warning"]
@@ -63,29 +63,29 @@ class Finding:
 
 
 def largest_mask_bytes(shape: Index) -> int:
-    """Bytes that a mask file of a shape (Z, Y, X) can need at most, in any dtype and uncompressed."""
+    """Return the largest size in bytes of a mask file of a shape (Z, Y, X), in any dtype and uncompressed."""
     z, y, x = shape
     return z * (y * x * _BYTES_PER_VOXEL + _BYTES_PER_PAGE) + _BYTES_PER_FILE
 
 
 def check_mask(file: BinaryIO, member: str, shape: Index) -> list[Finding]:
-    """Read a mask as the scorer does (``np.stack`` of the pages that Pillow gives) and name every trap it holds.
+    """Check a mask by reading it as the scorer does: ``np.stack`` of the pages that Pillow gives.
 
-    One page is in memory at a time. Nothing larger than a page of the volume is decoded.
+    Only one page is in memory at a time. Nothing larger than a page of the volume is decoded.
 
     Parameters
     ----------
     file : binary file
-        The mask, a real file: Pillow would read all of anything else for every page.
+        The mask, as a real file; Pillow would read any other stream completely for every page.
     member : str
-        Its name, for the findings.
+        Name of the mask, for the findings.
     shape : tuple of int
         Shape of the volume in voxels (Z, Y, X).
 
     Returns
     -------
     list of Finding
-        Of its form, or, if that is right, of its values.
+        Findings of its form, or, if the form is right, of its values.
     """
     error = partial(Finding, "error")
     pages, voxels = shape[0], shape[1] * shape[2]
@@ -93,7 +93,7 @@ def check_mask(file: BinaryIO, member: str, shape: Index) -> list[Finding]:
     if voxels > limit:
         text = f"slices of {voxels:,} pixels; Pillow, and so the scorer, refuses more than {limit:,}; not read"
         return [Finding("warning", "page-limit", member, text)]
-    # Pillow warns of odd tags and large pages; whether they matter is found out below.
+    # Pillow warns of odd tags and large pages; the checks below find those that matter.
     with warnings.catch_warnings(action="ignore"):
         try:
             image = Image.open(file)
@@ -109,13 +109,13 @@ def check_mask(file: BinaryIO, member: str, shape: Index) -> list[Finding]:
 
 
 def _check_form(image: Image.Image, member: str, shape: Index) -> list[Finding]:
-    """What the first page's tags and the number of pages say; only its errors keep the values from being read."""
+    """Check the first page's tags and the number of pages; after an error, the values are not read."""
     error = partial(Finding, "error")
     if image.format != "TIFF":
         return [error("not-tiff", member, f"it is {image.format} under the name of a TIFF; write a multipage TIFF")]
-    found = _check_page(image, member)
-    if found is not None:
-        return [found]
+    finding = _check_page(image, member)
+    if finding is not None:
+        return [finding]
     pages: int = getattr(image, "n_frames", 1)
     if (image.height, image.width) != shape[1:]:
         seen = (pages, image.height, image.width)
@@ -128,7 +128,7 @@ def _check_form(image: Image.Image, member: str, shape: Index) -> list[Finding]:
 
 
 def _check_page(page: Image.Image, member: str) -> Finding | None:
-    """The traps that the tags of one page can hold."""
+    """Return the first trap in the tags of a page, None if there is none."""
     error = partial(Finding, "error")
     tags = page.tag_v2  # type: ignore[attr-defined]  # of TIFF images
     if tags.get(_IMAGE_DEPTH, 1) != 1:
@@ -153,7 +153,7 @@ def _check_page(page: Image.Image, member: str) -> Finding | None:
 
 
 def _check_values(image: Image.Image, member: str, shape: Index) -> list[Finding]:
-    """Decode page after page and judge the values of all together."""
+    """Decode page after page, and check the values of all pages together."""
     error, warning = partial(Finding, "error"), partial(Finding, "warning")
     counts = np.zeros(256, np.int64)
     compressions = set()
@@ -161,9 +161,9 @@ def _check_values(image: Image.Image, member: str, shape: Index) -> list[Finding
         if (page.height, page.width) != shape[1:]:
             text = f"page {z} is {(page.height, page.width)}, page 0 is {shape[1:]}: the scorer cannot stack them"
             return [error("page-size", member, text)]
-        found = _check_page(page, member)
-        if found is not None:
-            return [replace(found, message=f"page {z}: {found.message}")]
+        finding = _check_page(page, member)
+        if finding is not None:
+            return [replace(finding, message=f"page {z}: {finding.message}")]
         compressions.add(page.info["compression"])
         counts += page.histogram()
     findings = _judge_values(counts, member)
@@ -197,7 +197,7 @@ def _judge_values(counts: np.ndarray[tuple[int], np.dtype[np.int64]], member: st
 
 
 def _seen_otherwise(file: BinaryIO, name: str) -> str:
-    """What tifffile, which reads more than Pillow, finds in a file."""
+    """Describe a file by tifffile, which reads more kinds than Pillow."""
     try:
         file.seek(0)
         with tifffile.TiffFile(file, name=name) as tif:

@@ -1,4 +1,4 @@
-"""OME-Zarr multiscales metadata, versions 0.4 and 0.5: written for our stores, read from any.
+"""OME-Zarr multiscales metadata, versions 0.4 and 0.5: written for the package's stores, read from any store.
 
 Source: https://ngff.openmicroscopy.org/0.5/ and /0.4/.
 """
@@ -28,7 +28,7 @@ VoxelUm = tuple[float, float, float]
 def multiscales_attributes(
     name: str, voxel_um: VoxelUm | None, version: Literal["0.4", "0.5"] = "0.5"
 ) -> dict[str, Any]:
-    """Group attributes of an image with one resolution, at ``0``, with the axes Z, Y, X.
+    """Return the group attributes of an image with a single resolution, at ``0``, and the axes Z, Y, X.
 
     Parameters
     ----------
@@ -54,26 +54,26 @@ def multiscales_attributes(
 
 
 def read_level(attributes: Mapping[str, Any], level: int, where: str) -> tuple[str, VoxelUm | None]:
-    """Path of the array of one resolution, and its voxel size.
+    """Return the path of the array of a resolution level, and its voxel size.
 
     Parameters
     ----------
     attributes : mapping
         Attributes of an OME-Zarr group, version 0.4 or 0.5.
     level : int
-        Resolution level, 0 the finest.
+        Resolution level; 0 is the finest.
     where : str
-        The group's path, for messages.
+        Path of the group, for error messages.
 
     Returns
     -------
     tuple
-        Path of the array inside the group; voxel size in micrometers (Z, Y, X), None when the axes give no unit.
+        Path of the array inside the group; voxel size in micrometers (Z, Y, X), None if the axes have no unit.
 
     Raises
     ------
     InputError
-        The group has no multiscales or not this level, or its last axes are not z, y, x.
+        The group has no multiscales or lacks this level, or its last axes are not z, y, x.
     """
     images = attributes.get("ome", attributes).get("multiscales")
     if not images:

@@ -1,4 +1,4 @@
-"""The submission zip: every mask stored at the root, with the same bytes for the same masks."""
+"""The submission zip: all masks stored at its root, with the same bytes for the same masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["copy_submission", "write_submission"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold
 _ZIP64_FROM_BYTES = 1 << 31
-_OVERHEAD_BYTES = 512  # of one member: headers and its name, twice
+_OVERHEAD_BYTES = 512  # of a member: headers and its name, twice
 
 
 def write_submission(zip_path: Path, masks: Sequence[Path]) -> str:
@@ -26,7 +26,7 @@ def write_submission(zip_path: Path, masks: Sequence[Path]) -> str:
     Parameters
     ----------
     zip_path : Path
-        Where the zip goes; it appears there only when complete.
+        Path of the zip; it appears there only when complete.
     masks : sequence of Path
         The mask files, ``<id>.tif`` each.
 
@@ -52,7 +52,7 @@ def write_submission(zip_path: Path, masks: Sequence[Path]) -> str:
 
 
 def copy_submission(zip_path: Path, target: Path) -> None:
-    """Put a copy of the zip where a competition looks for it; it appears there only when complete.
+    """Copy the zip to the path where a competition expects it; the copy appears there only when complete.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _members(masks: Sequence[Path]) -> dict[str, Path]:
 
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
     info = zipfile.ZipInfo(name, date_time=_EPOCH)
-    info.create_system = 3  # Unix, whatever the machine: the bytes must not depend on it
+    info.create_system = 3  # Unix on every machine, so that the bytes do not depend on it
     info.external_attr = 0o644 << 16
     large = path.stat().st_size >= _ZIP64_FROM_BYTES
     with path.open("rb") as source, archive.open(info, "w", force_zip64=large) as target:

@@ -1,8 +1,8 @@
-"""TIFF volumes, one page per z: looked at without decoding, read page by page, written as masks.
+"""TIFF volumes, one page per z: inspected without decoding, read page by page, written as masks.
 
-A mask is a multipage TIFF (Z, H, W) of uint8 {0, foreground}, LZW. The competition's scorer reads pages with Pillow,
-for which a volumetric page is one page, int64 and JPEG 2000 fail, and bool pages come out inverted; none of these is
-written here.
+A mask is a multipage TIFF (Z, H, W) of uint8 {0, foreground}, LZW. The competition's scorer reads pages with Pillow:
+there a volumetric page counts as a single page, int64 and JPEG 2000 fail, and bool pages are read inverted. This module
+writes none of these.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffInfo", "inspect_tiff", "read_tiff", "write_mask_tiff"]
 
-# What tifffile and imagecodecs raise for bytes that are not what their tags say.
+# Errors of tifffile and imagecodecs for bytes that contradict their tags.
 _DECODE_ERRORS = (
     RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, OSError,
     EOFError, struct.error, zlib.error,
@@ -56,7 +56,7 @@ _PAGE_OVERHEAD_BYTES = 512
 
 @dataclass(frozen=True)
 class TiffInfo:
-    """What one TIFF file holds: its shape (Z, Y, X), its dtype, and whether it is a single 2-D image."""
+    """Contents of a TIFF file: its shape (Z, Y, X) and dtype; ``flat`` is True for a single 2-D image."""
 
     shape: Index
     dtype: str
@@ -64,12 +64,12 @@ class TiffInfo:
 
 
 def inspect_tiff(path: Path) -> TiffInfo:
-    """Check every page of a TIFF file by its tags, without decoding any.
+    """Check every page of a TIFF file by its tags, without decoding a page.
 
     Raises
     ------
     InputError
-        The file is missing, empty, no TIFF or truncated, or has pages that are not equal planes of uint8 or uint16.
+        The file is missing, empty, truncated or not a TIFF, or its pages are not equal planes of uint8 or uint16.
     """
     try:
         size = path.stat().st_size
@@ -92,23 +92,23 @@ def inspect_tiff(path: Path) -> TiffInfo:
 
 
 def read_tiff(path: str, shape: Index, dtype: str, fingerprint: str, box: Box) -> NDArray[Any]:
-    """Voxels of a box of a TIFF volume that ``inspect_tiff`` has accepted.
+    """Read the voxels of a box of a TIFF volume that ``inspect_tiff`` has accepted.
 
     Parameters
     ----------
     path, shape, dtype : str, tuple of int, str
-        The file and what it holds.
+        Path of the file, and shape and dtype of its contents.
     fingerprint : str
-        Identity of the file's bytes; another one opens the file anew.
+        Identity of the file's bytes; a new fingerprint opens the file again.
     box : Box
-        A box inside the shape. Whole pages are decoded, so boxes that span y and x read best.
+        A box inside the shape. Whole pages are decoded, so boxes that span y and x are read most efficiently.
 
     Raises
     ------
     InputError
-        A page cannot be decoded, or is no longer what it was.
+        A page cannot be decoded or has changed.
     BlockError
-        A remote file cannot be read now.
+        A remote file cannot be read at the moment.
     """
     out = np.empty(box.shape, dtype)
     page = box.start[0]
@@ -146,15 +146,15 @@ def write_mask_tiff(
     Parameters
     ----------
     path : Path
-        Where the file goes; it appears there only when complete.
+        Path of the file; it appears there only when complete.
     slabs : iterable of ndarray
-        Consecutive z-ranges (z, Y, X), together the whole mask; any non-zero value is foreground.
+        Consecutive z-ranges (z, Y, X) that together are the whole mask; any non-zero value is foreground.
     shape : tuple of int
         Shape of the whole mask (Z, Y, X).
     foreground : int
         Value to write for foreground, 1 to 255.
     compression : str or None
-        Compression of tifffile.
+        Name of a compression of tifffile.
 
     Returns
     -------
@@ -164,9 +164,9 @@ def write_mask_tiff(
     Raises
     ------
     InputError
-        The slabs are not those of the shape.
+        The slabs do not fit the shape.
     StorageError
-        The file cannot be written; nothing is left behind.
+        The file cannot be written; no part of it is left behind.
     """
     # LZW of noise grows by half at most; a BigTIFF is needed only when even that could not fit.
     needed = math.prod(shape) * 3 // 2 + shape[0] * _PAGE_OVERHEAD_BYTES
@@ -184,7 +184,7 @@ def write_mask_tiff(
                 software=False,
                 maxworkers=1,
             )
-        deque(pages, maxlen=0)  # tifffile stops at the last page: this refuses more slabs
+        deque(pages, maxlen=0)  # tifffile stops at the last page; this refuses further slabs
         return sha256_file(temporary)
 
 
@@ -226,7 +226,7 @@ def _inspect(tif: tifffile.TiffFile, path: Path, size: int) -> TiffInfo:
 
 
 def _refuse_broken_chain(tif: tifffile.TiffFile, path: Path, count: int, size: int) -> None:
-    # tifffile only logs a next page that lies beyond the file, and goes on with the pages before it.
+    # tifffile only logs a next page that lies beyond the end of the file, and uses the pages before it.
     position = tif.pages.next_page_offset or 0
     tif.filehandle.seek(position)
     pointer = tif.filehandle.read(tif.tiff.offsetsize)
@@ -308,7 +308,7 @@ def _refuse_unstacked(page: tifffile.TiffPage, path: Path, shape: Index, size: i
 
 
 def _declared_planes(tif: tifffile.TiffFile, path: Path) -> int | None:
-    """Number of planes that ImageJ, OME or tifffile's own metadata give for a whole file; None when 2-D or silent."""
+    """Count the planes by the metadata of ImageJ, OME or tifffile; None for a 2-D image or without metadata."""
     if not (tif.is_imagej or tif.is_ome or (tif.is_shaped and len(tif.pages) == 1)):
         return None
     series = tif.series[0]
@@ -333,7 +333,7 @@ def _read_errors() -> tuple[type[Exception], ...]:
 
 @lru_cache(maxsize=64)
 def _opened(path: str, fingerprint: str, thread: int) -> tifffile.TiffFile:
-    """One open file per thread, because a file has one position; the page list is read once."""
+    """Open a file once per thread, because a file has only one position; the page list is read once."""
     place = locate(path)
     tif = tifffile.TiffFile(place.open("rb"), name=place.name)
     tif.pages.cache = False
@@ -348,7 +348,7 @@ def _plane(tif: tifffile.TiffFile, number: int, shape: Index) -> NDArray[Any]:
 
 
 def _stacked(tif: tifffile.TiffFile, shape: Index, box: Box) -> NDArray[Any]:
-    """A box of planes that lie one after the other, as ImageJ stacks them behind a single page."""
+    """Read a box of planes stored one after the other, as ImageJ stacks them behind a single page."""
     page = tif.pages[0]
     dtype = np.dtype(page.dtype).newbyteorder(tif.byteorder)
     plane, depth = shape[1] * shape[2], box.shape[0]

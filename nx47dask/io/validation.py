@@ -1,8 +1,8 @@
-"""The submission zip as the competition takes it: every known trap is a finding.
+"""Validation of the submission zip by the rules of the competition: every known trap is a finding.
 
 The scorer unzips it, finds ``**/*.tif`` with ``glob`` (so folders are tolerated and hidden files are not seen), takes
-the name up to its first ``.`` for the id, and reads the pages with Pillow. Here nothing is unpacked under its own
-name: one mask at a time is copied into a nameless temporary file, and no more of it than its volume's shape allows.
+the name up to its first ``.`` as the id, and reads the pages with Pillow. Validation unpacks nothing under its own
+name: it copies one mask at a time into a nameless temporary file, up to the size that the volume's shape allows.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ __all__ = ["Finding", "validate_submission"]
 
 _NAME = "submission.zip"
 _OUTPUT_BYTES = 20 * 10**9
-_ZIP_ERRORS = (zipfile.BadZipFile, struct.error, *DECODE_ERRORS)  # what zipfile raises for damaged bytes
+_ZIP_ERRORS = (zipfile.BadZipFile, struct.error, *DECODE_ERRORS)  # errors of zipfile for damaged bytes
 _LOCAL_HEADER = b"PK\x03\x04"
-_HEADER_BYTES = 30  # of a member at least, before its name
+_HEADER_BYTES = 30  # smallest header of a member, before its name
 _COPY_BYTES = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _ENCRYPTED = 0x1
@@ -48,9 +48,9 @@ _SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini")
 
 
 def validate_submission(zip_path: Path, images: Sequence[Volume]) -> list[Finding]:
-    """Check a submission zip against the volumes that it must hold masks of.
+    """Check a submission zip against the volumes whose masks it must hold.
 
-    Memory is bounded by one page, temporary disk space (beside the zip, or where temporary files go) by one mask.
+    Memory is bounded by a page; temporary disk space, beside the zip or in the temporary folder, by a mask.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ def validate_submission(zip_path: Path, images: Sequence[Volume]) -> list[Findin
     Returns
     -------
     list of Finding
-        Of the zip and its members, then of each volume's mask in the order of ``images``; empty when nothing is wrong.
+        Findings of the zip and its members, then of each mask in the order of ``images``; empty if nothing is wrong.
 
     Raises
     ------
     InputError
-        There is no zip file at the path, or it may not be read.
+        There is no zip file at the path, or it cannot be read.
     StorageError
-        There is no room for the temporary copy of a mask.
+        There is no space for the temporary copy of a mask.
     """
     if not zip_path.is_file():
         raise InputError(f"{zip_path}: no such file", hint="give the submission zip")
@@ -130,21 +130,21 @@ def _check_archive(archive: zipfile.ZipFile, zip_path: Path, images: Sequence[Vo
 
 
 def _check_volume(
-    archive: zipfile.ZipFile, found: list[zipfile.ZipInfo], image: Volume, closed: set[str]
+    archive: zipfile.ZipFile, masks: list[zipfile.ZipInfo], image: Volume, closed: set[str]
 ) -> list[Finding]:
-    """Findings of the one mask that a volume must have in the zip."""
-    if not found:
+    """Check the mask of a volume, which must be in the zip exactly once."""
+    if not masks:
         return [Finding("error", "missing-id", image.id, f"the zip has no mask of this volume; add {image.id}.tif")]
-    if len(found) > 1:
-        names = ", ".join(info.filename for info in found)
-        text = f"{len(found)} members are masks of this volume: {names}; keep one"
+    if len(masks) > 1:
+        names = ", ".join(info.filename for info in masks)
+        text = f"{len(masks)} members are masks of this volume: {names}; keep one"
         return [Finding("error", "duplicate-id", image.id, text)]
-    name = found[0].filename
-    return [] if name in closed else _check_mask_name(name, image.id) + _check_content(archive, found[0], image)
+    name = masks[0].filename
+    return [] if name in closed else _check_mask_name(name, image.id) + _check_content(archive, masks[0], image)
 
 
 def _check_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, image: Volume) -> list[Finding]:
-    """Copy a mask, as far as its volume's shape allows, to where Pillow can seek in it, and look at it."""
+    """Copy a mask, up to the size that its volume's shape allows, to a file in which Pillow can seek; check it."""
     error, name, most = partial(Finding, "error"), info.filename, largest_mask_bytes(image.shape)
     if info.file_size > most:
         text = f"it unpacks to {info.file_size:,} bytes, a mask of shape {image.shape} takes {most:,} at most; not read"
@@ -164,7 +164,7 @@ def _check_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, image: Volum
 
 
 def _check_layout(members: Sequence[zipfile.ZipInfo], zip_name: str) -> list[Finding]:
-    """Folders and compression, which the scorer tolerates: one finding each for the whole zip."""
+    """Check for folders and compression, which the scorer tolerates; each gives one finding for the whole zip."""
     findings = []
     plain = [info.filename for info in members if _is_safe(info) and _is_plain(info)]
     folders = sorted({name.rpartition("/")[0] for name in plain if "/" in name})
@@ -180,7 +180,7 @@ def _check_layout(members: Sequence[zipfile.ZipInfo], zip_name: str) -> list[Fin
 
 
 def _refusal(info: zipfile.ZipInfo, overlapping: set[int]) -> Finding | None:
-    """Why a member must not be opened."""
+    """Return a finding if a member must not be opened."""
     refused = partial(Finding, "error", member=info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)
     if not _is_safe(info):
@@ -200,7 +200,7 @@ def _refusal(info: zipfile.ZipInfo, overlapping: set[int]) -> Finding | None:
 
 
 def _no_mask(info: zipfile.ZipInfo) -> Finding | None:
-    """Files that the scorer does not look at."""
+    """Return a finding if a member is not a mask that the scorer reads."""
     path = PurePosixPath(info.filename)
     warning = partial(Finding, "warning", member=info.filename)
     if not _is_plain(info):
@@ -218,7 +218,7 @@ def _no_mask(info: zipfile.ZipInfo) -> Finding | None:
 
 
 def _overlapping(members: Sequence[zipfile.ZipInfo]) -> set[int]:
-    """Header offsets of members that share bytes with another."""
+    """Return the header offsets of members that share bytes with another member."""
     shared: set[int] = set()
     for before, after in pairwise(sorted(members, key=lambda info: info.header_offset)):
         if before.header_offset + _HEADER_BYTES + before.compress_size > after.header_offset:
@@ -233,7 +233,7 @@ def _is_safe(info: zipfile.ZipInfo) -> bool:
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
-    """Whether no part of the path is hidden or an operating system's own."""
+    """Return True if no part of the path is hidden or belongs to an operating system."""
     parts = info.filename.rstrip("/").split("/")
     hidden = [part for part in parts if part.startswith(".") and part not in (".", "..")]
     return not hidden and not any(part.lower() in _SYSTEM_NAMES for part in parts)
@@ -244,7 +244,7 @@ def _scorer_id(name: str) -> str:
 
 
 def _ids_by_name(images: Sequence[Volume]) -> dict[str, str]:
-    """Volume ids by every name that a member can have for them; the more exact names go before the others."""
+    """Map every name that a member can have to a volume id; more exact names have priority."""
     cut = {_scorer_id(image.id): image.id for image in images}
     return {name.casefold(): volume for name, volume in cut.items()} | cut | {image.id: image.id for image in images}
 
@@ -262,7 +262,7 @@ def _extra(name: str, images: Sequence[Volume]) -> Finding:
 
 
 def _check_mask_name(name: str, volume: str) -> list[Finding]:
-    """How the scorer sees the name of the only mask of a volume."""
+    """Check the name of a volume's only mask as the scorer sees it."""
     path, seen = PurePosixPath(name), _scorer_id(name)
     if path.suffix != ".tif":
         text = f"the scorer looks for *.tif alone and does not find {path.name}; rename it to {volume}.tif"

@@ -39,26 +39,26 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Volume:
-    """An input volume that is opened when it is read; it pickles as its path and metadata.
+    """Input volume that is opened when it is read; it pickles as its path and metadata.
 
     Parameters
     ----------
     id : str
         Name of the volume and of its mask.
     kind : {"tiff", "tiff-slices", "zarr"}
-        How it is stored.
+        Form of storage.
     path : str
-        Absolute path or URL of the TIFF file, of the folder of slices, or of the Zarr array or group.
+        Absolute path or URL of the TIFF file, the folder of slices, or the Zarr array or group.
     component : str
-        Path of the array inside a Zarr group, else "".
+        Path of the array inside a Zarr group; empty for other volumes.
     shape : tuple of int
         Shape in voxels (Z, Y, X).
     dtype : str
         "uint8" or "uint16".
     voxel_um : tuple of float or None
-        Voxel size in micrometers (Z, Y, X) where the file says it.
+        Voxel size in micrometers (Z, Y, X); None if the file does not give it.
     fingerprint : str
-        SHA-256 over names, sizes and modification times or ETags (TIFF), or over the metadata (Zarr).
+        SHA-256 of names, sizes and modification times or ETags (TIFF), or of the metadata (Zarr).
     """
 
     id: str
@@ -72,11 +72,11 @@ class Volume:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it lies in an object store or on a web server."""
+        """True for a volume in an object store or on a web server."""
         return is_remote(locate(self.path))
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Voxels of any box inside the volume, in its dtype.
+        """Read the voxels of any box inside the volume, in its dtype.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Volume:
             A TIFF page cannot be read.
         BlockError
             A Zarr chunk cannot be read, or the box reaches outside the volume. A missing chunk reads as the fill value;
-            one that a server refuses or fails to give does not.
+            a chunk that a server refuses or fails to send is an error.
         """
         if any(not 0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, self.shape, strict=True)):
             raise BlockError(f"volume {self.id}: box {box} reaches outside the shape {self.shape}")
@@ -118,9 +118,9 @@ class Volume:
 
 
 def read_edges(volume: Volume) -> Index:
-    """Edges in voxels of what is read of a volume at least: a whole page of a TIFF, a chunk of a Zarr.
+    """Return the shape of the smallest unit to read of a volume, in voxels: a page of a TIFF, a chunk of a Zarr.
 
-    Of a Zarr with shards up to 512 voxels along each axis it is the shard: one request instead of many.
+    For a Zarr with shards up to 512 voxels along each axis it is the shard: one request instead of many.
     """
     if volume.kind != "zarr":
         return (1, *volume.shape[1:])
@@ -131,10 +131,10 @@ def read_edges(volume: Volume) -> Index:
 
 
 def count_chunks(volume: Volume, box: Box) -> tuple[int, int]:
-    """Chunk files of a Zarr volume that begin in a box, and how many of them are absent.
+    """Count the chunk files of a Zarr volume that begin in a box, and those of them that are absent.
 
-    Absent chunks read as the fill value: masked scans are full of them, and so is an unfinished copy. Both numbers are
-    0 for a TIFF and for a remote Zarr, where every look would be a request.
+    Absent chunks read as the fill value: masked scans have many of them, but so has an unfinished copy. Both numbers
+    are 0 for a TIFF, and for a remote Zarr, where every test would be a request.
     """
     if volume.kind != "zarr" or volume.is_remote:
         return 0, 0
@@ -148,18 +148,18 @@ def count_chunks(volume: Volume, box: Box) -> tuple[int, int]:
 
 
 def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = False) -> list[Volume]:
-    """Find the volumes of any mix of inputs and check each by its metadata.
+    """Find the volumes of any mix of inputs, and check each by its metadata.
 
     Parameters
     ----------
     inputs : sequence of path or URL
-        Here, in ``s3://bucket/...`` or at ``http(s)://...``: multipage TIFF files; folders of them; folders that are
-        one volume as single-slice TIFFs; Zarr arrays (v2, v3); OME-Zarr groups (0.4, 0.5); folders of any of these
-        Zarr folders. On a web server only what is named itself: a TIFF file, a Zarr array or group.
+        Local, in ``s3://bucket/...`` or at ``http(s)://...``: multipage TIFF files; folders of them; folders with the
+        single-slice TIFFs of one volume; Zarr arrays (v2, v3); OME-Zarr groups (0.4, 0.5); folders of any of these
+        Zarr folders. On a web server, an input must itself be a TIFF file, a Zarr array or a Zarr group.
     level : int
-        Resolution level of OME-Zarr groups, 0 the finest.
+        Resolution level of OME-Zarr groups; 0 is the finest.
     masks : bool
-        Every TIFF file is a volume of its own, also one with a single page: what a run writes for a box of one slice.
+        Take every TIFF file as a separate volume, even with a single page, as runs write for a box of one slice.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = Fals
     Raises
     ------
     InputError
-        There is no volume, one cannot be used or reached, or two have the same id.
+        There is no volume, a volume cannot be used or reached, or two volumes have the same id.
     """
     volumes = [volume for item in inputs for volume in _volumes_at(_absolute(item), level, masks)]
     if not volumes:
@@ -186,7 +186,7 @@ def discover(inputs: Sequence[str | Path], *, level: int = 0, masks: bool = Fals
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key that orders numbers inside names by value: slice2 before slice10."""
+    """Return a sort key that orders numbers inside names by value: slice2 before slice10."""
     parts = re.findall(r"\d+|\D+", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
@@ -216,7 +216,7 @@ def _volumes_at(path: Path, level: int, masks: bool) -> list[Volume]:
 
 
 def _remote_volumes(path: Path, level: int, masks: bool) -> list[Volume]:
-    """As few requests as it takes; a web server has no folders, so a Zarr is known by its metadata."""
+    """Find remote volumes with few requests; a web server has no folders, so metadata identify a Zarr."""
     if path.suffix.lower() in _TIFF_SUFFIXES:
         return [_tiff_volume(path, inspect_tiff(path), level, masks)]
     if _is_zarr(path):
@@ -236,8 +236,8 @@ def _folder_volumes(folder: Path, level: int, masks: bool) -> list[Volume]:
     tiffs = [entry for entry in entries if entry.suffix.lower() in _TIFF_SUFFIXES and entry.is_file()]
     zarrs = [entry for entry in entries if entry.is_dir() and _is_zarr(entry)]
     if not tiffs and not zarrs:
-        found = ", ".join(entry.name for entry in entries[:5]) or "nothing"
-        raise InputError(f"{folder}: no TIFF file and no Zarr folder is directly in it (it has {found})")
+        contents = ", ".join(entry.name for entry in entries[:5]) or "nothing"
+        raise InputError(f"{folder}: no TIFF file and no Zarr folder is directly in it (it has {contents})")
     infos = {path: inspect_tiff(path) for path in tiffs}
     flat = [path for path in tiffs if infos[path].shape[0] == 1]
     deep = [*(path for path in tiffs if infos[path].shape[0] > 1), *zarrs]
@@ -337,7 +337,7 @@ def _checked(array: Any, where: Path) -> tuple[Index, str]:
 
 
 def _zarr_id(path: Path) -> str:
-    """The folder's name without .zarr; an array named directly inside a group has the group's."""
+    """Return the folder's name without .zarr; an array given directly inside a group has the group's name."""
     named = path.parent if _is_zarr(path.parent) else path
     return re.sub(r"(\.ome)?\.zarr$", "", named.name)
 

@@ -1,4 +1,4 @@
-"""Zarr over fsspec: a missing object is a missing chunk, and nothing else is."""
+"""Zarr over fsspec: only a missing object counts as a missing chunk; every other failure is an error."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["zarr_store"]
 
 
 def zarr_store(path: Path, *, read_only: bool = False) -> str | FsspecStore:
-    """What zarr takes for the folder of an array or a group: its path here, or a store over fsspec."""
+    """Return what zarr takes for the folder of an array or a group: a local path, or a store over fsspec."""
     remote = as_remote(path)
     return str(path) if remote is None else _RemoteStore(remote, read_only)
 
 
 class _FromZarr:
-    """A filesystem for zarr's event loop that does its work in fsspec's: one set of connections, closed at the end."""
+    """Filesystem for zarr's event loop that works in fsspec's loop, which closes its connections at the end."""
 
     async_impl = asynchronous = True
 
@@ -48,7 +48,7 @@ class _FromZarr:
 
 
 class _RemoteStore(FsspecStore):
-    """A folder of an object store or a web server; pickles as its URL."""
+    """Zarr store for a folder of an object store or a web server; it pickles as its URL."""
 
     def __init__(self, folder: RemotePath, read_only: bool) -> None:
         fs: Any = _FromZarr(filesystem(folder.protocol))
@@ -62,7 +62,7 @@ class _RemoteStore(FsspecStore):
         return _RemoteStore(self.folder, read_only)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """A value or a part of it; None only where the server says that there is no such object."""
+        """Return a value or a part of it; None only if the server says that there is no such object."""
         try:
             value = await super().get(key, prototype, byte_range)
         except client_errors() as error:
@@ -98,7 +98,7 @@ class _RemoteStore(FsspecStore):
 
 
 def _part(value: Buffer, wanted: ByteRequest | None) -> Buffer:
-    """The bytes that were asked for, also from a web server that knows no ranges and sends all."""
+    """Return the requested bytes, also from a web server without range requests, which sends all bytes."""
     if isinstance(wanted, RangeByteRequest) and len(value) > wanted.end - wanted.start:
         return value[wanted.start : wanted.end]
     if isinstance(wanted, SuffixByteRequest) and len(value) > wanted.suffix:

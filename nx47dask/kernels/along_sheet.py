@@ -1,9 +1,8 @@
-"""Averages of a stored probability along the sheet: it is smoothed within the tangent plane, never across the sheet.
+"""Averages of a stored probability along the sheet: smoothing within the tangent plane, never across the sheet.
 
-The average is of two passes, each along a line of whole voxels: first along the tangent nearest to the Z axis, then
-along the other one. The second pass goes over what the first made of its surroundings, whose tangents are their own,
-so that the average follows a sheet that bends. Weights and sums are integers: no rounding depends on where a block
-begins.
+There are two passes, each along a line of whole voxels: first along the tangent nearest to the Z axis, then along the
+other tangent. The second pass averages results of the first pass at other voxels, which used their own tangents. So the
+average follows a sheet that bends. Weights and sums are integers: no rounding depends on where a block begins.
 """
 
 from __future__ import annotations
@@ -19,18 +18,17 @@ from nx47dask.kernels.normals import HALF_VOXEL, normals_radius, sheet_normals, 
 __all__ = ["smooth_along_sheet", "smoothing_radius"]
 
 _TRUNCATE = 2.0
-"""Standard deviations at which a line ends."""
+"""Half length of a line in standard deviations."""
 _WHOLE = 1024
-"""Sum of the weights of a line, about."""
+"""Approximate sum of the weights of a line."""
 _FLOOR = 0.1
-"""Below this probability a voxel stays as it is: it is far from any threshold, and most voxels are such."""
+"""Lowest probability that is smoothed; most voxels are below it, far from any threshold."""
 
 
 def smoothing_radius(sigma: float, window: int) -> int:
-    """Radius of :func:`smooth_along_sheet` along every axis, in voxels.
+    """Return the radius of :func:`smooth_along_sheet` along every axis, in voxels.
 
-    The second line reaches ``2 sigma``; at its end begin the first line, of the same length, and the window of the
-    normal.
+    The second line reaches ``2 sigma``. Its end needs the first line, of the same length, and the window of the normal.
     """
     reach = _reach(sigma)
     return reach + max(reach, normals_radius(window))
@@ -46,19 +44,19 @@ def smooth_along_sheet(levels: NDArray[np.unsignedinteger], sigma: float, window
     sigma : float
         Standard deviation along both tangents in voxels, above 0. Lines end at ``2 sigma``.
     window : int
-        Half width in voxels of the window in which the normal is looked for, see
+        Half width in voxels of the window for the normal, see
         :func:`~nx47dask.kernels.normals.sheet_normals`.
 
     Returns
     -------
     ndarray of the input's type and shape
-        Voxels of a probability below 0.1 keep it.
+        Voxels with a probability below 0.1 do not change.
     """
     band = levels >= math.ceil(_FLOOR * np.iinfo(levels.dtype).max)
     if not band.any():
         return levels.copy()
     normals = sheet_normals(levels, window, band)
-    # What the first pass leaves between two 8-bit levels, the second one sees.
+    # With 16 bits, the second pass sees results of the first that lie between two 8-bit levels.
     widened = 8 * (2 - levels.dtype.itemsize)
     fine: NDArray[np.uint16] = levels.astype(np.uint16) << np.uint16(widened)
     for across in (False, True):
@@ -71,7 +69,7 @@ def _reach(sigma: float) -> int:
 
 
 def _line_weights(sigma: float) -> NDArray[np.int64]:
-    """Weights of a line's voxels as whole numbers."""
+    """Return the weights of a line's voxels as whole numbers."""
     reach = _reach(sigma)
     values = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     weights: NDArray[np.int64] = np.rint(values * (_WHOLE / values.sum())).astype(np.int64)
@@ -86,7 +84,7 @@ def _average_along_lines(
     weights: NDArray[np.int64],
     across: bool,
 ) -> NDArray[np.uint16]:
-    """One pass, along the tangent nearest to Z or ``across`` it; what a line has beyond the array does not count."""
+    """Average along the tangent nearest to Z, or ``across`` it; parts of a line beyond the array do not count."""
     depth, height, width = values.shape
     reach = len(weights) // 2
     averages = values.copy()
@@ -118,5 +116,5 @@ def _average_along_lines(
 
 @compiled
 def _inside(pz: int, py: int, px: int, depth: int, height: int, width: int) -> bool:
-    """Whether a place in 1/65536 of a voxel is in the array."""
+    """Return True if a place in 1/65536 of a voxel is in the array."""
     return 0 <= pz >> 16 < depth and 0 <= py >> 16 < height and 0 <= px >> 16 < width

@@ -1,9 +1,9 @@
 """Weighted mean of overlapping windows in fixed point: integer sums do not depend on the order of windows.
 
-Weights have 29 binary digits and values 22, so that a sum in 64 bits is exact for 4095 windows over one voxel. Fewer
-digits show: near the faces of a volume every weight is small. With weights of 10 digits up to 9 % of the voxels of a
-widely spread prediction differ from a mean in floating point by more than 1/255, some by 20/255; and along the edges of
-a volume nnU-Net's weights go down to 2**-27 of the peak.
+Weights have 29 binary digits and values 22, so a sum in 64 bits is exact for 4095 windows over one voxel. Fewer digits
+are visible in the result, because near the faces of a volume every weight is small. With weights of 10 digits, up to
+9 % of the voxels of a widely spread prediction differ from a mean in floating point by more than 1/255, some by 20/255.
+Along the edges of a volume, nnU-Net's weights fall to 2**-27 of the peak.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ Blend = Literal["gaussian", "constant"]
 Values = Literal["probability", "logit"]
 
 MOST_OVERLAPS = 4095
-"""Windows, test-time variants counted, that may cover a voxel before a sum of the largest values leaves 64 bits."""
+"""Largest number of windows, with all test-time variants, over a voxel for which a sum cannot overflow 64 bits."""
 
 WEIGHT_SCALE = 1 << 29
 VALUE_SCALE: dict[Values, int] = {"probability": 1 << 20, "logit": 1 << 16}
 LOGIT_LIMIT = 64.0
-"""Logits are clipped to this on both sides, where the sigmoid has long been 0 or 1."""
+"""Limit of logits on both sides; the sigmoid is 0 or 1 long before it."""
 RECIPROCALS = tuple(1 / n for n in range(12, 0, -1))
 
 
 @lru_cache(maxsize=4)
 def window_weights(window: Index, blend: Blend, placement: Placement) -> NDArray[np.int32]:
-    """How much each voxel of a window counts.
+    """Return the weight of each voxel of a window.
 
-    The Gaussian has a sigma of an eighth of the window and follows whom the placement follows. ``flush`` (MONAI's
-    ``compute_importance_map``): centred between voxels in an even window, at least 0.001. ``even`` (nnU-Net's
-    ``compute_gaussian``): centred on voxel ``window // 2``, no floor but the last binary digit.
+    The Gaussian has a sigma of an eighth of the window; its details follow the same project as the placement.
+    ``flush`` (MONAI's ``compute_importance_map``): the centre of an even window is between voxels, and weights are at
+    least 0.001. ``even`` (nnU-Net's ``compute_gaussian``): the centre is voxel ``window // 2``, and weights are at
+    least the last binary digit.
 
     Parameters
     ----------
     window : tuple of int
         Shape in voxels.
     blend : {"gaussian", "constant"}
-        ``constant`` weighs all voxels alike.
+        ``constant`` gives all voxels the same weight.
     placement : {"flush", "even"}
-        Of the lattice of windows.
+        Placement of the lattice of windows.
 
     Returns
     -------
     ndarray of int32, shape of the window
-        From 1 to 2**29, a peak of 1 being 2**29; read-only and kept for the next call.
+        From 1 to 2**29, which stands for a weight of 1; read-only and cached.
     """
     if blend == "constant":
         weights = np.full(window, WEIGHT_SCALE, np.int32)
@@ -78,21 +79,21 @@ def accumulate(
     shape: Index,
     kind: Values,
 ) -> None:
-    """Add a part of a window, ``weight * value``, to the sums, in one pass.
+    """Add ``weight * value`` of a part of a window to the sums.
 
     Parameters
     ----------
     sums : ndarray of int64, shape (Z, Y, X)
-        Changed in place; C-contiguous.
+        Sums, changed in place; C-contiguous.
     at, begin, shape : tuple of int
-        First voxel of the part in the sums, the same in the window, and the shape of the part.
+        First voxel of the part in the sums, first voxel in the window, and shape of the part.
     values : ndarray of float32, shape of the window
-        Finite. Probabilities are clipped to [0, 1] and cut to 20 binary digits after the point, logits to [-64, 64]
-        and 16.
+        Finite values. Probabilities are clipped to [0, 1] and cut to 20 binary digits after the point; logits are
+        clipped to [-64, 64] and cut to 16 digits.
     weights : ndarray of int32, shape of the window
-        Of `window_weights`.
+        Weights from `window_weights`.
     kind : {"probability", "logit"}
-        What the values are.
+        Kind of the values.
     """
     low, high = (0.0, 1.0) if kind == "probability" else (-LOGIT_LIMIT, LOGIT_LIMIT)
     limits = np.float32(low), np.float32(high), np.float32(VALUE_SCALE[kind])
@@ -122,7 +123,7 @@ def _accumulate(
 
 @compiled
 def add_weights(totals: NDArray[np.int64], at: Index, weights: NDArray[np.int32], begin: Index, shape: Index) -> None:
-    """Add the weights alone of a part of a window to ``totals``, in place; arguments as for `accumulate`."""
+    """Add only the weights of a part of a window to ``totals``, in place; arguments as for `accumulate`."""
     for z in range(shape[0]):
         for y in range(shape[1]):
             line = totals[at[0] + z, at[1] + y, at[2] : at[2] + shape[2]]
@@ -132,18 +133,18 @@ def add_weights(totals: NDArray[np.int64], at: Index, weights: NDArray[np.int32]
 
 
 def finish(sums: NDArray[np.int64], totals: NDArray[np.int64], times: int, kind: Values) -> NDArray[np.float32]:
-    """Probabilities from the sums: divided in float64, through a sigmoid where they are logits, rounded to float32.
+    """Compute probabilities from the sums: divide in float64, apply the sigmoid to logits, round to float32.
 
     Parameters
     ----------
     sums : ndarray of int64, shape (Z, Y, X)
-        Of `accumulate`.
+        Sums from `accumulate`.
     totals : ndarray of int64, same shape
-        Of `add_weights`, each window once; positive.
+        Sums from `add_weights`, each window once; positive.
     times : int
-        How often every window was accumulated (test-time variants).
+        Number of times that every window was accumulated (test-time variants).
     kind : {"probability", "logit"}
-        What the values were.
+        Kind of the accumulated values.
 
     Returns
     -------
@@ -166,10 +167,11 @@ def _finish(
 
 @compiled
 def sigmoid(logit: float) -> float:
-    """``1 / (1 + exp(-logit))``, to 9 digits or more.
+    """Compute ``1 / (1 + exp(-logit))`` to 9 digits or more.
 
-    The exponential is spelt out, Taylor's series at a 128th of the exponent and seven squarings, because the one of a
-    maths library may differ in the last digit between its scalar and its vector form: with the length of a row.
+    The exponential is a Taylor series at a 128th of the exponent, followed by seven squarings. The exponential of a
+    maths library may differ in the last digit between its scalar and its vector form, that is, with the length of a
+    row.
     """
     part = min(max(logit, -LOGIT_LIMIT), LOGIT_LIMIT) / -128.0
     power = 1.0

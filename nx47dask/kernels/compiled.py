@@ -1,4 +1,4 @@
-"""Loops over voxels that numpy has no words for, compiled by numba on first use and cached on disk."""
+"""Loops over voxels that numpy cannot express, compiled by numba on first use and cached on disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function of arrays and numbers; it runs without the interpreter's lock.
+    """Compile a function of arrays and numbers; it runs without Python's global interpreter lock.
 
-    The result is cached beside the function, or where numba keeps a user's files. Where neither can be written, as in
-    some containers, every process compiles for itself.
+    The result is cached beside the function or in numba's folder of the user. Where neither folder can be written, as
+    in some containers, every process compiles for itself.
     """
     try:
         return cast("Function", njit(cache=True, nogil=True)(function))

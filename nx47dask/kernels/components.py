@@ -1,7 +1,7 @@
-"""Connected components of one block: labels, attributes and what the block shows its neighbours.
+"""Connected components of a block: labels, attributes and the label planes for neighbouring blocks.
 
-A component attribute is associative (a sum, an OR), so the attributes of the pieces of a component that blocks
-have cut apart combine to those of the whole. :mod:`nx47dask.merge.components` combines them.
+An attribute is associative (a sum, an OR), so the attributes of the pieces of a component in several blocks combine to
+those of the whole component. :mod:`nx47dask.merge.components` combines them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = [
 Connectivity = Literal[6, 18, 26]
 AttributeName = Literal["voxels", "strong", "border", "slice"]
 Face = tuple[int, int]
-"""An axis and a side of it: 0 low, 1 high."""
+"""Face of a block: an axis, and the side 0 (low) or 1 (high)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """Which components are meant.
+    """Definition of the components of a mask.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Labelling:
     background : bool
         Label the complement instead of the foreground.
     per_slice : bool
-        Every slice z on its own: the connectivity within the slice, no links along z (6 is then 4, 18 and 26 are 8).
+        Label every slice z separately, without links along z; 6 then means 4, and 18 and 26 mean 8 in the slice.
     """
 
     connectivity: Connectivity
@@ -64,19 +64,19 @@ class Labelling:
 
 @dataclass(frozen=True, slots=True)
 class BlockComponents:
-    """Components of one block.
+    """Components of a block.
 
     Attributes
     ----------
     labels : ndarray of uint16 or uint32, shape (Z, Y, X)
-        0 for what is not labelled, components from 1 in raster order of their first voxel.
+        0 for unlabelled voxels; components count from 1 in raster order of their first voxel.
     attributes : dict of str to ndarray, shape (components,)
         Attributes of components 1, 2, ...
     shared : ndarray of int64, shape (shared components,)
-        Sorted labels of the components that touch an inner face, that is, another block. Only these can continue
-        elsewhere; all others are complete.
+        Sorted labels of the components that touch an inner face, that is, another block. Only these can continue in
+        another block; all others are complete.
     faces : dict of Face to ndarray, shape of the face
-        For every inner face, position in ``shared`` plus one (0: not labelled).
+        For every inner face, position in ``shared`` plus 1 (0: not labelled).
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -85,11 +85,11 @@ class BlockComponents:
     faces: dict[Face, NDArray[np.unsignedinteger]]
 
     def shared_attributes(self) -> dict[str, NDArray[np.generic]]:
-        """Attributes of the shared components only."""
+        """Return the attributes of the shared components only."""
         return {name: values[self.shared - 1] for name, values in self.attributes.items()}
 
     def complete(self) -> NDArray[np.bool_]:
-        """Which components are complete, shape (components,)."""
+        """Mark the complete components, shape (components,)."""
         complete = np.ones(len(next(iter(self.attributes.values()))), dtype=bool)
         complete[self.shared - 1] = False
         return complete
@@ -102,25 +102,25 @@ def find_components(
     inner_faces: tuple[tuple[bool, bool], ...],
     first_slice: int = 0,
 ) -> BlockComponents:
-    """Label one block and measure its components.
+    """Label a block and measure its components.
 
     Parameters
     ----------
     state : ndarray of uint8, shape (Z, Y, X)
         0 background, 1 foreground, 2 strong foreground.
     labelling : Labelling
-        Which components.
+        Definition of the components.
     attributes : tuple of str
-        Any of ``voxels`` (their number), ``strong`` (holds a voxel of state 2), ``border`` (touches a border of the
+        Any of ``voxels`` (number of voxels), ``strong`` (holds a voxel of state 2), ``border`` (touches a border of the
         volume along a linked axis), ``slice`` (z of the component's first voxel).
     inner_faces : tuple of (bool, bool), one per axis
-        Whether the low and the high face touch another block; a face that does not lies on the volume's border.
+        True where the low and the high face touch another block; other faces lie on the volume's border.
     first_slice : int
         z of the block's first slice in the volume.
 
     Notes
     -----
-    Labelling by ``connected-components-3d`` (Silversmith, 2021), which takes a 320³ mask in 0.07 s.
+    Labels come from ``connected-components-3d`` (Silversmith, 2021), which takes 0.07 s for a 320³ mask.
     """
     labels, number = label(state == 0 if labelling.background else state != 0, labelling)
     inner = {
@@ -143,9 +143,9 @@ def empty_components(
     inner_faces: tuple[tuple[bool, bool], ...],
     first_slice: int = 0,
 ) -> BlockComponents:
-    """What `find_components` finds in a block of background, without looking at a voxel.
+    """Return the result of `find_components` for a block of background, without reading a voxel.
 
-    There is no foreground; the background is one component, or one in each slice. All arrays of the block's shape or of
+    There is no foreground; the background is a single component, or one per slice. Arrays of the block's shape or of
     a face are views of a few numbers.
     """
     depth = shape[0]
@@ -165,10 +165,10 @@ def empty_components(
 
 
 def label(mask: NDArray[np.bool_], labelling: Labelling) -> tuple[NDArray[np.unsignedinteger], int]:
-    """Label a mask; returns the labels (0 outside) and their number."""
+    """Label a mask; return the labels (0 outside) and their number."""
     if not labelling.per_slice:
         return _label(mask, labelling.connectivity)
-    # Empty slices between the slices cut every link along z, so one call labels them all.
+    # Empty slices between the slices cut every link along z, so a single call labels them all.
     spaced = np.zeros((2 * mask.shape[0] - 1, *mask.shape[1:]), dtype=bool)
     spaced[::2] = mask
     labels, number = _label(spaced, labelling.connectivity)
@@ -176,7 +176,7 @@ def label(mask: NDArray[np.bool_], labelling: Labelling) -> tuple[NDArray[np.uns
 
 
 def _label(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[NDArray[np.unsignedinteger], int]:
-    # cc3d 4.1 runs out of provisional labels when isolated voxels fill a block of odd edges; even ones are safe.
+    # cc3d 4.1 runs out of provisional labels when isolated voxels fill a block of odd edges; even edges are safe.
     even = np.pad(mask, [(0, edge % 2) for edge in mask.shape]) if any(edge % 2 for edge in mask.shape) else mask
     labels, number = cc3d.connected_components(even, connectivity=connectivity, binary_image=True, return_N=True)
     return labels[tuple(map(slice, mask.shape))], int(number)
@@ -212,9 +212,9 @@ def _measure(
 def _renumber(
     faces: dict[Face, NDArray[np.unsignedinteger]],
 ) -> tuple[NDArray[np.int64], dict[Face, NDArray[np.unsignedinteger]]]:
-    """Number the labels on the faces from 1, in as few bytes as they need."""
-    found = [np.unique(plane) for plane in faces.values()]
-    shared = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+    """Number the labels on the faces from 1, in the smallest dtype that holds them."""
+    present = [np.unique(plane) for plane in faces.values()]
+    shared = np.unique(np.concatenate(present)) if present else np.zeros(0, dtype=np.int64)
     shared = shared[shared > 0].astype(np.int64)
     table = np.zeros(int(shared[-1]) + 1 if shared.size else 1, dtype=np.min_scalar_type(shared.size))
     table[shared] = np.arange(1, shared.size + 1)

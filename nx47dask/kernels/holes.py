@@ -1,10 +1,10 @@
-"""Patch holes through a sheet in the sheet's own plane.
+"""Holes through a sheet, patched in the sheet's own plane.
 
 A background voxel is *enclosed* when each of eight lines through it in the tangent plane runs from foreground to
-foreground over a few voxels. Enclosed voxels hang together in pieces; a piece becomes foreground where that closes a
-hole and joins nothing else.
+foreground over a few voxels. Enclosed voxels form connected pieces. A piece becomes foreground if this closes a hole
+and joins nothing else.
 
-Outside the array there is background: what the border cuts is no hole.
+Voxels outside the array are background, so an opening that the border cuts is not a hole.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ Mask = NDArray[np.bool_]
 
 _LINES = 8
 _SHIFT = 12
-"""Cosines are whole numbers of 1/4096."""
+"""Binary digits of a cosine after the point: cosines are whole numbers of 1/4096."""
 _FOREGROUND, _BACKGROUND = Labelling(6), Labelling(26)
 
 
 def patching_radius(width: int, window: int) -> int:
-    """Radius of :func:`patch_holes` along every axis, in voxels.
+    """Return the radius of :func:`patch_holes` along every axis, in voxels.
 
-    A voxel is decided with its piece, all of it or enough to tell that it is too large; each voxel of that asks for
-    the normal at it and for the lines through it.
+    The decision on a voxel needs its whole piece, or enough of it to see that it is too large. Each voxel of the piece
+    needs the normal at it and the lines through it.
     """
     return _largest_extent(width) + max(width, normals_radius(window))
 
 
 def patch_holes(mask: Mask, width: int, window: int) -> Mask:
-    """Fill holes through a sheet; never removes a voxel.
+    """Fill holes through a sheet, without removing a voxel.
 
-    A piece of enclosed voxels is filled when all of this holds:
+    A piece of enclosed voxels is filled when all of these conditions hold:
 
     - it is at most ``2 width + 2`` voxels long along each axis;
-    - the Euler number of the 6-connected mask grows by it: it closes more tunnels than it makes;
-    - the foreground among its 26-neighbours hangs together: all of it is one 26-connected ring of one sheet;
-    - it is joined to that ring by faces, and leaves no voxel that is not.
+    - it raises the Euler number of the 6-connected mask: it closes more tunnels than it makes;
+    - the foreground among its 26-neighbours is a single 26-connected ring of a single sheet;
+    - all its voxels are joined to that ring by faces.
 
-    So it joins no two 26-connected components, and stays at least one voxel clear of every other sheet, and of the same
-    sheet one winding on. All pieces are filled at once; no two of them touch.
+    So it joins no two 26-connected components, and it stays at least one voxel away from every other sheet, and from
+    the next winding of the same sheet. All pieces are filled at once; no two of them touch.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (Z, Y, X)
     width : int
-        Most voxels of background on a line through an enclosed voxel, above 0: the width of the widest hole to fill.
+        Largest number of background voxels on a line through an enclosed voxel, above 0: the width of the widest hole.
     window : int
-        Half width in voxels of the window in which the normal of the sheet is looked for, see
+        Half width in voxels of the window for the normal of the sheet, see
         :func:`~nx47dask.kernels.normals.sheet_normals`.
 
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
-        The mask and what was filled.
+        The mask with the filled voxels.
     """
     normals = sheet_normals(mask.view(np.uint8) * np.uint8(255), window, ~mask)
     enclosed = np.zeros_like(mask)
@@ -85,12 +85,12 @@ def patch_holes(mask: Mask, width: int, window: int) -> Mask:
 
 
 def _largest_extent(width: int) -> int:
-    """Twice the width and 2: sheets are rough, so that what is enclosed runs on along the rim of a hole."""
+    """Return twice the width plus 2; sheets are rough, so enclosed voxels continue along the rim of a hole."""
     return 2 * width + 2
 
 
 def _fits(piece: Mask, mask: Mask) -> bool:
-    """Whether the foreground that touches a piece is in one piece, and the piece is joined to it by faces."""
+    """Return True if the foreground that touches a piece is connected, and faces join the piece to it."""
     ring = dilate(piece, (1, 1, 1)) & mask
     parts = label(ring | piece, _FOREGROUND)[1]
     return label(ring, _BACKGROUND)[1] == 1 and parts <= label(ring, _FOREGROUND)[1]
@@ -98,7 +98,7 @@ def _fits(piece: Mask, mask: Mask) -> bool:
 
 @cache
 def _directions() -> NDArray[np.int64]:
-    """Cosine and sine of the lines; each one is nearly across the one before, so that most voxels end soon."""
+    """Return cosine and sine of the lines; each is nearly at right angles to the last, so most voxels end early."""
     angles = 3 * np.arange(_LINES) * (np.pi / _LINES)
     lines: NDArray[np.int64] = np.rint(np.stack([np.cos(angles), np.sin(angles)], axis=1) * (1 << _SHIFT)).astype(int)
     return lines
@@ -131,9 +131,9 @@ def _enclose(mask: Mask, normals: NDArray[np.int8], width: int, directions: NDAr
 
 @compiled
 def _free(mask: Mask, z: int, y: int, x: int, tz: int, ty: int, tx: int, most: int) -> int:
-    """Background voxels on a ray before it meets foreground; ``most + 1`` if it does not within so many, or never.
+    """Count the background voxels on a ray before foreground; ``most + 1`` if there is none within that distance.
 
-    The direction is in 1/65536 of a voxel a step.
+    The direction is in 1/65536 of a voxel per step.
     """
     depth, height, width = mask.shape
     for step in range(1, most + 2):

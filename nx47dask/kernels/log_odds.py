@@ -1,4 +1,4 @@
-"""Log-odds of probabilities and back, the same bits for an array of any shape."""
+"""Log-odds of probabilities and back, with the same bits for an array of any shape."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nx47dask.kernels.compiled import compiled
 __all__ = ["LARGEST_LOG_ODDS", "from_log_odds", "log_odds"]
 
 LARGEST_LOG_ODDS = 16.0
-"""Probabilities nearer to 0 or 1 than 1e-7 are taken for that: far below a step of uint16."""
+"""Limit of the log-odds; it is reached about 1e-7 from a probability of 0 or 1, far below a step of uint16."""
 LOG_2 = math.log(2)
 SQRT_HALF = math.sqrt(0.5)
 RECIPROCALS = tuple(1 / n for n in range(21, 0, -2))
 
 
 def log_odds(probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``log(p / (1 - p))``, clipped to ±16, of a probability in [0, 1]; float32, the same shape."""
+    """Compute ``log(p / (1 - p))``, clipped to ±16, of a probability in [0, 1]; float32 of the same shape."""
     result = np.empty(probability.shape, np.float32)
     _log_odds(np.ascontiguousarray(probability).reshape(-1), result.reshape(-1))
     return result
 
 
 def from_log_odds(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``1 / (1 + exp(-x))`` of finite log-odds; float32, the same shape."""
+    """Compute ``1 / (1 + exp(-x))`` of finite log-odds; float32 of the same shape."""
     result = np.empty(values.shape, np.float32)
     _from_log_odds(np.ascontiguousarray(values).reshape(-1), result.reshape(-1))
     return result
@@ -35,7 +35,7 @@ def from_log_odds(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @compiled
 def _log(number: float) -> float:
-    """The natural logarithm, spelt out (the series of the area tangent): see `sigmoid` for the reason."""
+    """Compute the natural logarithm by the series of the inverse hyperbolic tangent; see `sigmoid` for the reason."""
     part, exponent = math.frexp(number)
     if part < SQRT_HALF:
         part, exponent = 2.0 * part, exponent - 1

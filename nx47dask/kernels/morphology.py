@@ -1,7 +1,7 @@
 """Binary morphology with boxes and ellipsoids of any anisotropic radius.
 
-What lies outside the array is background to a dilation and foreground to an erosion, so that a closing never takes
-a voxel away and an opening never adds one, at the volume's border too.
+Voxels outside the array are background for a dilation and foreground for an erosion. So a closing never removes a voxel
+and an opening never adds one, not even at the volume's border.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Shape = Literal["box", "ellipsoid"]
 def dilate(mask: Mask, radius_zyx: Index, shape: Shape = "box") -> Mask:
     """Dilate a mask, shape (Z, Y, X), by a box of edge 2r+1 or an ellipsoid of semi-axes r, per axis.
 
-    Shifted ORs in place of a sliding window: 16 times faster than ``scipy.ndimage`` for a 3³ box on 320³.
+    It uses shifted ORs instead of a sliding window: 16 times faster than ``scipy.ndimage`` for a 3³ box on 320³.
     """
     if shape == "box":
         for axis, radius in enumerate(radius_zyx):
@@ -44,17 +44,17 @@ def erode(mask: Mask, radius_zyx: Index, shape: Shape = "box") -> Mask:
 
 
 def closing(mask: Mask, radius_zyx: Index, shape: Shape = "box") -> Mask:
-    """Dilate, then erode. Local with twice the radius."""
+    """Dilate a mask, then erode it. Local with twice the radius."""
     return erode(dilate(mask, radius_zyx, shape), radius_zyx, shape)
 
 
 def opening(mask: Mask, radius_zyx: Index, shape: Shape = "box") -> Mask:
-    """Erode, then dilate. Local with twice the radius."""
+    """Erode a mask, then dilate it. Local with twice the radius."""
     return dilate(erode(mask, radius_zyx, shape), radius_zyx, shape)
 
 
 def _dilate_line(mask: Mask, radius: int, axis: int) -> Mask:
-    """Dilate along one axis, doubling the reach at each step."""
+    """Dilate along an axis, doubling the reach at each step."""
     reach = 0
     while reach < radius:
         step = min(reach + 1, radius - reach)
@@ -69,7 +69,7 @@ def _dilate_line(mask: Mask, radius: int, axis: int) -> Mask:
 
 
 def _or_shifted(target: Mask, source: Mask, offset: Index) -> None:
-    """``target[v + offset] |= source[v]`` for every v that stays inside."""
+    """Compute ``target[v + offset] |= source[v]`` for every v that stays inside."""
     if any(abs(o) >= n for o, n in zip(offset, source.shape, strict=True)):
         return
     to = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, source.shape, strict=True))
@@ -78,7 +78,7 @@ def _or_shifted(target: Mask, source: Mask, offset: Index) -> None:
 
 
 def _ellipsoid_lines(radius_zyx: Index) -> list[tuple[int, list[tuple[int, int]]]]:
-    """The ellipsoid as lines along x: half-width, and the (z, y) offsets of the lines that have it."""
+    """Cut an ellipsoid into lines along x: each half-width with the (z, y) offsets of its lines."""
     rz, ry, rx = radius_zyx
     lines: dict[int, list[tuple[int, int]]] = {}
     for dz, dy in itertools.product(range(-rz, rz + 1), range(-ry, ry + 1)):

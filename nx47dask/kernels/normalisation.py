@@ -1,4 +1,4 @@
-"""Grey values as a network was trained to see them: one map for the whole volume, or one per window."""
+"""Grey values as a network was trained to see them: a map for the whole volume, or a map per window."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMALLEST_SCALE = 1e-8
 
 
 class Ramp(NamedTuple):
-    """One map for all: ``(clip(grey, low, high) - shift) / scale``; with ``keep_zero`` a grey value of 0 becomes 0."""
+    """Map of grey values, ``(clip(grey, low, high) - shift) / scale``; with ``keep_zero``, 0 stays 0."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Ramp(NamedTuple):
     keep_zero: bool
 
     def __call__(self, voxels: Voxels) -> NDArray[np.float32]:
-        """Normalise raw voxels one by one in float32, in this order: clip, subtract, divide.
+        """Normalise raw voxels in float32, each in this order: clip, subtract, divide.
 
         Parameters
         ----------
@@ -46,12 +46,12 @@ class Ramp(NamedTuple):
 
 
 class OwnRamp(NamedTuple):
-    """A map for each array of voxels, from its own grey values."""
+    """Map of grey values that takes its statistics from each array of voxels."""
 
     normalisation: Normalisation
 
     def __call__(self, voxels: Voxels) -> NDArray[np.float32]:
-        """Normalise raw uint8 or uint16 voxels by their own statistics; float32 of the same shape."""
+        """Normalise raw uint8 or uint16 voxels by their own statistics; return float32 of the same shape."""
         counts = np.zeros(np.iinfo(voxels.dtype).max + 1, np.int64)
         _count(np.ascontiguousarray(voxels).reshape(-1), counts)
         return self.normalisation.ramp(ScanStatistics.of_histogram(counts))(voxels)
@@ -59,7 +59,7 @@ class OwnRamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """How grey values become a network's input.
+    """Rule that turns grey values into a network's input.
 
     Parameters
     ----------
@@ -69,24 +69,24 @@ class Normalisation:
         a std of 255 and nothing else ``RGBTo01Normalization``). ``minmax``: minimum to 0, maximum to 1
         (``RescaleTo01Normalization``). ``none``: grey values as they are.
     scope : {"volume", "window"}
-        Whose statistics count. They are never those of a block.
+        Voxels that give the statistics: the volume or each window, never a block.
     nonzero : bool
-        Statistics of the voxels above 0, which alone are changed; the others are 0 (masked scans; MONAI's
-        ``NormalizeIntensity(nonzero=True)``, nnU-Net's ``use_mask_for_norm`` up to filled holes).
+        Take the statistics of the voxels above 0 and change only those; the others stay 0. This is for masked scans
+        (MONAI's ``NormalizeIntensity(nonzero=True)``, nnU-Net's ``use_mask_for_norm`` up to filled holes).
     lower_percent, upper_percent : float
-        Of ``percentile``.
+        For ``percentile``: the two percentiles, 0 to 100.
     after_clip : {"unit", "zscore"}
-        Of ``percentile``: lower to 0 and upper to 1 (MONAI's ``ScaleIntensityRangePercentiles``), or mean 0 and
-        standard deviation 1 of the clipped values, which the stored quantiles give to a thousandth of the range.
+        For ``percentile``: map lower to 0 and upper to 1 (MONAI's ``ScaleIntensityRangePercentiles``), or the clipped
+        values to mean 0 and standard deviation 1. The stored quantiles give both to a thousandth of the range.
     low, high : float, optional
-        Of ``fixed``: clip to this range, raw grey values; absent for no limit.
+        For ``fixed``: clip to this range of raw grey values; absent for no limit.
     mean, std : float
-        Of ``fixed``: subtract, then divide.
+        For ``fixed``: subtract the mean, then divide by the standard deviation.
 
     Raises
     ------
     InputError
-        Percentiles out of order or a standard deviation that is not positive.
+        Percentiles are out of order or outside 0 to 100, or mean or std is not finite, or std is not positive.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -112,11 +112,11 @@ class Normalisation:
             raise InputError(f"normalisation: mean {self.mean}, std {self.std}: finite, and the std above 0, is needed")
 
     def resolve(self, scan: ScanStatistics) -> Ramp | OwnRamp:
-        """What to do to the raw voxels of every window of a volume with these statistics."""
+        """Return the map for the windows of a volume with these statistics."""
         return self.ramp(scan) if self.scope == "volume" else OwnRamp(self)
 
     def ramp(self, scan: ScanStatistics) -> Ramp:
-        """The map for grey values with these statistics."""
+        """Return the map for grey values with these statistics."""
         if self.scheme == "none":
             return Ramp(-math.inf, math.inf, 0.0, 1.0, False)
         if self.scheme == "fixed":
@@ -159,7 +159,7 @@ def _count(voxels: Voxels, counts: NDArray[np.int64]) -> None:
 
 
 def _clipped_mean_std(scan: ScanStatistics, low: float, high: float, nonzero: bool) -> tuple[float, float]:
-    """Mean and standard deviation of clipped grey values, from the middles of a thousand parts of equal share."""
+    """Estimate mean and standard deviation of clipped grey values from the middles of 1000 equal shares."""
     edges = np.array([scan.percentile(percent, nonzero=nonzero) for percent in np.linspace(0, 100, 1001)])
     middles = np.clip((edges[1:] + edges[:-1]) / 2, low, high)
     return float(middles.mean()), float(middles.std())

@@ -1,7 +1,7 @@
 """Normals of sheets, from the structure tensor of a probability or a mask with a wide window.
 
-All sums are of integers, so that the normal at a voxel does not depend on where a block begins: boxes are summed by
-adding what enters and taking away what leaves, at a cost that does not grow with the window.
+All sums are of integers, so the normal at a voxel does not depend on where a block begins. A moving box sum adds the
+voxels that enter and subtracts those that leave, at a cost that does not grow with the window.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from nx47dask.kernels.compiled import compiled
 __all__ = ["HALF_VOXEL", "LARGEST_WINDOW", "UNIT", "normals_radius", "sheet_normals", "tangent"]
 
 UNIT = 127
-"""Length of a normal in its stored form."""
+"""Length of a stored normal."""
 LARGEST_WINDOW = 7
-"""Beyond it, a sum of squares could leave 32 bits."""
+"""Largest half width of the window; with a larger one, a sum of squares could overflow 32 bits."""
 HALF_VOXEL = 1 << 15
-"""In the unit of :func:`tangent`; added before a shift by 16 bits, it gives the nearest voxel."""
+"""Half a voxel in the unit of :func:`tangent`; added before a shift by 16 bits, it gives the nearest voxel."""
 
 _BOXES = (2, 1)  # half widths of the boxes that smooth the volume: a standard deviation of 1.6 voxels
-_CONTEXT = sum(_BOXES) + 1  # and a voxel for the difference
+_CONTEXT = sum(_BOXES) + 1  # plus a voxel for the difference
 _SQUARINGS = 5  # the 32nd power of the tensor is the product of its main eigenvector with itself
 
 Volume = NDArray[np.int32]
 
 
 def normals_radius(window: int) -> int:
-    """Radius of :func:`sheet_normals` along every axis, in voxels: the window and 4."""
+    """Return the radius of :func:`sheet_normals` along every axis, in voxels: the window and 4."""
     return window + _CONTEXT
 
 
 def sheet_normals(
     levels: NDArray[np.unsignedinteger], window: int, where: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int8]:
-    """Unit normal of the sheet at every voxel.
+    """Estimate the unit normal of the sheet at every voxel.
 
     The structure tensor is the product of the gradient with itself, summed over a cube; its main eigenvector is the
     normal. The gradient is a central difference after smoothing by boxes of 5 and 3 voxels along each axis. The window
@@ -45,17 +45,17 @@ def sheet_normals(
     Parameters
     ----------
     levels : ndarray of uint8 or uint16, shape (Z, Y, X)
-        Probability in stored levels; of a mask, 255 times the mask.
+        Probability in stored levels; for a mask, 255 times the mask.
     window : int
         Half width of the cube in voxels, 1 to `LARGEST_WINDOW`.
     where : ndarray of bool, shape (Z, Y, X), optional
-        Voxels whose normal is wanted; all if not given.
+        Voxels that need a normal; all if not given.
 
     Returns
     -------
     ndarray of int8, shape (Z, Y, X, 3)
-        Components along z, y and x, of length `UNIT` up to rounding, whose sign is arbitrary; 0 where nothing is to be
-        seen in the window, and where no normal is wanted.
+        Components along z, y and x, of length `UNIT` up to rounding; the sign is arbitrary. 0 where the window is
+        uniform, and outside ``where``.
 
     Notes
     -----
@@ -70,15 +70,15 @@ def sheet_normals(
 
 @compiled
 def tangent(nz: int, ny: int, nx: int, across: bool) -> tuple[int, int, int]:
-    """A tangent of a sheet, for compiled kernels.
+    """Compute a tangent of a sheet, for compiled kernels.
 
     Parameters
     ----------
     nz, ny, nx : int
         Normal of any length above 0.
     across : bool
-        Which of the two tangents: the one nearest to the Z axis (to the Y axis where the normal is near Z), or the one
-        at right angles to that.
+        False for the tangent nearest to the Z axis (to the Y axis where the normal is near Z), True for the tangent at
+        right angles to it.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def tangent(nz: int, ny: int, nx: int, across: bool) -> tuple[int, int, int]:
 
 
 def _smoothed(levels: NDArray[np.unsignedinteger]) -> NDArray[np.int16]:
-    """Mean over both boxes in 1/64 of 8-bit levels, with a voxel around it; the volume goes on beyond its border."""
+    """Average over both boxes in 1/64 of 8-bit levels, with a margin of a voxel; edge voxels repeat outside."""
     padded = np.pad(levels >> (8 * (levels.dtype.itemsize - 1)), _CONTEXT, mode="edge").astype(np.int32)
     for axis in range(3):
         moved = np.moveaxis(padded, axis, 0)
@@ -111,9 +111,9 @@ def _smoothed(levels: NDArray[np.unsignedinteger]) -> NDArray[np.int16]:
 
 @compiled
 def _sum_along(volume: Volume, half: int) -> None:
-    """Sums of ``2 half + 1`` slices in place; beyond the array there is nothing."""
+    """Sum ``2 half + 1`` slices in place; voxels beyond the array are 0."""
     depth = len(volume)
-    held = np.zeros((half + 1, *volume.shape[1:]), np.int32)  # what a sum still has to give up
+    held = np.zeros((half + 1, *volume.shape[1:]), np.int32)  # values that a sum must still subtract
     total = np.zeros(volume.shape[1:], np.int32)
     for z in range(depth + half):
         if z < depth:
@@ -129,7 +129,7 @@ def _sum_along(volume: Volume, half: int) -> None:
 
 @compiled
 def _fill(smooth: NDArray[np.int16], window: int, where: NDArray[np.bool_], normals: NDArray[np.int8]) -> None:
-    """Go through the slices with the products of those in the window; ``smooth`` has a voxel around it."""
+    """Fill in the normals slice by slice from the products in the window; ``smooth`` has a margin of a voxel."""
     depth, height, width = where.shape
     held = np.zeros((2 * window + 1, 6, height, width), np.int32)
     total = np.zeros((6, height, width), np.int32)
@@ -159,7 +159,7 @@ def _fill(smooth: NDArray[np.int16], window: int, where: NDArray[np.bool_], norm
 
 @compiled
 def _multiply(smooth: NDArray[np.int16], z: int, products: Volume) -> None:
-    """Products of the gradient of a slice: zz, yy, xx, zy, zx, yx."""
+    """Multiply the gradients of a slice: zz, yy, xx, zy, zx, yx."""
     _, height, width = products.shape
     for y in range(height):
         for x in range(width):
@@ -173,7 +173,7 @@ def _multiply(smooth: NDArray[np.int16], z: int, products: Volume) -> None:
 
 @compiled
 def _sum_rows(plane: NDArray[np.int32], half: int, row: NDArray[np.int32]) -> None:
-    """As `_sum_along`, along the last axis of a plane."""
+    """Sum as `_sum_along` does, along the last axis of a plane."""
     height, width = plane.shape
     for y in range(height):
         row[:] = plane[y]
@@ -189,7 +189,7 @@ def _sum_rows(plane: NDArray[np.int32], half: int, row: NDArray[np.int32]) -> No
 
 @compiled
 def _main_direction(zz: int, yy: int, xx: int, zy: int, zx: int, yx: int) -> tuple[int, int, int]:
-    """Main eigenvector of a structure tensor, rounded to `UNIT`; 0 of an empty one."""
+    """Return the main eigenvector of a structure tensor with length `UNIT`, rounded; 0 for an empty tensor."""
     trace = float(zz + yy + xx)
     if trace == 0.0:
         return 0, 0, 0

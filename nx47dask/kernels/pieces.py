@@ -1,4 +1,4 @@
-"""Pieces of a labelled array: their extents, and what adding them to a mask does to its topology."""
+"""Pieces of a labelled array: their extents, and how a mask's topology changes when they are added."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labels = NDArray[np.unsignedinteger]
 
 
 def add_pieces(mask: Mask, pieces: Labels, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each piece, how the Euler number of a mask changes when it is added, and whether it shares a face with it.
+    """Compute for each piece the change of a mask's Euler number when it is added, and find the pieces at a face.
 
     Parameters
     ----------
@@ -31,13 +31,14 @@ def add_pieces(mask: Mask, pieces: Labels, count: int) -> tuple[NDArray[np.int64
     Returns
     -------
     change : ndarray of int64, shape (count + 1,)
-        Components - tunnels + cavities with the piece, less those without it.
+        ``components - tunnels + cavities`` with the piece, minus the same without it.
     touches : ndarray of bool, shape (count + 1,)
+        True where the piece shares a face with the mask.
 
     Notes
     -----
-    A cell is new where all its voxels are of the mask or of the piece and one is of the piece; it counts at the first
-    such voxel.
+    A cell is new when all its voxels are in the mask or the piece and at least one is in the piece. It counts at its
+    first voxel of the piece.
     """
     cells, signs = _cells_at_a_voxel()
     padded, inside = np.pad(pieces.astype(np.int32), 1), np.pad(mask, 1)
@@ -48,7 +49,7 @@ def add_pieces(mask: Mask, pieces: Labels, count: int) -> tuple[NDArray[np.int64
 
 @cache
 def _cells_at_a_voxel() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The 27 cells that hold a voxel, as bits of its 3x3x3 neighbourhood in raster order, and their signs."""
+    """List the 27 cells that hold a voxel, as bits of its 3x3x3 neighbourhood in raster order, and their signs."""
     cells, signs = [], []
     for sides in itertools.product((-1, 0, 1), repeat=3):
         steps = [(0, side) if side else (0,) for side in sides]
@@ -99,21 +100,21 @@ def _count_cells(
 
 @compiled
 def measure_pieces(labelled: Labels, row: NDArray[np.intp], count: int) -> NDArray[np.int64]:
-    """Extents of the components that have a row.
+    """Measure the extents of the components that have a row.
 
     Parameters
     ----------
     labelled : ndarray of unsigned integers, shape (Z, Y, X)
-        0 background.
+        Labels; 0 is background.
     row : ndarray of intp, shape (components + 1,)
-        Row of each component in the result; below 0 for none.
+        Row of each component in the result; negative for none.
     count : int
         Number of rows.
 
     Returns
     -------
     ndarray of int64, shape (count, 7)
-        First and last z, y, x: (z0, y0, x0, z1, y1, x1), the last included; voxels.
+        (z0, y0, x0, z1, y1, x1, voxels): first and last z, y, x, the last included, and the number of voxels.
     """
     extents = np.zeros((count, 7), np.int64)
     extents[:, :3] = max(labelled.shape)

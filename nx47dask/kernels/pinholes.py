@@ -1,9 +1,9 @@
-"""Plug the leaks of a thin surface: pinholes of one voxel, and places where it holds together by edges or corners only.
+"""Leaks of a thin surface, filled: pinholes of one voxel, and contacts by an edge or a corner only.
 
 The score takes foreground as 6-connected and background as 26-connected, so background passes between two foreground
-voxels that share no face. What is added here never joins two 26-connected components of the mask.
+voxels that share no face. The voxels added here never join two 26-connected components of the mask.
 
-Outside the array there is background.
+Voxels outside the array are background.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _CENTRE = 13
 
 
 def fill_pinholes(mask: Mask) -> Mask:
-    """Fill background voxels that are a hole of one voxel through a plane.
+    """Fill holes of one voxel through a plane.
 
-    Such a voxel has foreground at its four face neighbours in one of the three coordinate planes and background at the
-    two along the plane's normal. So every straight tunnel of one voxel's width is filled along its whole length; a
-    slit between two sheets is not, nor a pit of one voxel. A voxel that ends up with foreground on all six sides is
-    filled too: a deeper pit would else become a cavity. Local with radius 2.
+    Such a hole has foreground at its four face neighbours in one of the three coordinate planes and background at the
+    two neighbours along the plane's normal. So every straight tunnel of one voxel's width is filled along its whole
+    length, but not a slit between two sheets or a pit of one voxel. A voxel that then has foreground on all six sides
+    is filled too, or a deeper pit would become a cavity. Local with radius 2.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def fill_pinholes(mask: Mask) -> Mask:
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
-        The mask and what was filled.
+        The mask with the filled voxels.
 
     Notes
     -----
-    Each of the 26 neighbours of such a voxel, the next pinhole too, touches one of the four foreground voxels, and
-    those touch each other: filling, all at once, never joins two 26-connected components.
+    Each of the 26 neighbours of such a voxel, even if it is a pinhole too, touches one of the four foreground voxels,
+    and these touch each other. So filling all at once never joins two 26-connected components.
     """
     sides = _sides(mask)
     filled = mask.copy()
@@ -58,15 +58,15 @@ def fill_pinholes(mask: Mask) -> Mask:
 
 
 def join_diagonals(mask: Mask) -> Mask:
-    """Join by faces what touches by an edge or a corner only.
+    """Join by faces the voxels that touch by an edge or a corner only.
 
-    Every 2x2x2 window asks for the voxels that :func:`diagonal_table` has for it. One of these is added when the
+    Every 2x2x2 window proposes the voxels that :func:`diagonal_table` lists for it. A proposed voxel is added when the
     foreground among its 26 neighbours is one 26-connected piece, and when it shares a foreground neighbour with each
-    other such voxel beside it. So it joins no two 26-connected components, nor do two added voxels that meet half-way:
-    where two sheets face each other over a narrow gap, a leak stays open rather than the gap closes.
+    proposed voxel beside it. So neither one added voxel nor two that meet half-way join two 26-connected components:
+    where two sheets face each other over a narrow gap, the leak stays open and so does the gap.
 
     All are added at once; the result does not depend on an order. Local with radius 2. New contacts by an edge may
-    come up between voxels that different windows asked for.
+    appear between voxels that different windows proposed.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def join_diagonals(mask: Mask) -> Mask:
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
-        The mask and what was added.
+        The mask with the added voxels.
     """
     padded = np.pad(mask, 1).view(np.uint8)
     marks = np.zeros_like(padded)
@@ -93,19 +93,19 @@ def join_diagonals(mask: Mask) -> Mask:
 
 @functools.cache
 def diagonal_table() -> NDArray[np.uint8]:
-    """Voxels to add to a window of 2x2x2 so that nothing in it touches by an edge or a corner only.
+    """List the voxels to add to each 2x2x2 window so that nothing in it touches by an edge or a corner only.
 
     Returns
     -------
     ndarray of uint8, shape (256,), read-only
-        For a window as a number, voxel (dz, dy, dx) the bit 4 dz + 2 dy + dx, the voxels to add in the same bits.
+        Indexed by a window as bits: voxel (dz, dy, dx) is bit 4 dz + 2 dy + dx. Values are the added voxels as bits.
 
     Notes
     -----
-    A window is in order when it is well-composed: Latecki (1997), "3D well-composed pictures". The fewest voxels are
-    added that achieve this; of several such sets the one that comes first in z, y, x order, voxel by voxel. How many
-    are added is therefore the same for all 48 images of a window under rotations and reflections; which of equally
-    good ones is not: they lie towards lower z, then y, then x.
+    A window is in order when it is well-composed: Latecki (1997), "3D well-composed pictures". Each entry is a smallest
+    set of voxels that achieves this; of several, the first in z, y, x order, voxel by voxel. So the number of added
+    voxels is the same for all 48 images of a window under rotations and reflections. The choice between equally good
+    sets is not: it prefers lower z, then lower y, then lower x.
     """
     in_order = [_well_composed(code) for code in range(256)]
     table = np.array([_fewest(code, in_order) for code in range(256)], dtype=np.uint8)
@@ -114,7 +114,7 @@ def diagonal_table() -> NDArray[np.uint8]:
 
 
 def _sides(mask: Mask) -> list[tuple[Mask, Mask]]:
-    """Along each axis, the neighbours before and after every voxel."""
+    """Return, for each axis, the neighbours before and after every voxel."""
     padded = np.pad(mask, 1)
     sides = []
     for axis in range(3):
@@ -125,18 +125,18 @@ def _sides(mask: Mask) -> list[tuple[Mask, Mask]]:
 
 
 def _fewest(code: int, in_order: list[bool]) -> int:
-    """First of the smallest sets of voxels that bring a window in order."""
+    """Return the first of the smallest sets of voxels that make a window well-composed."""
     absent = [1 << voxel for voxel in range(8) if not code >> voxel & 1]
     sets = (sum(added) for size in range(len(absent) + 1) for added in itertools.combinations(absent, size))
     return next(added for added in sets if in_order[code | added])
 
 
 def _well_composed(code: int) -> bool:
-    """Whether neither foreground nor background of a window touches by an edge or a corner only."""
+    """Return True if neither foreground nor background of a window touches by an edge or a corner only."""
     for first, second in itertools.combinations(range(8), 2):
         pair = 1 << first | 1 << second
         apart = first ^ second
-        if apart == 7:  # opposite corners: a contact when they are alone of their kind
+        if apart == 7:  # opposite corners touch only there when all other voxels are of the other side
             if code in (pair, 255 ^ pair):
                 return False
         elif apart.bit_count() == 2:
@@ -149,7 +149,7 @@ def _well_composed(code: int) -> bool:
 
 @functools.cache
 def _touching() -> NDArray[np.int64]:
-    """Of every voxel of a 3x3x3 neighbourhood, the others that touch it, without the centre; shape (27,)."""
+    """List for every voxel of a 3x3x3 neighbourhood the voxels that touch it, without the centre; shape (27,)."""
     offsets = list(itertools.product((0, 1, 2), repeat=3))
     touching = np.zeros(27, np.int64)
     for (i, first), (j, second) in itertools.permutations(enumerate(offsets), 2):
@@ -160,13 +160,13 @@ def _touching() -> NDArray[np.int64]:
 
 @compiled
 def _propose(padded: NDArray[np.uint8], table: NDArray[np.uint8], marks: NDArray[np.uint8]) -> None:
-    """Mark the voxels that the windows ask for."""
+    """Mark the voxels that the windows propose."""
     depth, height, width = padded.shape
     for z in range(depth - 1):
         for y in range(height - 1):
             column = np.int64(0)
             for x in range(width - 1):
-                # The two columns of a window are its even and its odd bits; the latter are the even ones of the next.
+                # The columns of a window are its even and odd bits; its odd bits are the next window's even bits.
                 next_column = np.int64(
                     padded[z, y, x + 1]
                     | padded[z, y + 1, x + 1] << 2
@@ -183,7 +183,7 @@ def _propose(padded: NDArray[np.uint8], table: NDArray[np.uint8], marks: NDArray
 
 @compiled
 def _is_one_piece(voxels: int, touching: NDArray[np.int64]) -> bool:
-    """Whether the voxels of a neighbourhood, one at least, are one 26-connected piece."""
+    """Return True if the voxels of a neighbourhood, at least one, are a single 26-connected piece."""
     piece, grown = 0, voxels & -voxels
     while grown != piece:
         piece = grown
@@ -202,7 +202,7 @@ def _screen(
     around: NDArray[np.int64],
     touching: NDArray[np.int64],
 ) -> None:
-    """Take the mark off voxels that would join pieces of their neighbourhood; note the neighbours of all."""
+    """Unmark the voxels that would join pieces of their neighbourhood; store the foreground neighbours of all."""
     for row in range(len(places)):
         for voxel in range(27):
             if voxel != _CENTRE and flat[places[row] + steps[voxel]]:
@@ -219,7 +219,7 @@ def _agree(
     around: NDArray[np.int64],
     touching: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Which marked voxels share a foreground neighbour with every marked voxel beside them."""
+    """Select the marked voxels that share a foreground neighbour with every marked voxel beside them."""
     agreed = np.zeros(len(places), np.bool_)
     for row in range(len(places)):
         agreed[row] = marks[places[row]] != 0

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def gaussian_radius(sigma_zyx_vox: tuple[float, float, float]) -> Index:
-    """Radius of :func:`smooth`: four standard deviations."""
+    """Return the radius of :func:`smooth`: four standard deviations."""
     z, y, x = map(gaussian_radius_vox, sigma_zyx_vox)
     return z, y, x
 
@@ -33,10 +33,10 @@ def gaussian_radius(sigma_zyx_vox: tuple[float, float, float]) -> Index:
 def smooth(
     probability: NDArray[np.unsignedinteger], sigma_zyx_vox: tuple[float, float, float]
 ) -> NDArray[np.unsignedinteger]:
-    """Gaussian smoothing of a probability, shape (Z, Y, X); reflected at the volume's border; rounded to whole levels.
+    """Smooth a probability, shape (Z, Y, X), with a Gaussian, and round it to whole levels.
 
-    ``scipy.ndimage.gaussian_filter`` sums every output voxel in float64 and in one order, so a crop with enough
-    context gives the same bytes as the whole volume.
+    The volume is reflected at its border. ``scipy.ndimage.gaussian_filter`` sums every output voxel in float64 and in
+    a fixed order, so a crop with enough context gives the same bytes as the whole volume.
     """
     blurred = gaussian_filter(probability, sigma_zyx_vox, output=np.float32, mode="reflect", truncate=TRUNCATE)
     rounded: NDArray[np.float32] = np.rint(blurred)
@@ -44,18 +44,18 @@ def smooth(
 
 
 def level_of(value: float, dtype: np.dtype[np.unsignedinteger]) -> int:
-    """Lowest stored probability that reaches a value in (0, 1]."""
+    """Return the lowest stored probability that reaches a value in (0, 1]."""
     return max(1, math.ceil(value * np.iinfo(dtype).max))
 
 
 def binarise(probability: NDArray[np.unsignedinteger], levels: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Count how many levels every voxel reaches.
+    """Count the levels that every voxel reaches.
 
     Parameters
     ----------
     probability : ndarray of uint8 or uint16, shape (Z, Y, X)
     levels : ndarray of int, shape (Z or 1, number of levels), values from 1 to 256 or 65536
-        Rising levels, per slice or for all; a voxel reaches a level when its probability is at least that.
+        Ascending levels, per slice or for all; a voxel reaches a level when its probability is at least the level.
 
     Returns
     -------
@@ -64,38 +64,38 @@ def binarise(probability: NDArray[np.unsignedinteger], levels: NDArray[np.int64]
     """
     state = np.zeros(probability.shape, dtype=np.uint8)
     for level in levels.T:
-        # "Above level - 1", since uint8 cannot hold the level 256 that nothing reaches.
+        # "Above level - 1", because uint8 cannot hold the level 256, which no voxel reaches.
         state += probability > (level - 1).astype(probability.dtype)[:, None, None]
     return state
 
 
 def slice_histograms(probability: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
-    """Histogram of every slice, shape (Z, 256 or 65536)."""
+    """Count the voxels of every slice at each level, shape (Z, 256 or 65536)."""
     levels = np.iinfo(probability.dtype).max + 1
     return np.stack([np.bincount(plane.ravel(), minlength=levels) for plane in probability])
 
 
 def supported(image: NDArray[np.unsignedinteger], level: int, radius_vox: int) -> NDArray[np.bool_]:
-    """Where the scan holds something: voxels above a grey level, closed with a box so that dark specks inside count.
+    """Mark the voxels of a scan that are not empty: those above a grey level, closed with a box over dark specks.
 
-    A peer's published predictions have 43 % of their positives where the masked scan is empty.
+    In published predictions of another program, 43 % of the positives lie where the masked scan is empty.
 
     Parameters
     ----------
     image : ndarray of uint8 or uint16, shape (Z, Y, X)
     level : int
-        Grey level that still counts as empty (0 in masked scans).
+        Highest grey level that counts as empty (0 in masked scans).
     radius_vox : int
-        Radius of the closing; the result is local with twice that.
+        Radius of the closing; the result is local with twice this radius.
     """
     return closing(image > level, (radius_vox,) * 3)
 
 
 def slice_support(mask: NDArray[np.bool_], window_vox: int, least: int, reach_vox: int) -> NDArray[np.bool_]:
-    """Keep foreground that at least ``least`` of the neighbouring slices support.
+    """Keep the foreground that at least ``least`` neighbouring slices support.
 
     A slice within ``window_vox`` supports a voxel when it has foreground within ``reach_vox`` of the same place
-    (Chebyshev distance in the slice). Near the first and last slice no more is asked than there are neighbours.
+    (Chebyshev distance in the slice). Near the first and last slice, ``least`` is at most the number of neighbours.
     """
     near = dilate(mask, (0, reach_vox, reach_vox))
     votes, slices = _neighbour_votes(near, window_vox)
@@ -105,7 +105,7 @@ def slice_support(mask: NDArray[np.bool_], window_vox: int, least: int, reach_vo
 def slice_vote(mask: NDArray[np.bool_], window_vox: int) -> NDArray[np.bool_]:
     """Give every voxel the state of the majority of the slices within ``window_vox``, itself included.
 
-    A tie leaves the state as it is.
+    A tie keeps the state.
     """
     votes, slices = _neighbour_votes(mask, window_vox)
     votes += mask
@@ -115,7 +115,7 @@ def slice_vote(mask: NDArray[np.bool_], window_vox: int) -> NDArray[np.bool_]:
 
 
 def _neighbour_votes(mask: NDArray[np.bool_], window_vox: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Foreground slices among the existing neighbours of each slice, and the number of those neighbours."""
+    """Count the foreground slices among the existing neighbours of each slice, and these neighbours."""
     votes = np.zeros(mask.shape, dtype=np.int16)
     slices = np.zeros(mask.shape[0], dtype=np.int16)
     for step in range(1, min(window_vox, mask.shape[0] - 1) + 1):

@@ -1,7 +1,7 @@
-"""The NX47 residual: what a Gaussian blur takes away, and the per-slice band rule of V61.1.
+"""The NX47 residual, which is a volume minus its Gaussian blur, and the per-slice band rule of V61.1.
 
-All functions are exact under cropping: a voxel's result depends on the voxels within the stated radius, in an
-order of operations that does not depend on the block, and the block's own edge counts as a true edge of the volume.
+All functions are exact under cropping: a voxel's result depends on the voxels within the stated radius, and the order
+of operations does not depend on the block. The edge of a block counts as an edge of the volume.
 Source of the algorithm: NX47 V61.1 of the Lumvorax project.
 """
 
@@ -32,7 +32,7 @@ _TINY = 1e-6
 
 
 def gaussian_radius_vox(sigma_vox: float) -> int:
-    """Radius in voxels of scipy's Gaussian kernel at ``truncate=4``."""
+    """Return the radius in voxels of scipy's Gaussian kernel at ``truncate=4``."""
     return int(TRUNCATE * sigma_vox + 0.5)
 
 
@@ -44,7 +44,7 @@ def normalise(image: NDArray[np.generic], minimum: float, scale: float) -> NDArr
     image : ndarray of uint8 or uint16
         Raw voxels, any shape.
     minimum, scale : float
-        Of the whole volume, in raw units.
+        Smallest grey value and grey range of the whole volume, in raw units.
     """
     volume = image.astype(np.float32)
     volume -= np.float32(minimum)
@@ -53,7 +53,7 @@ def normalise(image: NDArray[np.generic], minimum: float, scale: float) -> NDArr
 
 
 def residual(volume: NDArray[np.float32], sigma_vox: float) -> NDArray[np.float32]:
-    """``volume - gaussian(volume, sigma)``, reflecting at the edges.
+    """Compute ``volume - gaussian(volume, sigma)``, with reflection at the edges.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def residual(volume: NDArray[np.float32], sigma_vox: float) -> NDArray[np.float3
 
 
 def projection(resid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of each slice with its neighbours z-1 and z+1, as far as they exist (float32, radius 1 in z).
+    """Average each slice with its neighbours z-1 and z+1 where they exist (float32, radius 1 in z).
 
     Parameters
     ----------
@@ -89,14 +89,14 @@ def projected_slices(
     image : ndarray of uint8 or uint16, (Z, Y, X)
         Whole slices with a z-context of ``gaussian_radius_vox(sigma) + 1``, clipped to the volume.
     first_z, n : int
-        The slices wanted, counted from the slab's first.
+        First slice and number of slices to yield; slices count from the first of ``image``.
     minimum, scale, sigma_vox : float
         As in `normalise` and `residual`.
 
     Yields
     ------
     ndarray of float32, (Y, X)
-        Bit for bit the slices that `residual` and `projection` give for the whole volume.
+        The same bits as the slices of `residual` and `projection` of the whole volume.
     """
     low, high = max(first_z - 1, 0), min(first_z + n + 1, len(image))
     window: deque[NDArray[np.float32]] = deque(maxlen=3)
@@ -111,14 +111,14 @@ def projected_slices(
 def slice_percentiles(
     proj: NDArray[np.float32], base: float, gain: float, ceiling: float, gap: float, floor: float
 ) -> tuple[float, float]:
-    """The two adaptive percentiles of a slice, in percent: ``(p_hi, p_lo)``.
+    """Compute the two adaptive percentiles of a slice, in percent: ``(p_hi, p_lo)``.
 
     ``p_hi = clip(base + gain (p95 - p90) / (std + 1e-6), base, ceiling)``; ``p_lo = max(p_hi - gap, floor)``.
 
     Parameters
     ----------
     proj : ndarray of float32, (Y, X)
-        One whole slice of the projected residual.
+        A whole slice of the projected residual.
     """
     p90, p95 = np.percentile(proj, 90), np.percentile(proj, 95)
     p_hi = float(np.clip(base + gain * (p95 - p90) / (proj.std() + _TINY), base, ceiling))  # float32 up to here
@@ -126,12 +126,12 @@ def slice_percentiles(
 
 
 def threshold_pair(proj: NDArray[np.float32], p_hi: float, p_lo: float) -> tuple[np.float32, np.float32]:
-    """The values ``(q_hi, q_lo)`` of a slice at two percentiles."""
+    """Compute the values ``(q_hi, q_lo)`` of a slice at two percentiles."""
     return np.percentile(proj, p_hi), np.percentile(proj, p_lo)
 
 
 def band_mask(proj: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The foreground of V61.1: above q_hi, or in the lower half of the band between q_lo and q_hi.
+    """Mark the foreground of V61.1: above q_hi, or in the lower half of the band between q_lo and q_hi.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _mean_slices(slices: NDArray[np.float32]) -> NDArray[np.float32]:
 def _residual_slices(
     image: NDArray[np.generic], low: int, high: int, minimum: float, scale: float, sigma_vox: float
 ) -> Iterator[NDArray[np.float32]]:
-    """Residual slices ``low`` to ``high``, computed a few at a time with their own context."""
+    """Yield the residual slices ``low`` to ``high``, computed a few at a time with their own context."""
     radius = gaussian_radius_vox(sigma_vox)
     for start in range(low, high, _GROUP_SLICES):
         stop = min(start + _GROUP_SLICES, high)

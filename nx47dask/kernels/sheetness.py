@@ -1,10 +1,10 @@
-"""Plate-likeness of bright sheets from the Hessian, and which of a sheet's two faces is the written one; in torch.
+"""Plate-likeness of bright sheets from the Hessian, and the choice of a sheet's written face; in torch.
 
-Results are exact under cropping, bit for bit, on one device and software version. So there is no convolution call and
-no transcendental function (their vectorised bodies and scalar tails differ in the last bit, as do fused
-multiply-adds): only shifts and element-wise +, -, *, /, sqrt, min, max and round, which IEEE 754 rounds correctly, in
-one fixed order, and sums of whole numbers, which do not depend on order. A block's edge counts as an edge of the
-volume and is replicated.
+Results are exact under cropping, bit for bit, for a given device and software version. So there is no convolution call
+and no transcendental function: their vectorised bodies and scalar tails differ in the last bit, as do fused
+multiply-adds. There are only shifts and element-wise +, -, *, /, sqrt, min, max and round, which IEEE 754 rounds
+correctly, in a fixed order, and sums of whole numbers, which do not depend on order. A block's edge counts as an edge
+of the volume and is replicated.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SIDE_DILATION", "box_sum", "plate_probability", "ridge", "smooth"]
 
-SIDE_DILATION = 2  # of the last smoothing, from which the side rule takes its gradient
-_CACHED_VOXELS = 1 << 16  # of a slab whose dozen temporaries stay in a CPU's cache
-_LARGEST_RIM = 128  # strength times drop, in units of their contrasts, where whole numbers saturate
+SIDE_DILATION = 2  # of the last smoothing, which gives the gradient of the side rule
+_CACHED_VOXELS = 1 << 16  # a slab of this size and its dozen temporaries stay in a CPU's cache
+_LARGEST_RIM = 128  # largest strength times drop, in units of their contrasts, before whole numbers saturate
 _TINY = 1e-12
 
 
 def smooth(volume: Tensor, dilation: int) -> Tensor:
-    """Binomial smoothing [1, 4, 6, 4, 1] / 16 along each axis, with holes between the taps.
+    """Smooth by the binomial filter [1, 4, 6, 4, 1] / 16 along each axis, with holes between the taps.
 
     Its variance is ``dilation²`` and its radius ``2 dilation``.
 
@@ -47,10 +47,10 @@ def smooth(volume: Tensor, dilation: int) -> Tensor:
 
 
 def ridge(padded: Tensor) -> Tensor:
-    """How much more a bright plate curves across than along: ``max(0, a1 - max(|a2|, |a3|))``.
+    """Compute the ridge strength ``max(0, a1 - max(|a2|, |a3|))``: a bright plate curves more across than along.
 
-    ``a1 >= a2 >= a3`` are the eigenvalues of the negated Hessian by central differences (radius 1), in closed form
-    but for one cubic root, found by a fixed number of iterations.
+    ``a1 >= a2 >= a3`` are the eigenvalues of the negated Hessian by central differences (radius 1). They have a closed
+    form, except for a root of a cubic, which takes a fixed number of iterations.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def ridge(padded: Tensor) -> Tensor:
     Returns
     -------
     Tensor of float32, (Z, Y, X)
-        In grey values per voxel².
+        Ridge strength in grey values per voxel².
 
     Notes
     -----
@@ -70,12 +70,13 @@ def ridge(padded: Tensor) -> Tensor:
 
 
 def box_sum(field: Tensor, radius_vox: int) -> Tensor:
-    """Sum over the box of this radius, as far as it lies inside; modulo 2³², so only the result must fit.
+    """Sum over a box around each voxel, cut at the volume's edge; modulo 2³², so only the result must fit.
 
     Parameters
     ----------
     field : Tensor of int32, (Z, Y, X)
     radius_vox : int
+        Half width of the box, of edge ``2 radius_vox + 1``.
     """
     for axis in range(3):
         field = _box_sum_axis(field, axis, radius_vox)
@@ -85,26 +86,26 @@ def box_sum(field: Tensor, radius_vox: int) -> Tensor:
 def plate_probability(
     volume: Tensor, scales: tuple[int, ...], contrast: float, side_radius_vox: int, side_contrast: float
 ) -> Tensor:
-    """Probability of the inner, written face of bright sheets.
+    """Compute the probability of the inner, written face of bright sheets.
 
     The strongest `ridge` over the scales, S, gives ``S / (S + contrast)``: sheets have a bright rim on both faces.
-    With a side radius, the face is told by photometry: the rim of the written face is brighter and drops more
-    steeply, so ``-S gradient``, summed over a box that holds several sheets, points out of the written faces. Voxels
-    whose own grey values fall in that direction by ``side_contrast`` per voxel keep their probability, those
-    that do not fall lose it.
+    With a side radius, grey values identify the written face: its rim is brighter and drops more steeply, so
+    ``-S gradient``, summed over a box that holds several sheets, points out of the written faces. A voxel whose grey
+    values fall in that direction by ``side_contrast`` per voxel or more keeps its probability; a voxel whose values do
+    not fall gets 0.
 
     Parameters
     ----------
     volume : Tensor of float32, (Z, Y, X)
         Grey values in units of the volume's standard deviation.
     scales : tuple of int
-        Dilations of the smoothing after each of which ridges are taken.
+        Dilations of the smoothing steps; ridges are taken after each step.
     contrast : float
-        Ridge strength of probability 0.5.
+        Ridge strength that gives probability 0.5.
     side_radius_vox : int
         Radius of the box; 0 keeps both faces.
     side_contrast : float
-        Grey values per voxel.
+        Fall of the grey values per voxel that keeps the whole probability.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def plate_probability(
 def _keep_inner_face(
     strength: Tensor, volume: Tensor, contrast: float, side_radius_vox: int, side_contrast: float
 ) -> None:
-    """Multiply the strength, in place, by how far the voxel looks to the inner face."""
+    """Multiply the strength in place by 0 to 1: the fall of grey values towards the inner face."""
     import torch
 
     largest = (2**31 - 1) // (2 * side_radius_vox + 1) ** 3
@@ -173,7 +174,7 @@ def _box_sum_axis(field: Tensor, axis: int, radius_vox: int) -> Tensor:
 
 
 def _negated_hessian(p: Tensor) -> tuple[Tensor, ...]:
-    """``zz, yy, xx, zy, zx, yx`` of minus the Hessian."""
+    """Compute ``zz, yy, xx, zy, zx, yx`` of the negated Hessian."""
     centre = _shifted(p, 0, 0, 0).mul(2)
     diagonal = [centre.sub(_at(p, axis, 1).add(_at(p, axis, -1))) for axis in range(3)]
     mixed = []
@@ -187,7 +188,7 @@ def _negated_hessian(p: Tensor) -> tuple[Tensor, ...]:
 def _eigenvalues(
     zz: Tensor, yy: Tensor, xx: Tensor, zy: Tensor, zx: Tensor, yx: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues of symmetric 3 x 3 matrices, largest first.
+    """Compute the eigenvalues of symmetric 3 x 3 matrices, largest first.
 
     After shift and scaling they are the roots of ``y³ - 3 y = 2 r`` with r in [-1, 1]. For the largest,
     ``y = 1 + x`` with ``x = sqrt(2 (1 + r) / (3 + x))``, a contraction by 1/8 or less a step.
@@ -209,7 +210,7 @@ def _eigenvalues(
 
 
 def _fall(p: Tensor) -> list[Tensor]:
-    """Minus the gradient by central differences (radius 1)."""
+    """Compute the negated gradient by central differences (radius 1)."""
     return [_at(p, axis, -1).sub(_at(p, axis, 1)).mul_(0.5) for axis in range(3)]
 
 
@@ -218,7 +219,7 @@ def _dot(u: list[Tensor], v: list[Tensor]) -> Tensor:
 
 
 def _at(padded: Tensor, *axis_and_shift: int) -> Tensor:
-    """The volume inside a padding of 1, shifted along some axes."""
+    """Return the volume inside a padding of 1, shifted along some axes."""
     shift = [0, 0, 0]
     for axis, by in zip(axis_and_shift[::2], axis_and_shift[1::2], strict=True):
         shift[axis] = by
@@ -249,7 +250,7 @@ def _resized(volume: Tensor, axis: int, n: int) -> list[int]:
 
 
 def _slabs(volume: Tensor) -> Iterator[slice]:
-    """Slabs along z: small ones on a CPU, the whole on a GPU."""
+    """Cut a volume into slabs along z: small slabs on a CPU, a single slab on a GPU."""
     depth = len(volume)
     step = max(1, _CACHED_VOXELS // math.prod(volume.shape[1:])) if volume.device.type == "cpu" else depth
     return (slice(z, min(z + step, depth)) for z in range(0, depth, step))

@@ -1,4 +1,4 @@
-"""Statistics of the grey values of a volume, from their histogram."""
+"""Statistics of a volume's grey values, from their histogram."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ScanStatistics"]
 
 @dataclass(frozen=True, slots=True)
 class ScanStatistics:
-    """Grey values of the whole volume: the only global facts that a detector may use.
+    """Statistics of the whole volume's grey values: the only global facts that a detector may use.
 
     Parameters
     ----------
@@ -21,11 +21,11 @@ class ScanStatistics:
     mean, std : float
         Raw integer units, in float64 from the histogram.
     mean_nonzero, std_nonzero : float
-        The same over the voxels above 0: of what a masked scan shows. 0 where there is none.
+        The same over the voxels above 0, which are the visible part of a masked scan. 0 if there are none.
     permille : tuple of int
         Quantiles at 0, 0.1, ... 100 %: 1001 grey values, ascending; empty where only the range is known.
     permille_nonzero : tuple of int
-        The same over the voxels above 0; empty where there is none.
+        The same over the voxels above 0; empty if there are none.
     """
 
     minimum: int
@@ -43,14 +43,14 @@ class ScanStatistics:
 
     @classmethod
     def of_histogram(cls, counts: NDArray[np.integer]) -> ScanStatistics:
-        """Statistics from the number of voxels at each grey value 0, 1, 2, ...
+        """Compute the statistics from the number of voxels at each grey value 0, 1, 2, ...
 
-        A quantile is the least grey value with at least that share of the voxels at or below it.
+        A quantile is the smallest grey value with at least this share of the voxels at or below it.
 
         Parameters
         ----------
         counts : ndarray of int, (grey values,)
-            At least one voxel in all.
+            Number of voxels; the sum is at least 1.
         """
         present = np.flatnonzero(counts)
         above = present[present > 0]
@@ -64,14 +64,14 @@ class ScanStatistics:
         )
 
     def percentile(self, percent: float, *, nonzero: bool = False) -> float:
-        """Grey value below which a percentage of the voxels lies, linear between the stored quantiles.
+        """Return the grey value below which a percentage of the voxels lies, linear between the stored quantiles.
 
         Parameters
         ----------
         percent : float
-            0 to 100.
+            Percentage, 0 to 100.
         nonzero : bool
-            Of the voxels above 0 only; 0 where there is none.
+            Take only the voxels above 0; the result is 0 if there are none.
         """
         quantiles = (self.permille_nonzero or (0,) * 1001) if nonzero else self.permille
         return float(np.interp(percent * 10, np.arange(1001), quantiles))
@@ -88,7 +88,7 @@ class ScanStatistics:
 
 
 def _mean_std(present: NDArray[np.integer], counts: NDArray[np.integer]) -> tuple[float, float]:
-    """Mean and standard deviation of the grey values that are present, in float64; 0 and 0 for none."""
+    """Compute mean and standard deviation of the grey values that are present, in float64; 0 and 0 for none."""
     if present.size == 0:
         return 0.0, 0.0
     values, weights = present.astype(np.float64), counts[present].astype(np.float64)
@@ -99,7 +99,7 @@ def _mean_std(present: NDArray[np.integer], counts: NDArray[np.integer]) -> tupl
 
 
 def _permille(present: NDArray[np.integer], counts: NDArray[np.integer]) -> tuple[int, ...]:
-    """Quantiles of the grey values that are present, at 0, 0.1, ... 100 %; empty for none."""
+    """Compute the quantiles of the grey values that are present, at 0, 0.1, ... 100 %; empty for none."""
     if present.size == 0:
         return ()
     cumulative = np.cumsum(counts[present], dtype=np.int64)

@@ -1,11 +1,11 @@
-"""Erosion and dilation that keep the topology: layers go or come, pieces, tunnels and cavities stay.
+"""Erosion and dilation that keep the topology: layers are removed or added; pieces, tunnels and cavities stay.
 
-The foreground is 6-connected, as the score takes it, the background 26-connected, and what lies outside the array is
-background. One layer is six parallel sub-iterations, one for each face direction. The voxels P that a sub-iteration
-looks at have the other side (thinning: background, thickening: foreground) at their face in that direction; those of
-them that are *P-simple* change sides all at once. A P-simple voxel stays simple whatever other voxels of P have changed
-already, so any set of them may change together: no order, no parity of coordinates and so no dependence on where a
-block begins.
+The foreground is 6-connected, as in the score, the background is 26-connected, and voxels outside the array are
+background. A layer takes six parallel sub-iterations, one for each face direction. The candidates P of a sub-iteration
+are the voxels that have the other side (thinning: background, thickening: foreground) at their face in that direction.
+All *P-simple* voxels among them change sides at once. A P-simple voxel stays simple whichever other voxels of P have
+changed, so any set of them may change together. Therefore the result depends on no order, on no parity of coordinates
+and on no place where a block begins.
 
 References
 ----------
@@ -28,8 +28,8 @@ __all__ = ["layers_radius", "thicken", "thin"]
 
 Mask = NDArray[np.bool_]
 
-# What a voxel is during a sub-iteration. The ring around the array is background in every question of topology, but no
-# side to peel from or grow into: a sheet that leaves the volume is not peeled from where it is cut.
+# States of a voxel during a sub-iteration. The ring around the array counts as background for the topology, but nothing
+# is peeled from it or grows into it: a sheet that leaves the volume is not peeled at the cut.
 _BACKGROUND, _FOREGROUND, _CANDIDATE, _OUTSIDE = 0, 1, 2, 3
 
 # A neighbourhood of 3 x 3 x 3 is 27 bits, z slowest: the centre is bit 13, and opposite bits add up to 26.
@@ -40,33 +40,33 @@ _FACES_AND_EDGES = _AROUND - sum(1 << bit for bit in (0, 2, 6, 8, 18, 20, 24, 26
 
 
 def layers_radius(layers: int, keep_ends: bool = False) -> int:
-    """Radius of :func:`thin` and :func:`thicken` along every axis, in voxels: seven a layer, nine with ``keep_ends``.
+    """Return the radius of :func:`thin` and :func:`thicken` per axis in voxels: 7 a layer, 9 with ``keep_ends``.
 
-    A sub-iteration looks one voxel far, and two in its own direction (whether a neighbour is a candidate). Each side
-    of an axis is faced once in the six: five times one and once two. What is thin is looked for within two voxels of
-    the candidates of the first.
+    A sub-iteration reads 1 voxel far, and 2 voxels in its own direction, to see if a neighbour is a candidate. Of the
+    six, one faces a given side of an axis, so the radius is 5 times 1 plus 2. ``keep_ends`` reads 2 voxels around the
+    first candidates.
     """
     return (9 if keep_ends else 7) * layers
 
 
 def thin(mask: Mask, layers: int = 1, keep_ends: bool = True) -> Mask:
-    """Peel layers off a mask without a change of topology.
+    """Remove layers from a mask without a change of topology.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (Z, Y, X)
     layers : int
-        How many layers to peel, from each side. A layer takes only voxels that touch the background with a face when
-        it begins. The volume's border is no background in this.
+        Number of layers to remove from each side. A layer takes only voxels that touch the background with a face when
+        it begins. The volume's border does not count as background here.
     keep_ends : bool
-        Keep voxels where the mask is thin already: no block of 2 x 2 x 2 that is all foreground begins or ends within
-        one voxel. So the rim of a thin sheet, flat or oblique, does not retreat and its holes do not widen. A bump of
-        one voxel on a thicker sheet sinks with it.
+        Keep voxels where the mask is already thin: within one voxel there is no block of 2 x 2 x 2 that is all
+        foreground. So the rim of a thin sheet, flat or oblique, does not retreat and its holes do not widen. A bump of
+        one voxel on a thicker sheet is removed with the layer.
 
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
-        Part of the mask, with the same 6-components, 26-components of the background and Euler number.
+        A part of the mask, with the same 6-components, 26-components of the background and Euler number.
     """
     return _change_layers(mask, layers, _BACKGROUND, keep_ends)
 
@@ -78,19 +78,19 @@ def thicken(mask: Mask, layers: int = 1) -> Mask:
     ----------
     mask : ndarray of bool, shape (Z, Y, X)
     layers : int
-        How many layers to add, on each side. A layer adds only voxels that touch the foreground with a face when it
+        Number of layers to add on each side. A layer adds only voxels that touch the foreground with a face when it
         begins.
 
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
-        The mask and more, with the same 6-components, 26-components of the background and Euler number.
+        Contains the mask, with the same 6-components, 26-components of the background and Euler number.
     """
     return _change_layers(mask, layers, _FOREGROUND, False)
 
 
 def _change_layers(mask: Mask, layers: int, side: int, keep_ends: bool) -> Mask:
-    """Let layers of voxels change to a side, background or foreground."""
+    """Change layers of voxels to a side, background or foreground."""
     padded = np.full([edge + 2 for edge in mask.shape], _OUTSIDE, dtype=np.uint8)
     inner = (slice(1, -1),) * mask.ndim
     padded[inner] = mask
@@ -109,28 +109,28 @@ def _change_layers(mask: Mask, layers: int, side: int, keep_ends: bool) -> Mask:
 
 
 def _cube() -> list[tuple[int, int, int]]:
-    """Offsets of the 27 voxels of a neighbourhood, in the order of their bits."""
+    """List the offsets of the 27 voxels of a neighbourhood, in the order of their bits."""
     return list(itertools.product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1)))
 
 
 @cache
 def _adjacency() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which voxels of a neighbourhood touch which, without the centre: tables of bits, 26-adjacent and 6-adjacent."""
+    """Return, for each voxel of a neighbourhood, the bits of its 26- and 6-adjacent voxels, without the centre."""
     near_26, near_6 = np.zeros(27, dtype=np.int64), np.zeros(27, dtype=np.int64)
-    for (one, a), (other, b) in itertools.permutations(enumerate(_cube()), 2):
+    for (bit, a), (other, b) in itertools.permutations(enumerate(_cube()), 2):
         steps = [abs(p - q) for p, q in zip(a, b, strict=True)]
-        if 13 not in (one, other) and max(steps) == 1:
-            near_26[one] |= 1 << other
-            near_6[one] |= (1 << other) if sum(steps) == 1 else 0
+        if 13 not in (bit, other) and max(steps) == 1:
+            near_26[bit] |= 1 << other
+            near_6[bit] |= (1 << other) if sum(steps) == 1 else 0
     return near_26, near_6
 
 
 def _border(state: NDArray[np.uint8], offsets: NDArray[np.int64], side: int) -> NDArray[np.int64]:
-    """Places of the voxels of the volume that have the other side at a face."""
+    """Find the voxels of the volume that have the other side at a face; return their flat indices."""
     there = state == side
     touched = np.zeros_like(there)
     for direction in _DIRECTIONS:
-        # The ring is on no side, so a shift of the flat array carries nothing from one row into the next.
+        # The ring is on neither side, so a shift of the flat array carries nothing from a row into the next.
         step = int(offsets[direction])
         if step > 0:
             touched[:-step] |= there[step:]
@@ -140,13 +140,13 @@ def _border(state: NDArray[np.uint8], offsets: NDArray[np.int64], side: int) -> 
 
 
 def _near_blocks(foreground: Mask) -> Mask:
-    """Voxels within one of a block of 2 x 2 x 2 that is all foreground."""
+    """Mark the voxels within 1 voxel of a block of 2 x 2 x 2 that is all foreground."""
     near = foreground
     for axis in range(3):
         near = np.moveaxis(near, axis, 0)
         near = np.moveaxis(near[:-1] & near[1:], 0, axis)
     for axis in range(3):
-        # A block at i covers i and i + 1, and is near to i - 1 to i + 2.
+        # A block at i covers i and i + 1; the voxels near it are i - 1 to i + 2.
         near = np.moveaxis(near, axis, 0)
         pairs = np.zeros((len(near) + 1, *near.shape[1:]), dtype=bool)
         pairs[:-1] = near
@@ -175,11 +175,12 @@ def _reach(start: int, cells: int, near: NDArray[np.int64]) -> int:
 
 @compiled
 def _is_p_simple(filled: int, candidates: int, near_26: NDArray[np.int64], near_6: NDArray[np.int64]) -> bool:
-    """Whether a candidate may change sides, whichever other candidates do.
+    """Return True if a candidate may change sides, whichever other candidates do.
 
-    Bertrand's conditions: (1) the background that is there for sure is one piece; (2) so is such foreground among faces
-    and edges, as seen from the faces; (3) every candidate beside the voxel touches background beside it; (4) every
-    candidate at a face closes a unit square with two foreground voxels. They are the same from either side.
+    Bertrand's conditions: (1) the certain background (no candidate) is one piece; (2) so is the certain foreground
+    among faces and edges, as reached from the faces; (3) every candidate beside the voxel touches certain background
+    beside it; (4) every candidate at a face closes a unit square with two foreground voxels. The conditions are the
+    same from either side.
     """
     empty = _AROUND & ~(filled | candidates)
     if empty == 0 or filled & _FACES == 0:
@@ -211,7 +212,7 @@ def _change(
     near_26: NDArray[np.int64],
     near_6: NDArray[np.int64],
 ) -> None:
-    """One sub-iteration in place; every decision comes from the state before it."""
+    """Run a sub-iteration in place; every decision uses the state before it."""
     for place in border:
         if state[place] == 1 - side and state[place + offsets[direction]] == side:
             state[place] = _CANDIDATE

@@ -1,4 +1,4 @@
-"""Counts over the cells of a mask: Euler numbers and perimeters, as sums that blocks can share out.
+"""Counts over the cells of a mask: Euler numbers and perimeters, as sums over blocks.
 
 The foreground is a union of closed cubes (or squares), so its components are 26-connected (8-connected in a slice)
 and the background is 6-connected (4-connected).
@@ -17,15 +17,15 @@ __all__ = ["CellCounts", "count_cells"]
 
 @dataclass(frozen=True, slots=True)
 class CellCounts:
-    """Sums of one block.
+    """Counts of a block.
 
     Attributes
     ----------
     euler : int
         Euler number: vertices - edges + faces - cubes.
     slice_voxels, slice_euler, slice_perimeter, slice_overlap : ndarray of int64, shape (Z,)
-        Per slice: foreground pixels; 2-D Euler number; pixel edges between foreground and background (the outside is
-        background); pixels that are foreground in this slice and in the one before.
+        Per slice: number of foreground pixels; 2-D Euler number; number of pixel edges between foreground and
+        background (the outside is background); number of pixels that are foreground in this slice and the one before.
     """
 
     euler: int
@@ -36,9 +36,9 @@ class CellCounts:
 
 
 def count_cells(padded: NDArray[np.bool_], at_end: tuple[bool, bool, bool]) -> CellCounts:
-    """Count the cells that belong to one block.
+    """Count the cells that belong to a block.
 
-    A cell between voxels belongs to the block that holds its last voxel; those at the far border of the volume, whose
+    A cell between voxels belongs to the block that holds its last voxel. Cells at the far border of the volume, whose
     last voxel lies outside, belong to the last block. So the sums over any grid are those of the volume.
 
     Parameters
@@ -46,12 +46,12 @@ def count_cells(padded: NDArray[np.bool_], at_end: tuple[bool, bool, bool]) -> C
     padded : ndarray of bool, shape (Z + 2, Y + 2, X + 2)
         The block with one voxel of context on every side, background outside the volume.
     at_end : tuple of bool
-        Per axis, whether the block ends at the volume's border.
+        Per axis, True if the block ends at the volume's border.
 
     Notes
     -----
     Gray (1971), "Local properties of binary images in two dimensions", generalised to cubes: a lattice vertex, edge or
-    face is there when any of the voxels around it is.
+    face exists when any of the voxels around it is foreground.
     """
     euler = 0
     inner = (slice(1, -1),) * 3
@@ -73,7 +73,7 @@ def count_cells(padded: NDArray[np.bool_], at_end: tuple[bool, bool, bool]) -> C
 def _cells(
     padded: NDArray[np.bool_], windows: tuple[bool, bool, bool], at_end: tuple[bool, bool, bool]
 ) -> NDArray[np.bool_]:
-    """Cells of one kind: between two voxels along the axes of ``windows``, inside a voxel along the others."""
+    """Find the cells that lie between two voxels along the axes of ``windows`` and inside a voxel along the others."""
     cells = padded
     for axis, (window, end) in enumerate(zip(windows, at_end, strict=True)):
         low = [slice(None)] * 3

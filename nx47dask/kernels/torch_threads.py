@@ -1,4 +1,4 @@
-"""How many threads torch uses on a CPU."""
+"""Number of threads that torch uses on a CPU."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["torch_threads"]
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """So many threads of torch within, as many as before afterwards.
+    """Set the number of torch's threads inside a ``with`` block, and restore it afterwards.
 
-    Blocks run in parallel; on a busy machine, torch's own threads wait for one another, 10 times slower.
+    Blocks run in parallel; on a busy machine, torch's own threads wait for one another and are 10 times slower.
     """
     import torch
 

@@ -1,6 +1,6 @@
-"""Union-find over numbered nodes, for compiled loops: a node points at its parent, a root at itself.
+"""Union-find over numbered nodes, for compiled loops: a node points to its parent, a root to itself.
 
-The parent of a node has the lower number, so one sweep in order numbers all components.
+A parent never has a higher number than its node, so a single sweep in order numbers all components.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Parents = NDArray[np.signedinteger[Any]]
 
 @compiled
 def find_root(parents: Parents, node: int) -> int:
-    """Root of a node; the way to it is halved."""
+    """Find the root of a node; the path to it is halved."""
     while parents[node] != node:
         parents[node] = parents[parents[node]]
         node = parents[node]
@@ -28,7 +28,7 @@ def find_root(parents: Parents, node: int) -> int:
 
 @compiled
 def join(parents: Parents, first: int, second: int) -> bool:
-    """Unite the components of two nodes; returns whether they were apart."""
+    """Unite the components of two nodes; return True if they were separate."""
     low, high = find_root(parents, first), find_root(parents, second)
     parents[max(low, high)] = min(low, high)
     return low != high
@@ -43,7 +43,7 @@ def join_all(parents: Parents, pairs: NDArray[np.int64]) -> None:
 
 @compiled
 def number_components(parents: Parents) -> int:
-    """Replace parents by the numbers of their components, in the order of their first nodes; returns how many."""
+    """Replace parents by component numbers, in the order of first nodes; return the number of components."""
     number = 0
     for node in range(len(parents)):
         parent = parents[node]

@@ -1,4 +1,4 @@
-"""Inference of one block by overlapping windows: a pure function of voxels, a lattice and a network."""
+"""Inference of a block by overlapping windows: a pure function of voxels, a lattice and a network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from nx47dask.kernels.blending import (
 )
 from nx47dask.kernels.compiled import compiled
 
-__all__ = ["CELL_VOX", "Variant", "blend_windows", "occupied_cells", "read_box", "variants"]
+__all__ = ["SUPPORT_CELL_VOX", "Variant", "blend_windows", "occupied_cells", "read_box", "variants"]
 
-CELL_VOX = 8
-"""Edge of the cells, anchored at global multiples of it, in which a scan counts as empty or not."""
+SUPPORT_CELL_VOX = 8
+"""Edge of the cells in which a scan counts as empty or occupied; cells start at global multiples of it."""
 
 Voxels = NDArray[np.unsignedinteger]
 Floats = NDArray[np.float32]
@@ -33,62 +33,62 @@ Run = Callable[[Iterable[Floats]], Iterator[Floats]]
 
 
 class Variant(NamedTuple):
-    """A window turned over for test-time augmentation: flipped along axes, then turned in the Y-X plane."""
+    """Symmetry of a window for test-time augmentation: a flip along axes, then a turn in the Y-X plane."""
 
     axes: tuple[int, ...]
     quarter_turns: int
 
     def apply(self, window: NDArray[Any]) -> NDArray[Any]:
-        """The window as the network sees it; a view."""
+        """Return the window as the network sees it; a view."""
         return np.rot90(np.flip(window, self.axes), self.quarter_turns, (1, 2))
 
     def undo(self, window: NDArray[Any]) -> NDArray[Any]:
-        """The network's answer, turned back; a view."""
+        """Return the network's answer, turned back; a view."""
         return np.flip(np.rot90(window, -self.quarter_turns, (1, 2)), self.axes)
 
 
 def variants(mirrors: tuple[tuple[int, ...], ...], rotations: tuple[int, ...]) -> tuple[Variant, ...]:
-    """The different ways to show a window to a network, the one as it is first.
+    """List the different ways to show a window to a network; the unchanged window is the first.
 
     Parameters
     ----------
     mirrors : tuple of tuples of int
-        Sets of axes (0 is Z) to flip together, each beside no flip at all.
+        Sets of axes (0 is Z) to flip together, in addition to no flip.
     rotations : tuple of int
-        Quarter turns in the Y-X plane, 1 to 3, each beside no turn; each goes with each flip, and what comes out
-        twice counts once.
+        Quarter turns in the Y-X plane, 1 to 3, in addition to no turn. Each turn is combined with each flip; equal
+        combinations count once.
     """
     marked = np.arange(8).reshape(2, 2, 2)
-    found: dict[bytes, Variant] = {}
+    distinct: dict[bytes, Variant] = {}
     for turns, axes in itertools.product((0, *rotations), ((), *mirrors)):
         variant = Variant(axes, turns)
-        found.setdefault(variant.apply(marked).tobytes(), variant)
-    return tuple(found.values())
+        distinct.setdefault(variant.apply(marked).tobytes(), variant)
+    return tuple(distinct.values())
 
 
 def read_box(lattice: WindowLattice, core: Box) -> Box:
-    """What to read for the result of ``core``: its windows, out to whole cells, clipped to the volume."""
-    return lattice.context(core).align(CELL_VOX).clip(Box.of_shape(lattice.shape))
+    """Return the box to read for ``core``: its windows, extended to whole cells, clipped to the volume."""
+    return lattice.context(core).align(SUPPORT_CELL_VOX).clip(Box.of_shape(lattice.shape))
 
 
-def occupied_cells(image: Voxels, outer: Box, level: int, cell_vox: int = CELL_VOX) -> NDArray[np.bool_]:
-    """Which cells of the volume hold a voxel above a grey level.
+def occupied_cells(image: Voxels, outer: Box, level: int, cell_vox: int = SUPPORT_CELL_VOX) -> NDArray[np.bool_]:
+    """Mark the cells of the volume that hold a voxel above a grey level.
 
     Parameters
     ----------
     image : ndarray of uint8 or uint16, shape of ``outer``
         Raw voxels.
     outer : Box
-        Where they lie in the volume; cells cut by its faces are right where that is the volume's edge (`read_box`).
+        Place of ``image`` in the volume. A cell that a face cuts is correct only at the volume's edge (see `read_box`).
     level : int
-        Grey level up to which a voxel is empty.
+        Highest grey level of an empty voxel.
     cell_vox : int
-        Edge of a cell in voxels; cells are anchored at multiples of it.
+        Edge of a cell in voxels; cells start at global multiples of it.
 
     Returns
     -------
     ndarray of bool, (cells along Z, Y, X)
-        The first is the one that holds the first voxel of ``outer``.
+        The first cell holds the first voxel of ``outer``.
     """
     covered = outer.align(cell_vox)
     cells = np.zeros([edge // cell_vox for edge in covered.shape], np.bool_)
@@ -125,34 +125,34 @@ def blend_windows(
     occupied: NDArray[np.bool_] | None = None,
     skip: bool = True,
 ) -> Floats:
-    """Surface probability of one block, blended from the windows that touch it.
+    """Compute the surface probability of a block from the windows that touch it.
 
-    Every voxel's result depends on the volume and the lattice alone, so it is the same bits for every ``core`` that
-    holds it, with and without skipping. The windows go to the network in raster order, in batches of fixed size; all
-    that is held is two batches and 12 bytes per voxel of ``core``.
+    The result of a voxel depends on the volume and the lattice alone. So its bits are the same for every ``core`` that
+    holds it, with and without skipping. The windows go to the network in raster order, in batches of fixed size.
+    Memory holds two batches and 12 bytes per voxel of ``core``.
 
     Parameters
     ----------
     image : ndarray of uint8 or uint16, shape of ``outer``
         Raw voxels.
     outer, core : Box
-        What was read, at least ``read_box(lattice, core)``, and what is wanted; voxels of the volume.
+        Box of ``image``, at least ``read_box(lattice, core)``, and box of the result; in voxels of the volume.
     lattice : WindowLattice
         Windows of the volume.
     run : callable
-        From batches, float32 (batch, 1, Z, Y, X), to one answer each, finite float32 (batch, Z, Y, X), in order.
+        Takes batches, float32 (batch, 1, Z, Y, X), and yields their answers in order, finite float32 (batch, Z, Y, X).
     normalise : callable
-        From the raw voxels of a window to float32 (`Normalisation.resolve`).
+        Maps the raw voxels of a window to float32 (`Normalisation.resolve`).
     blend : {"gaussian", "constant"}
         Weights of a window.
     values : {"probability", "logit"}
-        What the network answers; logits are averaged before the sigmoid.
+        Kind of the network's answers; logits are averaged before the sigmoid.
     mirrors, rotations
-        Test-time augmentation, see `variants`; the mean over all of them.
+        Test-time augmentation, see `variants`; the result is the mean over all variants.
     batch : int
-        Windows in a batch, variants counted; the last batch is filled up with its last window.
+        Windows in a batch, each variant counted; the last batch is filled up with its last window.
     occupied : ndarray of bool, optional
-        Of `occupied_cells`; the probability is 0 in the other cells.
+        Cells from `occupied_cells`; the probability is 0 in all other cells.
     skip : bool
         Leave out windows that reach no occupied cell of ``core``.
 
@@ -163,7 +163,7 @@ def blend_windows(
     Raises
     ------
     InputError
-        Quarter turns of windows that are not square, or more windows over one voxel than the sums can hold.
+        Windows that are not square have quarter turns, or more windows cover a voxel than the sums can hold.
     """
     ways = variants(mirrors, rotations)
     _check(lattice, ways)
@@ -198,14 +198,14 @@ def _check(lattice: WindowLattice, ways: tuple[Variant, ...]) -> None:
 
 
 def _overlap(window: Box, core: Box) -> tuple[Index, Index, Index]:
-    """The common part of a window and a core: its start in the core, its start in the window, its shape."""
+    """Intersect a window with a core; return the start in the core, the start in the window, and the shape."""
     part = window.clip(core)
     return part.relative_to(core.start).start, part.relative_to(window.start).start, part.shape
 
 
 def _reaches(part: Box, occupied: NDArray[np.bool_], outer: Box) -> bool:
     cells = (
-        slice(a // CELL_VOX - first // CELL_VOX, -(-b // CELL_VOX) - first // CELL_VOX)
+        slice(a // SUPPORT_CELL_VOX - first // SUPPORT_CELL_VOX, -(-b // SUPPORT_CELL_VOX) - first // SUPPORT_CELL_VOX)
         for a, b, first in zip(part.start, part.stop, outer.start, strict=True)
     )
     return bool(occupied[tuple(cells)].any())
@@ -226,7 +226,7 @@ def _inputs(
 
 
 def _crop(image: Voxels, outer: Box, shape: Index, window: Box) -> Voxels:
-    """The voxels of a window; those outside the volume are reflected at its faces, the edge voxel repeated."""
+    """Crop a window; voxels outside the volume are reflections at its faces that repeat the edge voxel."""
     if window.clip(outer) == window:
         return image[window.relative_to(outer.start).slices]
     reflected = []
@@ -256,11 +256,11 @@ def _finish(
     occupied: NDArray[np.bool_] | None,
     outer: Box,
 ) -> Floats:
-    """Divide by the total weights, which follow from the lattice: a layer of cells at a time, so none are stored."""
+    """Divide by the total weights; they follow from the lattice and are computed layer by layer, so none are stored."""
     result = np.empty(core.shape, np.float32)
     (z0, y0, x0), (z1, y1, x1) = core.start, core.stop
-    for first in range(z0 // CELL_VOX * CELL_VOX, z1, CELL_VOX):
-        layer = Box((first, y0, x0), (first + CELL_VOX, y1, x1)).clip(core)
+    for first in range(z0 // SUPPORT_CELL_VOX * SUPPORT_CELL_VOX, z1, SUPPORT_CELL_VOX):
+        layer = Box((first, y0, x0), (first + SUPPORT_CELL_VOX, y1, x1)).clip(core)
         totals = np.zeros(layer.shape, np.int64)
         for window in lattice.touching(layer):
             at, begin, shape = _overlap(window, layer)
@@ -273,9 +273,9 @@ def _finish(
 
 
 def _cells_of(layer: Box, occupied: NDArray[np.bool_], outer: Box) -> NDArray[np.bool_]:
-    """The cell of each voxel of a layer, shape (1, Y, X)."""
+    """Return the state of the cell of each voxel of a layer, shape (1, Y, X)."""
     z, y, x = (
-        np.arange(a, b) // CELL_VOX - first // CELL_VOX
+        np.arange(a, b) // SUPPORT_CELL_VOX - first // SUPPORT_CELL_VOX
         for a, b, first in zip(layer.start, layer.stop, outer.start, strict=True)
     )
     return occupied[np.ix_(z[:1], y, x)]

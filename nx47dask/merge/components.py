@@ -1,12 +1,11 @@
-"""How components that blocks have cut apart become whole again: links, unions, reductions.
+"""Components across blocks: links between blocks, unions, and attributes of whole components.
 
-The four phases: blocks label themselves and keep the planes at their inner faces (P1,
-:mod:`nx47dask.kernels.components`); :func:`link_blocks` pairs the labels of touching voxels across the forward
-neighbours (P2); :func:`unite` finds the components of those pairs and combines their attributes (P3); blocks apply the
-verdict (P4). Exact for any cut, since union and the attributes are associative.
+There are four phases. P1: each block labels its components and keeps the label planes at its inner faces
+(:mod:`nx47dask.kernels.components`). P2: :func:`link_blocks` pairs the labels of touching voxels across the forward
+neighbours. P3: :func:`unite` finds the components of those pairs and combines their attributes. P4: each block applies
+the decision. The result is exact for any cut, because unions and attributes are associative.
 
-The scheme of labelling blocks and merging by their faces is that of ``dask_image.ndmeasure.label``; the attributes
-are additions.
+Labelling blocks and merging them by their faces follows ``dask_image.ndmeasure.label``; the attributes are an addition.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ Faces = Mapping[Face, NDArray[np.unsignedinteger]]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some nodes of a graph, which are shared components of blocks, and links that begin at them.
+    """Some nodes of a graph and the links that begin at them; a node is a shared component of a block.
 
     Attributes
     ----------
     pairs : ndarray of int64, shape (links, 2)
-        Linked nodes of the whole graph, numbered from 0.
+        Linked nodes, numbered from 0 in the whole graph.
     attributes : dict of str to ndarray, shape (nodes of the part,)
     """
 
@@ -45,12 +44,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The components of a graph.
+    """Connected components of a graph.
 
     Attributes
     ----------
     component : ndarray of int32 or int64, shape (nodes,)
-        Component of every node, from 0.
+        Component of each node, from 0.
     number : int
         Number of components.
     attributes : dict of str to ndarray, shape (components,)
@@ -62,9 +61,9 @@ class Components:
 
 
 def forward_offsets(labelling: Labelling) -> list[Index]:
-    """Grid steps to the neighbours that a block is paired with: 13 for 26-connectivity, 9 for 18, 3 for 6.
+    """List the grid steps to the forward neighbours of a block: 13 for 26-connectivity, 9 for 18, 3 for 6.
 
-    Half of the neighbours: the other half pairs itself with the block.
+    These are half of the neighbours; the other half has the block as a forward neighbour.
     """
     return [
         (z, y, x)
@@ -74,7 +73,7 @@ def forward_offsets(labelling: Labelling) -> list[Index]:
 
 
 def link_blocks(faces: Faces, neighbour: Faces, offset: Index, labelling: Labelling) -> NDArray[np.int64]:
-    """Pairs of shared labels of two blocks that are linked by touching voxels.
+    """Pair the shared labels of two blocks that are linked by touching voxels.
 
     Parameters
     ----------
@@ -83,7 +82,7 @@ def link_blocks(faces: Faces, neighbour: Faces, offset: Index, labelling: Labell
     offset : tuple of int
         Grid step from the block to the neighbour.
     labelling : Labelling
-        Which voxels count as linked.
+        Defines the voxels that count as linked.
 
     Returns
     -------
@@ -113,21 +112,21 @@ def link_blocks(faces: Faces, neighbour: Faces, offset: Index, labelling: Labell
 
 
 def unite(nodes: int, parts: Iterable[Part]) -> Components:
-    """Connected components of a graph that comes in parts, and the attributes of each component.
+    """Find the connected components of a graph that comes in parts, and the attributes of each component.
 
-    Parts are taken one by one; what stays of a part are the attributes of its nodes. Attributes combine as they must
-    for a whole: voxels add up, the first slice is the least, flags are true where one is.
+    Parts are read in turn; only the attributes of their nodes stay in memory. The attributes of a component combine
+    those of its nodes: the sum of voxels, the smallest slice, and flags that are true where a flag of a node is.
 
     Parameters
     ----------
     nodes : int
-        How many nodes there are in all.
+        Number of nodes in all parts.
     parts : iterable of Part
-        Their nodes in order: those of a part follow on those of the part before. Links may lead anywhere.
+        The nodes of a part follow those of the part before. Links may lead to any node.
 
     Notes
     -----
-    Union-find by path halving (Tarjan and van Leeuwen, 1984), the lower number being the root.
+    Union-find by path halving (Tarjan and van Leeuwen, 1984); the lower number is the root.
     """
     fits = nodes <= np.iinfo(np.int32).max
     parents: NDArray[np.signedinteger] = np.arange(nodes, dtype=np.int32 if fits else np.int64)
@@ -142,7 +141,7 @@ def unite(nodes: int, parts: Iterable[Part]) -> Components:
 def _reduce(
     component: NDArray[np.signedinteger], number: int, parts: list[Mapping[str, NDArray[np.generic]]]
 ) -> dict[str, NDArray[np.generic]]:
-    """Attributes of components from those of nodes, part by part."""
+    """Combine the attributes of nodes into those of components, part by part."""
     reduced = {name: _neutral(name, number) for name in (parts[0] if parts else ())}
     for name, target in reduced.items():
         first = 0
@@ -160,14 +159,14 @@ def _reduce(
 
 
 def _neutral(name: str, number: int) -> NDArray[Any]:
-    """Attributes of components without nodes."""
+    """Return an attribute of components that have no nodes yet."""
     if name == "voxels":
         return np.zeros(number, dtype=np.int64)
     return np.full(number, np.iinfo(np.int64).max) if name == "slice" else np.zeros(number, dtype=bool)
 
 
 def _facing(faces: Faces, direction: tuple[int, ...]) -> NDArray[np.unsignedinteger]:
-    """The part of a block's surface that faces a direction: a plane, a line or a single voxel."""
+    """Return the part of a block's surface that faces a direction: a plane, a line or a single voxel."""
     axis = next(a for a in range(3) if direction[a])
     plane = faces[axis, int(direction[axis] > 0)]
     rest = [direction[a] for a in range(3) if a != axis]
@@ -175,7 +174,7 @@ def _facing(faces: Faces, direction: tuple[int, ...]) -> NDArray[np.unsignedinte
 
 
 def _unique(packed: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``numpy.unique`` without its overhead where runs of equal values are long, as along sheets."""
+    """Return the unique values; faster than ``numpy.unique`` where runs of equal values are long, as along sheets."""
     keep = np.ones(packed.size, dtype=bool)
     np.not_equal(packed[1:], packed[:-1], out=keep[1:])
     return np.unique(packed[keep])

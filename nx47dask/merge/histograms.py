@@ -1,4 +1,4 @@
-"""Histograms of blocks become thresholds of the whole volume."""
+"""Thresholds of a whole volume from the histograms of its blocks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["quantile_levels"]
 
 
 def quantile_levels(histograms: NDArray[np.int64], quantiles: tuple[float, ...]) -> NDArray[np.int64]:
-    """The level above each quantile of uint8 or uint16 values.
+    """Return the level above each quantile of uint8 or uint16 values.
 
     Parameters
     ----------
     histograms : ndarray of int64, shape (rows, 256 or 65536)
-        One histogram per slice, or one for the volume.
+        A histogram per slice, or a single histogram of the volume.
     quantiles : tuple of float, in [0, 1]
 
     Returns
     -------
     ndarray of int64, shape (rows, quantiles), values from 1 to 256 or 65536
-        At most a share of ``1 - q`` of the voxels has a value of that level or above (the quantile is numpy's
+        At most a share of ``1 - q`` of the voxels has this value or a higher one (the quantile is numpy's
         ``inverted_cdf``).
     """
     cumulated = np.cumsum(histograms, axis=1)

@@ -1,4 +1,4 @@
-"""What is measured on masks: per slice and volume, the competition's score, agreement, differences between runs.
+"""Measures of masks: per slice and volume, the competition's score, agreement, differences between runs.
 
-Nothing is imported here, so that a worker that measures slices does not load the compiler behind the score.
+This module imports nothing, so that a worker that measures slices does not load the compiler that the score needs.
 """

@@ -1,7 +1,7 @@
-"""Where a prediction is pierced or joins what the labels keep apart.
+"""Defects of a prediction: holes in it, and bridges between parts that the labels keep apart.
 
-These places explain a score and are for looking at; the score itself counts features without placing them. Whether a
-piece plugs a tunnel or makes one is told by the Euler number of the 6-connected prediction with it and without it.
+These places explain a score to a reader; the score itself counts features without their places. The Euler number of
+the 6-connected prediction with a piece and without it tells if the piece plugs a tunnel or makes one.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Mask = NDArray[np.bool_]
 Labels = NDArray[np.unsignedinteger]
 _ALL = Labelling(26)
 LARGEST_EXTENT = 32
-"""Voxels along an axis that a hole can have and be shown as one."""
+"""Largest extent of a hole along an axis, in voxels; larger pieces are cut."""
 GRID = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A defect: its bounding box and its size in voxels."""
+    """Place of a defect: its bounding box and its size in voxels."""
 
     box: Box
     voxels: int
 
 
 def find_holes(prediction: Mask, labels: Mask) -> list[Place]:
-    """Holes through the prediction, and cavities in it, that the labels do not have.
+    """Find holes through the prediction, and cavities in it, that the labels do not have.
 
     Parameters
     ----------
@@ -47,12 +47,13 @@ def find_holes(prediction: Mask, labels: Mask) -> list[Place]:
     Returns
     -------
     list of Place
-        Pieces that plug a tunnel of the prediction near the labels, and cavities; largest first. A piece is what a
-        closing of 2 voxels adds within a voxel of the labels, so that a small hole is found where the prediction is
-        beside the labels; or it is where the labels are more than 2 voxels from the prediction, grown up to it. On a
-        rough prediction these run together; they are then cut along a grid, and holes that the grid cuts are missed.
+        Pieces that plug a tunnel of the prediction near the labels, and cavities; largest first. There are two kinds
+        of pieces. Small: voxels that a closing of 2 voxels adds within a voxel of the labels; these find small holes
+        even where the prediction is beside the labels. Large: labels more than 2 voxels away from the prediction,
+        grown up to it. On a rough prediction pieces merge; they are then cut along a grid, and holes that the grid
+        cuts are missed.
     """
-    # Outside lies background: a gap between the prediction and the border is no hole.
+    # Voxels outside are background: a gap between the prediction and the border is not a hole.
     closed = erode(np.pad(dilate(prediction, (2, 2, 2)), 2), (2, 2, 2))[2:-2, 2:-2, 2:-2]
     small = closed & dilate(labels, (1, 1, 1))
     large = dilate(labels & ~dilate(prediction, (2, 2, 2), "ellipsoid"), (3, 3, 3)) & dilate(labels, (2, 2, 2))
@@ -63,7 +64,7 @@ def find_holes(prediction: Mask, labels: Mask) -> list[Place]:
 
 
 def find_bridges(prediction: Mask, labels: Mask) -> list[Place]:
-    """Places at which the prediction joins components of the labels, or a sheet with itself.
+    """Find places where the prediction joins components of the labels, or a sheet with itself.
 
     Parameters
     ----------
@@ -72,9 +73,9 @@ def find_bridges(prediction: Mask, labels: Mask) -> list[Place]:
     Returns
     -------
     list of Place
-        Where the zones of two 26-connected components of the labels meet as they grow inside the prediction; and
-        pieces of the prediction more than 2 voxels from the labels that join the rest or make a handle of it; largest
-        first.
+        Places where the zones of two 26-connected components of the labels meet as they grow inside the prediction,
+        and pieces of the prediction more than 2 voxels from the labels that join other parts or make a handle;
+        largest first.
     """
     extra, count = label(prediction & ~dilate(labels, (2, 2, 2), "ellipsoid"), _ALL)
     change, touches = add_pieces(prediction & (extra == 0), extra, count)
@@ -90,7 +91,7 @@ def find_bridges(prediction: Mask, labels: Mask) -> list[Place]:
 
 
 def _cut_large(pieces: Labels, count: int) -> tuple[Labels, int]:
-    """Cut pieces that reach too far to be a place along a grid."""
+    """Cut pieces that are too long for a place along a grid."""
     extents = measure_pieces(pieces, np.arange(count + 1) - 1, count)
     large = np.append(False, (extents[:, 3:6] - extents[:, :3] >= LARGEST_EXTENT).any(axis=1))
     where = np.nonzero(large[pieces])
@@ -107,7 +108,7 @@ def _largest_first(places: Iterable[Place]) -> list[Place]:
 
 
 def _own_cavities(prediction: Mask, labels: Mask) -> tuple[Labels, NDArray[np.intp]]:
-    """Components of the prediction's background, and which are cavities that meet no cavity of the labels."""
+    """Label the prediction's background, and list the components that are cavities but meet none of the labels."""
     background, cavity = _cavities(prediction)
     if cavity.any():
         other, shared = _cavities(labels)
@@ -116,7 +117,7 @@ def _own_cavities(prediction: Mask, labels: Mask) -> tuple[Labels, NDArray[np.in
 
 
 def _cavities(mask: Mask) -> tuple[Labels, NDArray[np.bool_]]:
-    """26-connected components of the background, and which of them do not touch the border."""
+    """Label the background's 26-connected components, and mark those that do not touch the border."""
     background, count = label(~mask, _ALL)
     enclosed = np.arange(count + 1) > 0
     for axis, side in itertools.product(range(3), (0, -1)):
@@ -125,7 +126,7 @@ def _cavities(mask: Mask) -> tuple[Labels, NDArray[np.bool_]]:
 
 
 def _places(labelled: Labels, wanted: NDArray[np.intp]) -> list[Place]:
-    """Bounding boxes and sizes of some components."""
+    """Measure the bounding boxes and sizes of some components."""
     if not len(wanted):
         return []
     row = np.full(int(labelled.max()) + 1, -1)
@@ -143,7 +144,7 @@ def _grow_zones(
 ) -> None:
     """Grow zones in steps to all 26 neighbours inside the prediction; mark voxels that lie beside another zone.
 
-    ``queue`` starts with so many voxels of zones and has room for all of the prediction.
+    ``queue`` starts with ``written`` voxels of zones and has room for all voxels of the prediction.
     """
     depth, height, width = zones.shape
     read = 0

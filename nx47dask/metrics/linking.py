@@ -1,15 +1,15 @@
 """Matched tunnels of two masks, by the linking numbers of their loops with cycles of the background.
 
-A tunnel of a mask A is filled when the cells outside the union U of both masks enter in raster order. By Alexander
-duality one looks from the other end: the unit squares outside U leave in reverse order, each of them an edge between
-the two cubes beside it (one node stands for all that lies outside the volume). An edge that closes a cycle fills the
-tunnels that the cycle runs through; which these are is told by the linking numbers, over Z2, of the cycle with loops
-that generate the first homology of A. The edge is a jump of A where that vector is new; the matched tunnels are the
-edges at which A and B jump together.
+A tunnel of a mask A is filled when the cells outside the union U of both masks enter in raster order. Alexander
+duality allows the reverse view: the unit squares outside U leave in reverse order, and each is an edge between the two
+cubes beside it (a single node stands for everything outside the volume). An edge that closes a cycle fills the tunnels
+that the cycle runs through. The linking numbers, over Z2, of the cycle with loops that generate the first homology of A
+identify these tunnels. The edge is a jump of A where this vector is new; the matched tunnels are the edges at which A
+and B jump together.
 
 The linking number with a loop counts crossings of a curtain that hangs from the loop's edges towards decreasing z.
-One plane of cubes is enough to remember: each cube has a component and, relative to the component's root, a vector of
-crossings. A vector that was new is divided out at once, of all vectors there are, so whatever is not zero is new.
+Memory holds only one plane of cubes: each cube has a component and, relative to the component's root, a vector of
+crossings. A new vector is divided out of all vectors at once, so every vector that is not zero later is new.
 
 The characterisation is that of the induced matching of Stucki et al. (2023, 2024) restricted to binary masks.
 """
@@ -30,12 +30,12 @@ _WORD = 64
 
 
 class _Vectors(NamedTuple):
-    """Vectors over Z2, one a row, and where the rows of each kind start.
+    """Vectors over Z2 as rows, and the first row of each kind.
 
-    A row has ``split`` words for the loops of A, then words for the loops of B; ``filled`` says which are not zero.
-    The kinds: first, crossings from a cube to its component's root; from a component's root to its parent's; crossings
-    of squares normal to y and to x, by the curtains that hang there; crossings from the lowest plane to the outside;
-    what has become of each loop.
+    A row has ``split`` words for the loops of A, then words for the loops of B; ``filled`` marks rows that are not
+    zero. The kinds in order: crossings from a cube to its component's root (from row 0); from a component's root to
+    its parent; crossings of squares normal to y and to x, by the curtains that hang there; crossings from the lowest
+    plane to the outside; the present vector of each loop.
     """
 
     bits: NDArray[np.uint64]
@@ -49,9 +49,9 @@ class _Vectors(NamedTuple):
 
 
 class _Plane(NamedTuple):
-    """One plane of cubes, with a border for the outside: the component of each cube; a union-find of components.
+    """Plane of cubes, with a border for the outside: the component of each cube, and a union-find of components.
 
-    Component 0 is the outside, and always a root. ``path`` is a vector to work with.
+    Component 0 is the outside and always a root. ``path`` is a vector for temporary results.
     """
 
     component: NDArray[np.int32]
@@ -61,12 +61,12 @@ class _Plane(NamedTuple):
 
 
 def matched_tunnels(union: NDArray[np.bool_], a: Loops, b: Loops, tunnels_a: int, tunnels_b: int) -> int:
-    """Number of tunnels that two masks share, in the sense of the induced matching in their union.
+    """Count the tunnels that two masks share, by the induced matching in their union.
 
     Parameters
     ----------
     union : ndarray of bool, shape (Z, Y, X)
-        Where either mask is.
+        Union of both masks.
     a, b : Loops
         Loops that generate the first homology of each mask.
     tunnels_a, tunnels_b : int
@@ -88,7 +88,7 @@ def matched_tunnels(union: NDArray[np.bool_], a: Loops, b: Loops, tunnels_a: int
         vectors.bits[rows, places // _WORD] = np.uint64(1) << (places % _WORD).astype(np.uint64)
         vectors.filled[rows] = True
     edges = np.concatenate([a.edges, b.edges + np.array([0, 0, 0, 0, a.count], dtype=np.int32)])
-    edges = edges[edges[:, 3] != 0]  # an edge along z hangs no curtain
+    edges = edges[edges[:, 3] != 0]  # an edge along z has no curtain
     edges = edges[np.argsort(-edges[:, 0], kind="stable")]
     plane = _Plane(
         np.zeros(cubes + 1, dtype=np.int32),
@@ -120,7 +120,7 @@ def _add_to(path: NDArray[np.uint64], vectors: _Vectors, row: int) -> None:
 
 @compiled
 def _set(vectors: _Vectors, row: int, path: NDArray[np.uint64]) -> bool:
-    """Put a vector into a row; returns whether it is not zero."""
+    """Copy a vector into a row; return True if it is not zero."""
     some = False
     for word in range(len(path)):
         vectors.bits[row, word] = path[word]
@@ -138,7 +138,7 @@ def _clear(vectors: _Vectors, row: int) -> None:
 
 @compiled
 def _divide(vectors: _Vectors, new: NDArray[np.uint64], first: int, stop: int) -> bool:
-    """Divide the part ``first`` to ``stop`` of a vector out of all rows; returns whether there was anything to."""
+    """Divide the words ``first`` to ``stop`` of a vector out of all rows; return True if they are not all zero."""
     for word in range(first, stop):
         if new[word]:
             lowest = new[word] & (~new[word] + np.uint64(1))
@@ -153,7 +153,7 @@ def _divide(vectors: _Vectors, new: NDArray[np.uint64], first: int, stop: int) -
 
 @compiled
 def _find(plane: _Plane, vectors: _Vectors, node: int) -> int:
-    """Root of a component; the crossings on the way to it are added to ``plane.path``."""
+    """Find the root of a component; add the crossings on the path to it to ``plane.path``."""
     while plane.parent[node] != node:
         _add_to(plane.path, vectors, vectors.component + node)
         node = plane.parent[node]
@@ -164,7 +164,7 @@ def _find(plane: _Plane, vectors: _Vectors, node: int) -> int:
 def _join(plane: _Plane, vectors: _Vectors, first: int, second: int, crossing: int) -> bool:
     """Join two cubes through a square with the crossings of row ``crossing``.
 
-    Returns whether that closes a cycle whose vector, then in ``plane.path``, is not zero.
+    Returns True if this closes a cycle with a vector, then in ``plane.path``, that is not zero.
     """
     plane.path[:] = 0
     root = _find(plane, vectors, plane.component[first])
@@ -183,7 +183,7 @@ def _join(plane: _Plane, vectors: _Vectors, first: int, second: int, crossing: i
 
 @compiled
 def _next_plane(plane: _Plane, vectors: _Vectors, above: NDArray[np.bool_]) -> None:
-    """Go down one plane: a cube is in the component of the cube above, unless the square between them is closed.
+    """Go down a plane: a cube is in the component of the cube above, unless the square between them is closed.
 
     Components get new numbers, from 1 for those that reach this plane.
     """
@@ -226,7 +226,7 @@ def _hang(vectors: _Vectors, edge: NDArray[np.int32], width: int) -> None:
 
 @compiled
 def _hang_below(vectors: _Vectors, edges: NDArray[np.int32], height: int, width: int) -> None:
-    """Crossings on the way from under each square of the lowest plane to the outside, in the direction of larger x.
+    """Sum the crossings from under each square of the lowest plane to the outside, towards larger x.
 
     ``edges`` are those in the lowest plane: their curtains hang below the volume.
     """
@@ -247,7 +247,7 @@ def _hang_below(vectors: _Vectors, edges: NDArray[np.int32], height: int, width:
 def _sweep(
     union: NDArray[np.bool_], edges: NDArray[np.int32], vectors: _Vectors, plane: _Plane, left_a: int, left_b: int
 ) -> int:
-    """Add the open squares in decreasing raster order; count the common jumps until either mask has none left."""
+    """Add the open squares in decreasing raster order; count the common jumps until a mask has no tunnel left."""
     depth, height, width = union.shape
     component, filled = plane.component, vectors.filled
     matched, hung = 0, 0
@@ -283,7 +283,7 @@ def _sweep(
 
 @compiled
 def _is_open(union: NDArray[np.bool_], z: int, square: int, normal: int) -> bool:
-    """Whether the square normal to an axis at a voxel exists and is not of the union."""
+    """Return True if the square normal to an axis at a voxel exists and is not in the union."""
     depth, height, width = union.shape
     y, x = square // (width + 1), square % (width + 1)
     far = (z + (normal != 0), y + (normal != 1), x + (normal != 2))

@@ -4,10 +4,10 @@ A mask is the cubical complex whose vertices are its voxels, whose edges join fa
 full 2x2 groups: the 6-connected foreground of the competition's topological term.
 
 Voxels enter in raster order. An edge that joins two components belongs to the spanning tree; any other edge closes a
-loop. Where a full square at the new voxel expresses that loop by an earlier one it is an old class, otherwise it
-opens a new class; the other squares are relations that unite classes or show one to be trivial. This is the
+loop. Where a full square at the new voxel expresses that loop by an earlier loop it belongs to an old class, otherwise
+it opens a new class. The other squares are relations that unite classes or show that a class is trivial. This is the
 bookkeeping of persistent cohomology with annotations (Dey, Fan and Wang, 2014), except that relations among three or
-more classes are left unused: the loops generate the group, and a few too many do no harm.
+more classes may stay unused: the loops still generate the group, and a few extra loops do no harm.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Loops:
     count : int
         Number of loops.
     edges : ndarray of int32, shape (edges, 5)
-        The edges of all loops: z, y, x of the lower voxel, the axis along which the edge runs, the loop from 0.
+        Edges of all loops: z, y, x of the lower voxel, axis of the edge, number of the loop from 0.
     """
 
     count: int
@@ -43,7 +43,7 @@ class Loops:
 
 
 def loop_basis(mask: NDArray[np.bool_]) -> Loops:
-    """Loops that generate the first homology group (over Z2) of a mask.
+    """Find loops that generate the first homology group (over Z2) of a mask.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def loop_basis(mask: NDArray[np.bool_]) -> Loops:
     Returns
     -------
     Loops
-        At least as many as the mask has tunnels.
+        At least as many loops as the mask has tunnels.
     """
     tree, classes, relations = _classify_edges(mask)
     _settle(classes[:, 0], relations)
@@ -63,7 +63,7 @@ def loop_basis(mask: NDArray[np.bool_]) -> Loops:
 
 @compiled
 def _with_room(rows: Ints, used: int) -> Ints:
-    """An array that has row ``used``: twice as long where it had not."""
+    """Return an array that has row ``used``; it is about doubled where it is too short."""
     if used < len(rows):
         return rows
     longer = np.empty((2 * used, rows.shape[1]), np.int32)
@@ -75,7 +75,7 @@ def _with_room(rows: Ints, used: int) -> Ints:
 
 @compiled
 def _cancel(values: Ints, count: int, parents: Ints) -> int:
-    """Sum classes over Z2 in place: their roots without zeros and equal pairs; returns how many are left."""
+    """Sum classes over Z2 in place: keep their roots without zeros and equal pairs; return the number left."""
     left = 0
     for i in range(count):
         if values[i] == 0:
@@ -100,7 +100,7 @@ def _cancel(values: Ints, count: int, parents: Ints) -> int:
 
 @compiled
 def _relate(values: Ints, left: int, parents: Ints) -> bool:
-    """Use the relation that the sum of ``left`` classes is trivial, if it has one or two; returns whether it had."""
+    """Use the relation that ``left`` classes sum to zero if there are at most two; return True if so."""
     if left == 1:
         parents[values[0]] = 0
     elif left == 2:
@@ -110,7 +110,7 @@ def _relate(values: Ints, left: int, parents: Ints) -> bool:
 
 @compiled
 def _sides(values: Ints, labels: Ints, lower: NDArray[np.int64], z: int, y: int, x: int, axis: int, other: int) -> None:
-    """Classes of the sides of the square below a voxel along two axes, apart from its edge along ``axis`` there."""
+    """Write to ``values`` the classes of a square's sides, except the voxel's own edge along ``axis``."""
     values[0] = labels[z % 2, y, x, other]
     values[1] = labels[(z - lower[axis, 0]) % 2, y - lower[axis, 1], x - lower[axis, 2], other]
     values[2] = labels[(z - lower[other, 0]) % 2, y - lower[other, 1], x - lower[other, 2], axis]
@@ -118,7 +118,7 @@ def _sides(values: Ints, labels: Ints, lower: NDArray[np.int64], z: int, y: int,
 
 @compiled
 def _find_squares(full: NDArray[np.bool_], mask: NDArray[np.bool_], z: int, y: int, x: int) -> None:
-    """Which edges below a voxel there are (diagonal of ``full``), and which squares along two axes."""
+    """Mark in ``full`` the existing edges below a voxel (diagonal) and the full squares along two axes."""
     present = (z > 0 and mask[z - 1, y, x], y > 0 and mask[z, y - 1, x], x > 0 and mask[z, y, x - 1])
     for axis in range(3):
         full[axis, axis] = present[axis]
@@ -129,7 +129,7 @@ def _find_squares(full: NDArray[np.bool_], mask: NDArray[np.bool_], z: int, y: i
 
 @compiled
 def _classify_edges(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Ints, Ints]:
-    """Tree edges, by axis in the bits of the upper voxel; classes of the other edges; relations that are left over.
+    """Find tree edges (bits by axis at the upper voxel), classes of the other edges, and unused relations.
 
     A class is a row: its parent in a union-find in which row 0 is trivial, the upper voxel and the axis of its edge.
     """
@@ -183,7 +183,7 @@ def _classify_edges(mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], Ints, I
 
 @compiled
 def _settle(parents: Ints, relations: Ints) -> None:
-    """Use relations for as long as one becomes simple, then point every class at its root."""
+    """Use relations as long as any becomes simple, then point every class to its root."""
     values = np.zeros(4, np.int32)
     changed = True
     while changed:
@@ -200,7 +200,7 @@ def _settle(parents: Ints, relations: Ints) -> None:
 
 @compiled
 def _climb(tree: NDArray[np.uint8], strides: Index, start: int, level: Ints, queue: Ints) -> None:
-    """Give every voxel of a tree its distance to ``start`` plus one."""
+    """Set the level of every voxel of a tree: its distance to ``start`` plus one."""
     queue[0], level[start] = start, 1
     read, written = 0, 1
     while read < written:
@@ -220,7 +220,7 @@ def _climb(tree: NDArray[np.uint8], strides: Index, start: int, level: Ints, que
 
 @compiled
 def _step_down(tree: NDArray[np.uint8], strides: Index, voxel: int, level: Ints) -> Index:
-    """The tree neighbour of a voxel that is one step nearer to the start: upper voxel of the edge, axis, neighbour."""
+    """Find the tree neighbour one step nearer to the start; return upper voxel of the edge, axis, neighbour."""
     for axis in range(3):
         for side in (-1, 1):
             other = voxel + side * strides[axis]
@@ -256,7 +256,7 @@ def _trace_loops(tree: NDArray[np.uint8], strides: Index, kept: Ints) -> Ints:
 
 
 def _trace(tree: NDArray[np.uint8], shape: tuple[int, ...], kept: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Edges of the loops that the kept edges close in the tree, as in :class:`Loops`."""
+    """Trace the loops that the kept edges close in the tree; return their edges as in :class:`Loops`."""
     _, height, width = shape
     upper, axis, loop = _trace_loops(tree, (height * width, width, 1), kept).T
     lower = upper - np.array([height * width, width, 1], dtype=np.int32)[axis]

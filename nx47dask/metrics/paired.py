@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from nx47dask.errors import InputError
 
-__all__ = ["TOLERANCE", "PairedDifference", "as_dict", "paired_difference"]
+__all__ = ["ROUNDING_ERROR", "PairedDifference", "as_dict", "paired_difference"]
 
-TOLERANCE = 1e-12
-"""Differences up to this are rounding, not a change."""
+ROUNDING_ERROR = 1e-12
+"""Largest difference that is a rounding error and not a change."""
 
 SEED = 0
 RESAMPLES = 10_000
@@ -25,19 +25,19 @@ TAIL = 0.025
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How a candidate differs from a baseline over the same volumes.
+    """Difference between a candidate and a baseline over the same volumes.
 
     Attributes
     ----------
     mean : float
         Mean of candidate - baseline.
     low, high : float
-        95 % interval of the mean; with one volume both are the mean, since there is nothing to resample.
+        95 % interval of the mean; for a single volume both equal the mean, because there is nothing to resample.
     wins, losses, ties : int
-        Volumes where the candidate is higher, lower, equal (within 1e-12).
+        Number of volumes where the candidate is higher, lower, equal (within 1e-12).
     p : float
-        Of the exact two-sided sign test, in [0, 1]: the chance of wins and losses as uneven as these, were both
-        equally likely. 1 where all are ties.
+        p value of the exact two-sided sign test, in [0, 1]: the probability of wins and losses at least as uneven as
+        these if both were equally likely. 1 if all are ties.
     """
 
     mean: float
@@ -50,7 +50,7 @@ class PairedDifference:
 
 
 def as_dict(difference: PairedDifference) -> dict[str, Any]:
-    """The values as JSON has them."""
+    """Return the values in the form of the JSON files."""
     return asdict(difference)
 
 
@@ -58,13 +58,13 @@ def paired_difference(baseline: Sequence[float], candidate: Sequence[float]) -> 
     """Compare two runs volume by volume.
 
     The interval is the percentile bootstrap of the mean (Efron, "Bootstrap methods: another look at the jackknife",
-    1979): 10,000 resamples of the volumes, always the same ones for the same number of volumes. The test is the
-    exact binomial sign test; ties are left out of it.
+    1979): 10,000 resamples of the volumes, always the same for the same number of volumes. The test is the exact
+    binomial sign test; it leaves out ties.
 
     Parameters
     ----------
     baseline, candidate : sequence of float, length N >= 1
-        One finite value per volume, in the same order of volumes.
+        A finite value per volume, in the same order of volumes.
 
     Raises
     ------
@@ -79,8 +79,8 @@ def paired_difference(baseline: Sequence[float], candidate: Sequence[float]) -> 
     if not np.isfinite(differences).all():
         raise InputError("paired differences need finite values on both sides")
     low, high = _bootstrap_interval(differences)
-    wins = int(np.count_nonzero(differences > TOLERANCE))
-    losses = int(np.count_nonzero(differences < -TOLERANCE))
+    wins = int(np.count_nonzero(differences > ROUNDING_ERROR))
+    losses = int(np.count_nonzero(differences < -ROUNDING_ERROR))
     ties = len(differences) - wins - losses
     return PairedDifference(float(differences.mean()), low, high, wins, losses, ties, _sign_test(wins, losses))
 

@@ -1,7 +1,7 @@
-"""The competition's score, put together from octants; ``docs/scoring.md`` explains it.
+"""The competition's score, combined from octants; ``docs/scoring.md`` explains it.
 
-The topological counts are defined by octants; surface Dice and variation of information are sums over them, so an
-octant with a small halo is all that is ever read.
+The topological counts are defined by octants; surface Dice and variation of information are sums over octants. So
+memory holds only an octant with a small halo.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_
 __all__ = ["IGNORE", "combine_octants", "count_octant", "measure_octant", "official_score"]
 
 IGNORE = 2
-"""Label of voxels that are left out."""
+"""Label of voxels that the score leaves out."""
 LARGEST_PLACES = 50
-"""Places that are kept of each kind of defect."""
+"""Largest number of places kept for each kind of defect."""
 
 
 def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True) -> dict[str, Any]:
-    """Score a prediction.
+    """Score a prediction against labels with the metric of the competition.
 
     Parameters
     ----------
@@ -41,19 +41,47 @@ def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bo
     labels : ndarray, shape (Z, Y, X)
         0 background, 1 surface, 2 left out.
     places : bool
-        Look for the places of defects too; without them, ``defects`` is empty and the score is there sooner.
+        Find the places of defects too; without them, ``defects`` is empty and the call is faster.
 
     Returns
     -------
     dict
         ``score`` and its :data:`~nx47dask.metrics.terms.TERMS` in [0, 1]; ``voi_split``, ``voi_merge`` in bits;
-        ``counts``, for dimensions 0, 1, 2 the features matched, of the prediction, of the labels; ``agreement`` by
-        voxels at a tolerance of 0 and 2 voxels; ``defects``, spurious holes and bridges with their places.
+        ``counts``, for dimensions 0, 1, 2 the number of matched features, of features of the prediction, of features
+        of the labels; ``agreement`` of voxels at a tolerance of 0 and 2 voxels; ``defects``, the spurious holes and
+        bridges with their places.
 
     Raises
     ------
     ValueError
         The shapes differ or are not those of volumes, or the labels hold other values.
+
+    Examples
+    --------
+    A perfect prediction of a sheet:
+
+    >>> import numpy as np
+    >>> import nx47dask
+    >>> labels = np.zeros((12, 40, 40), dtype=np.uint8)
+    >>> labels[5:8] = 1
+    >>> prediction = labels == 1
+    >>> nx47dask.official_score(prediction, labels)["score"]
+    1.0
+
+    A hole of a single voxel's width lowers the topology term above all:
+
+    >>> prediction[5:8, 12, 15] = False
+    >>> pierced = nx47dask.official_score(prediction, labels)
+    >>> {name: round(pierced[name], 3) for name in ("score", "topo", "surface_dice", "voi")}
+    {'score': 0.759, 'topo': 0.2, 'surface_dice': 1.0, 'voi': 0.998}
+    >>> pierced["defects"]["holes"]
+    {'count': 1, 'places': [{'box': '5:8,12:13,15:16', 'voxels': 3}]}
+
+    Voxels with the label 2 do not count:
+
+    >>> labels[:, 10:15, 13:18] = 2
+    >>> nx47dask.official_score(prediction, labels)["score"]
+    1.0
     """
     prediction, labels = np.asarray(prediction), np.asarray(labels)
     if prediction.shape != labels.shape or labels.ndim != 3 or not labels.size:
@@ -81,25 +109,25 @@ def measure_octant(
     places: bool = True,
     topology: bool = True,
 ) -> dict[str, Any]:
-    """Measure one octant.
+    """Measure an octant of a volume for :func:`combine_octants`.
 
     Parameters
     ----------
     grid : BlockGrid
-        Of :func:`~nx47dask.metrics.octants.octants`.
+        Grid of :func:`~nx47dask.metrics.octants.octants`.
     octant : Block
-        One of its blocks.
+        A block of the grid.
     prediction, labels : ndarray
-        The values of :func:`~nx47dask.metrics.octants.octant_context`.
+        Voxels of the box :func:`~nx47dask.metrics.octants.octant_context`.
     places : bool
-        Look for defects.
+        Find defects.
     topology : bool
-        Count features, which takes most of the time; without, ``counts`` are 0 until :func:`count_octant` fills them.
+        Count features, which takes most of the time; if False, ``counts`` are 0 until :func:`count_octant` fills them.
 
     Returns
     -------
     dict of JSON values
-        For :func:`combine_octants`.
+        Sums of the octant.
     """
     context = octant_context(grid, octant)
     masks = _masks(prediction, labels)
@@ -117,18 +145,18 @@ def measure_octant(
 
 
 def count_octant(prediction: NDArray[Any], labels: NDArray[Any]) -> list[list[int]]:
-    """The ``counts`` of an octant, from its values without context; see :func:`measure_octant`."""
+    """Count the features of an octant from its voxels without context; see ``counts`` of :func:`measure_octant`."""
     return count_features(*map(np.ascontiguousarray, _masks(prediction, labels))).tolist()  # type: ignore[no-any-return]
 
 
 def _masks(prediction: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both as masks, without what is left out."""
+    """Return both as masks without the voxels that the score leaves out."""
     kept = labels != IGNORE
     return (prediction != 0) & kept, (labels != 0) & kept
 
 
 def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Put the octants of a volume together; returns what :func:`official_score` returns."""
+    """Combine the octants of a volume into the result of :func:`official_score`."""
     ordered = [parts[number] for number in sorted(parts)]
     counts = np.sum([part["counts"] for part in ordered], axis=0)
     overlaps = unite_overlaps(grid, {number: unpack_arrays(part["overlaps"]) for number, part in parts.items()})
@@ -150,12 +178,14 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
 def _count_surface(
     prediction: NDArray[np.bool_], labels: NDArray[np.bool_], grid: BlockGrid, octant: Block, context: Box
 ) -> dict[str, list[Any]]:
-    """What surface Dice and agreement are made of.
+    """Measure the sums for surface Dice and agreement.
 
-    ``surface``: area near the other surface, and area, of the prediction and of the labels. ``voxels``: of both masks;
-    of the prediction near the labels, of the prediction; the same of the labels.
+    ``surface``: the prediction's area near the labels' surface, the prediction's area, the labels' area near the
+    prediction's surface, the labels' area. ``voxels``: number of voxels in both masks, of the prediction near the
+    labels, of the prediction, of the labels near the prediction, of the labels.
 
-    Surface elements belong to the octant of their upper voxel; those beyond the volume's far faces to the last octant.
+    A surface element belongs to the octant of its upper voxel; elements beyond the volume's far faces belong to the
+    last octant.
     """
     close = octant.box.expand((TOLERANCE + 1,) * 3).clip(context)
     masks = [np.ascontiguousarray(mask[close.relative_to(context.start).slices]) for mask in (prediction, labels)]
@@ -186,7 +216,7 @@ def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
 def _find_defects(
     prediction: NDArray[np.bool_], labels: NDArray[np.bool_], octant: Box, context: Box
 ) -> dict[str, dict[str, Any]]:
-    """Defects whose middle is in an octant, found in its context; boxes are in voxels of the volume."""
+    """Find the defects with their middle in an octant, from its context; boxes are in voxels of the volume."""
     found = {}
     for kind, find in (("holes", find_holes), ("bridges", find_bridges)):
         places = [(place.box.shift(context.start), place.voxels) for place in find(prediction, labels)]

@@ -25,16 +25,16 @@ SLICE_COLUMNS = (
 def slice_rows(
     volume: str, first_z: int, slice_vox: int, counts: Mapping[str, NDArray[np.int64]]
 ) -> Iterator[tuple[str, int, int, str, str, int, int, int]]:
-    """Rows of ``metrics/slices.csv`` for one volume.
+    """Yield the rows of ``metrics/slices.csv`` for a volume.
 
     Parameters
     ----------
     volume : str
         Volume id.
     first_z : int
-        z of the first slice in the volume's voxels.
+        z of the first slice, in voxels of the volume.
     slice_vox : int
-        Pixels of a slice.
+        Number of pixels of a slice.
     counts : mapping of str to ndarray of int64, shape (Z,)
         ``voxels``, ``euler``, ``perimeter``, ``overlap`` (as in :class:`~nx47dask.kernels.topology.CellCounts`) and
         ``components`` (8-connected).
@@ -59,18 +59,18 @@ def slice_rows(
 def volume_shape(
     size: int, voxels: int, components: int, cavities: int, euler: int, largest: list[int]
 ) -> dict[str, Any]:
-    """Measures of one mask for ``metrics/volumes.json``.
+    """Return the measures of a mask for ``metrics/volumes.json``.
 
     Parameters
     ----------
     size, voxels : int
-        Voxels of the volume, and of the mask.
+        Number of voxels of the volume and of the mask.
     components : int
-        26-connected components (Betti number 0).
+        Number of 26-connected components (Betti number 0).
     cavities : int
-        6-connected background components that do not reach the border (Betti number 2).
+        Number of 6-connected background components that do not reach the border (Betti number 2).
     euler : int
-        Euler number of the mask as a union of closed cubes; tunnels (Betti number 1) follow from it.
+        Euler number of the mask as a union of closed cubes; it gives the number of tunnels (Betti number 1).
     largest : list of int
         Sizes of the largest components, largest first.
     """

@@ -1,7 +1,7 @@
 """Surface Dice at a tolerance, and voxelwise agreement at a tolerance, as sums over parts of a volume.
 
-Surface elements sit between the voxels, where a 2x2x2 neighbourhood is mixed, and weigh what a plane through the
-midpoints of its edges has of area there: the definitions of DeepMind's ``surface-distance`` (Nikolov et al., 2021).
+A surface element lies between the voxels of a mixed 2x2x2 neighbourhood. Its weight is the area in it of a plane
+through the midpoints of its edges. These are the definitions of DeepMind's ``surface-distance`` (Nikolov et al., 2021).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _AREAS = {
     "000 001 110 111": 2 * _EDGE,
     "000 011 101 110": 4 * _CORNER,
 }
-"""Area of the surface in a 2x2x2 neighbourhood by its foreground voxels, up to symmetry and exchange with the
-background, at unit spacing."""
+"""Area of the surface in a 2x2x2 neighbourhood, by its foreground voxels, at unit spacing; symmetric neighbourhoods and
+those with foreground and background exchanged have the same area."""
 
 
 @cache
 def _area_table() -> NDArray[np.float64]:
-    """Area by the code of a neighbourhood: bit 4z + 2y + x is its voxel (z, y, x)."""
+    """Tabulate the area by the code of a neighbourhood: bit 4z + 2y + x is its voxel (z, y, x)."""
     table = np.zeros(256)
     for corners, area in _AREAS.items():
         cube = np.zeros((2, 2, 2), dtype=np.uint8)
@@ -56,17 +56,17 @@ def _area_table() -> NDArray[np.float64]:
 
 
 def surface_areas(counts: NDArray[np.int64]) -> float:
-    """Area of so many surface elements of each code, shape (256,), in squared voxels."""
+    """Sum the area of surface elements from their number per code, shape (256,); in square voxels."""
     return float(counts @ _area_table())
 
 
 def surface_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Code of every 2x2x2 neighbourhood; element (z, y, x) has the voxels (z-1..z, y-1..y, x-1..x).
+    """Encode every 2x2x2 neighbourhood; element (z, y, x) has the voxels (z-1..z, y-1..y, x-1..x).
 
     Parameters
     ----------
     mask : ndarray of bool, shape (Z, Y, X)
-        What lies outside it is background.
+        Voxels outside it are background.
 
     Returns
     -------
@@ -85,14 +85,14 @@ def surface_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 def count_within(
     points: NDArray[np.uint8], others: NDArray[np.uint8], box: Box
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count points of a part of a volume by their code, all of them and those that have another one within tolerance.
+    """Count the points of a part of a volume by code: all, and those with a point of ``others`` within tolerance.
 
     Parameters
     ----------
     points, others : ndarray of uint8, shape (Z, Y, X)
         Codes; 0 where there is no point.
     box : Box
-        The part; what lies around it is context.
+        The part; voxels around it are context.
 
     Returns
     -------

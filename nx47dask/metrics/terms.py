@@ -1,6 +1,6 @@
 """The terms of the competition's score, each with its weight, name and formula; see ``docs/scoring.md``.
 
-The score is the weighted sum of :data:`TERMS`. Measures, reports and calibration take the terms from that table too.
+The score is the weighted sum of :data:`TERMS`. Measures, reports and calibration read the terms from this table too.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ VOI_ALPHA = 0.3
 
 @dataclass(frozen=True)
 class OctantSums:
-    """The numbers of a volume that the terms are made of, put together from its octants.
+    """Sums over the octants of a volume, from which the terms are computed.
 
     Attributes
     ----------
     counts : list of (int, int, int)
-        For dimensions 0, 1, 2 the features matched, of the prediction, of the labels.
+        For dimensions 0, 1, 2: number of matched features, of features of the prediction, of features of the labels.
     surface : tuple of four floats
-        Area near the other surface, and area, of the prediction and of the labels, in square voxels.
+        In square voxels: the prediction's area near the labels, the prediction's area, the labels' area near the
+        prediction, the labels' area.
     split, merge : float
         Conditional entropies of the variation of information, in bits.
     """
@@ -41,13 +42,13 @@ class ScoreTerm:
     Attributes
     ----------
     weight : float
-        Its share of the score; the weights of all terms sum to 1.
+        Share of the score; the weights of all terms sum to 1.
     name : str
-        In words.
+        Name in plain words.
     of : callable
-        The term in [0, 1], from the sums of a volume.
+        Computes the term, in [0, 1], from the sums of a volume.
     cheap : bool
-        Measured without counting features, which takes most of the time of a score.
+        True if the term needs no count of features, which takes most of the time of a score.
     """
 
     weight: float
@@ -57,12 +58,12 @@ class ScoreTerm:
 
     @property
     def title(self) -> str:
-        """Title in tables."""
+        """Title of the term in tables."""
         return f"{self.name} term"
 
 
 def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
-    """Return the F1 of matched features, averaged over the dimensions in which either mask has any.
+    """Return the F1 of matched features, averaged over the dimensions in which a mask has features.
 
     A dimension in which only the prediction has features scores 0.5 / (0.5 + their number).
     """
@@ -77,13 +78,13 @@ def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return ``part / whole``; 1 where there is nothing to be wrong about."""
+    """Return ``part / whole``; 1 where the whole is 0."""
     return part / whole if whole else 1.0
 
 
-def dice(right: float, predicted: float, found: float, labelled: float) -> float:
-    """Return the Dice overlap of a prediction and labels, from how much of either is near the other."""
-    return ratio(right + found, predicted + labelled)
+def dice(right: float, predicted: float, covered: float, labelled: float) -> float:
+    """Return the Dice overlap from the sizes of prediction and labels and of their parts near the other."""
+    return ratio(right + covered, predicted + labelled)
 
 
 TERMS = {
@@ -91,8 +92,8 @@ TERMS = {
     "surface_dice": ScoreTerm(0.35, "surface Dice", lambda sums: dice(*sums.surface), cheap=True),
     "voi": ScoreTerm(0.35, "VOI", lambda sums: 1 / (1 + VOI_ALPHA * (sums.split + sums.merge)), cheap=True),
 }
-"""The terms by their keys in ``volumes.json``."""
+"""Terms by their keys in ``volumes.json``."""
 SCORES = ("score", *TERMS)
-"""Keys of the score and of its terms."""
+"""Keys of the score and its terms."""
 CHEAP = tuple(key for key, term in TERMS.items() if term.cheap)
-"""Keys of the terms that are measured first."""
+"""Keys of the cheap terms."""

@@ -1,8 +1,8 @@
-"""Features of two masks and how many they share: the counts of the competition's topological term.
+"""Features of two masks and the number of matched features: the counts of the competition's topological term.
 
-Foreground is 6-connected, background 26-connected. Dimension 0 counts components but one, dimension 1 tunnels,
-dimension 2 cavities. The matched counts are those of the induced matching of Stucki et al. (2023, 2024) between a
-mask, another, and their union, for binary masks characterised without persistent homology.
+Foreground is 6-connected, background 26-connected. Dimension 0 counts components minus one, dimension 1 tunnels,
+dimension 2 cavities. The matched counts are those of the induced matching of Stucki et al. (2023, 2024) between two
+masks and their union; for binary masks it needs no persistent homology.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FACES, ALL = Labelling(6), Labelling(26)
 
 
 def count_features(prediction: Mask, labels: Mask) -> NDArray[np.int64]:
-    """Matched features and features of each mask, of one octant.
+    """Count the matched features, and the features of each mask, in an octant.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def count_features(prediction: Mask, labels: Mask) -> NDArray[np.int64]:
 
 
 def _labels(mask: Mask) -> tuple[int, NDArray[np.unsignedinteger]]:
-    """Number of components, and labels of the background with one voxel of it all around."""
+    """Count the components, and label the background with a margin of one background voxel."""
     background, _ = label(np.pad(~mask, 1, constant_values=True), ALL)
     return label(mask, FACES)[1], background
 
@@ -67,25 +67,25 @@ def _betti_numbers(mask: Mask, components: int, background: NDArray[np.unsignedi
 
 
 def _euler(mask: Mask) -> int:
-    """Voxels less face pairs plus full squares less full cubes."""
+    """Compute the Euler number: voxels - face pairs + full squares - full cubes."""
     pairs = [_both(mask, axis) for axis in range(3)]
     squares = [_both(pairs[0], 1), _both(pairs[0], 2), _both(pairs[1], 2)]
     cells = (mask, *squares), (*pairs, _both(squares[0], 2))
-    even, odd = (sum(int(np.count_nonzero(one)) for one in kind) for kind in cells)
+    even, odd = (sum(int(np.count_nonzero(cell)) for cell in kind) for kind in cells)
     return even - odd
 
 
 def _both(mask: Mask, axis: int) -> Mask:
-    """Neighbours along an axis that are both set."""
+    """Mark the pairs of neighbours along an axis that are both set."""
     low, high = ([slice(None)] * 3 for _ in range(2))
     low[axis], high[axis] = slice(None, -1), slice(1, None)
     return mask[tuple(low)] & mask[tuple(high)]
 
 
 def _clusters(union: Mask, a: Mask, b: Mask) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Components of the union and single voxels of its background, as a union-find whose roots are first voxels.
+    """Cluster the components of the union and the single voxels of its background; roots are first voxels.
 
-    Returns the parent of every voxel, and for roots whether the cluster holds voxels of a (1) and of b (2).
+    Returns the parent of every voxel, and for roots the sum of 1 if the cluster holds voxels of a and 2 if of b.
     """
     components, count = label(union, FACES)
     parents = np.arange(union.size, dtype=np.int32)
@@ -116,7 +116,7 @@ def _fill_clusters(
 
 @compiled
 def _matched_components(parents: NDArray[np.int32], holds: NDArray[np.uint8], shape: Index, most: int) -> int:
-    """Merges, edge by edge in raster order, of clusters that both hold voxels of both masks; at ``most`` it ends."""
+    """Count merges, edge by edge in raster order, of clusters that both hold voxels of both masks, up to ``most``."""
     depth, height, width = shape
     matched = 0
     for z in range(depth):
@@ -147,12 +147,12 @@ def _matched_components(parents: NDArray[np.int32], holds: NDArray[np.uint8], sh
 def _matched_cavities(
     prediction: Mask, labels: Mask, background_a: NDArray[np.unsignedinteger], background_b: NDArray[np.unsignedinteger]
 ) -> int:
-    """Cavities of the union that are the last to close both a cavity of the prediction and one of the labels."""
+    """Count the cavities of the union that are last to close a cavity of the prediction and one of the labels."""
     cavities, _ = label(np.pad(~(prediction | labels), 1, constant_values=True), ALL)
     open_voxels = np.flatnonzero(cavities)
     of_a, of_b, of_union = (labelled.ravel() for labelled in (background_a, background_b, cavities))
     last_a, last_b = (np.zeros(int(of.max()) + 1, dtype=np.int64) for of in (of_a, of_b))
-    last_a[of_a[open_voxels]] = open_voxels  # the last assignment stands
+    last_a[of_a[open_voxels]] = open_voxels  # the last assignment wins
     last_b[of_b[open_voxels]] = open_voxels
     last = last_a[np.arange(len(last_a)) != of_a[0]]
     last = last[last > 0]

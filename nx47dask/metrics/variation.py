@@ -1,8 +1,8 @@
 """Variation of information between the components of two masks, from parts of a volume.
 
-Each part counts how often a component of one mask meets one of the other; parts are put together where their
-components touch. The measure is that of Meila (2007), with the background of either mask as one more component, over
-the union of the foregrounds, in bits.
+Each part counts the voxels of every pair of components, one from each mask; parts are combined where their components
+touch. The measure is that of Meila (2007) over the union of the foregrounds, in bits. The background of each mask
+counts as another component.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Overlaps = Mapping[str, NDArray[np.generic]]
 
 
 def count_overlaps(prediction: BlockComponents, labels: BlockComponents) -> dict[str, NDArray[Any]]:
-    """How often a component of one mask meets one of the other, in one part of a volume.
+    """Count the voxels that components of two masks share, in a part of a volume.
 
     Parameters
     ----------
@@ -37,36 +37,36 @@ def count_overlaps(prediction: BlockComponents, labels: BlockComponents) -> dict
     -------
     dict of str to ndarray
         ``pairs``, int64 of shape (pairs, 3): component of the prediction and of the labels (0 for none), voxels; and
-        what :func:`unite_overlaps` needs to put parts together.
+        all that :func:`unite_overlaps` needs to combine parts.
     """
     arrays: dict[str, NDArray[Any]] = {}
     union = (prediction.labels != 0) | (labels.labels != 0)
-    found = []
-    for side, one in enumerate((prediction, labels)):
-        arrays[f"{side}.count"] = one.labels.max(initial=0)
-        arrays[f"{side}.shared"] = one.shared
-        for (axis, end), plane in one.faces.items():
+    numbers = []
+    for side, components in enumerate((prediction, labels)):
+        arrays[f"{side}.count"] = components.labels.max(initial=0)
+        arrays[f"{side}.shared"] = components.shared
+        for (axis, end), plane in components.faces.items():
             arrays[f"{side}.face.{axis}.{end}"] = plane
-        found.append(one.labels[union].astype(np.int64))
-    packed, voxels = np.unique(found[0] << 32 | found[1], return_counts=True)
+        numbers.append(components.labels[union].astype(np.int64))
+    packed, voxels = np.unique(numbers[0] << 32 | numbers[1], return_counts=True)
     arrays["pairs"] = np.stack([packed >> 32, packed & 0xFFFFFFFF, voxels], axis=1)
     return arrays
 
 
 def unite_overlaps(grid: BlockGrid, parts: Mapping[int, Overlaps]) -> NDArray[np.int64]:
-    """Overlaps of the components of whole masks.
+    """Combine the overlaps of parts into those of whole masks.
 
     Parameters
     ----------
     grid : BlockGrid
-        The parts of the volume.
+        Grid of the parts of the volume.
     parts : mapping of int to mapping
-        What :func:`count_overlaps` returned for each part, by its number in the grid.
+        Result of :func:`count_overlaps` for each part, by the number of the part in the grid.
 
     Returns
     -------
     ndarray of int64, shape (pairs, 3)
-        As ``pairs`` of :func:`count_overlaps`, for the whole volume, sorted.
+        Same columns as ``pairs`` of :func:`count_overlaps`, for the whole volume, sorted.
     """
     tables = [_component_tables(grid, parts, side) for side in (0, 1)]
     rows = []
@@ -81,7 +81,7 @@ def unite_overlaps(grid: BlockGrid, parts: Mapping[int, Overlaps]) -> NDArray[np
 
 
 def variation_of_information(overlaps: NDArray[np.int64]) -> tuple[float, float]:
-    """Conditional entropies between the components of two masks.
+    """Compute the conditional entropies between the components of two masks.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def variation_of_information(overlaps: NDArray[np.int64]) -> tuple[float, float]
 
 
 def _component_tables(grid: BlockGrid, parts: Mapping[int, Overlaps], side: int) -> dict[int, NDArray[np.int64]]:
-    """For each part, the component of the whole mask (from 1) of each of its labels; 0 stays 0."""
+    """Map the labels of each part to the components of the whole mask, which count from 1; 0 stays 0."""
     counts = {number: int(part[f"{side}.count"]) for number, part in parts.items()}
     offsets = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     pairs = [np.zeros((0, 2), dtype=np.int64)]

@@ -1,6 +1,6 @@
 """Value noise: random fields of any box from global coordinates and a seed alone.
 
-A field is a hash of integer lattice coordinates under an interpolation that only adds, multiplies and compares, so a
+A field interpolates a hash of integer lattice coordinates. The interpolation only adds, multiplies and compares, so a
 box equals the crop of any larger box bit for bit.
 """
 
@@ -23,32 +23,32 @@ _PRIMES_ZYX = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 
 
 def lattice_noise(seed: int, box: Box, pitch_zyx: Index) -> Float:
-    """Smooth value noise of a box: hashed lattice nodes under a cubic B-spline.
+    """Compute smooth value noise of a box: hashed lattice nodes under a cubic B-spline.
 
     Parameters
     ----------
     seed : int
-        Which noise.
+        Key of the field (`field_key`).
     box : Box
         Global voxels, not empty.
     pitch_zyx : tuple of int
-        Distance of two nodes per axis, in voxels; features are about twice as wide.
+        Distance between neighbouring nodes per axis, in voxels; features are about twice as wide.
 
     Returns
     -------
     ndarray of float32
-        Of the box's shape, mean 0, standard deviation about 1, never beyond 5.3.
+        Has the box's shape, mean 0, standard deviation about 1, and absolute values up to 5.3.
     """
     coordinates = [np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)]
     nodes = [np.arange(c[0] // p - 1, c[-1] // p + 3) for c, p in zip(coordinates, pitch_zyx, strict=True)]
     values = signed(hash_grid(seed, nodes)) * 5.25
-    for axis in (2, 1, 0):  # X first, on few nodes; Z last, where whole pages are added
+    for axis in (2, 1, 0):  # X first, while there are few nodes; Z last, where whole pages are added
         values = _spline(values, axis, coordinates[axis], pitch_zyx[axis])
     return values
 
 
 def stretched_noise(key: int, across: Float, along: Float, deep: Float) -> Float:
-    """Value noise from -1 to 1 at scattered points in units of its lattice (trilinear, smoothed)."""
+    """Compute value noise from -1 to 1 at scattered points, in units of its lattice (trilinear, smoothed)."""
     table = signed(mix_bits(np.arange(4096, dtype=np.uint32) + np.uint32(key)))
     corners: list[tuple[Hash, Hash]] = []
     weights: list[Float] = []
@@ -70,7 +70,7 @@ def stretched_noise(key: int, across: Float, along: Float, deep: Float) -> Float
 
 
 def field_key(seed: int, name: str) -> int:
-    """A 32-bit key of a seed and a field's name (FNV-1a)."""
+    """Hash a seed and a field's name to a 32-bit key (FNV-1a)."""
     key = 0x811C9DC5
     for byte in f"{name}:{seed}".encode():
         key = (key ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -78,7 +78,7 @@ def field_key(seed: int, name: str) -> int:
 
 
 def hash_grid(seed: int, coordinates: list[NDArray[np.int64]]) -> Hash:
-    """Random 32-bit integers at the nodes of a grid of global coordinates (Z, Y, X)."""
+    """Draw random 32-bit integers at the nodes of a grid of global coordinates (Z, Y, X)."""
     z, y, x = (
         mix_bits((c * prime + seed).astype(np.uint32)) for c, prime in zip(coordinates, _PRIMES_ZYX, strict=True)
     )
@@ -96,7 +96,7 @@ def mix_bits(values: Hash) -> Hash:
 
 
 def signed(values: Hash) -> Float:
-    """Uniform floats from -1 to 1."""
+    """Turn random 32-bit integers into uniform floats from -1 to 1."""
     return values.view(np.int32).astype(np.float32) * np.float32(2.0**-31)
 
 
@@ -112,8 +112,8 @@ def _spline(values: Float, axis: int, coordinate: NDArray[np.int64], pitch: int)
 
 
 def smoothstep(t: Float) -> Float:
-    """``t² (3 - 2 t)``."""
-    result = t * -2  # in place from here: this takes much of the time
+    """Compute ``t² (3 - 2 t)``."""
+    result = t * -2  # in place from here, because this function takes much of the time
     result += 3
     result *= t
     result *= t

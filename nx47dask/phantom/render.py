@@ -1,11 +1,11 @@
-"""The picture of a synthetic scroll: grey values and labels of any box, from global coordinates and a seed alone.
+"""Image of a synthetic scroll: grey values and labels of any box, from global coordinates and a seed alone.
 
 Every random field is a hash of integer lattice coordinates, smoothed by interpolation (value noise), so a box needs
-no other box. Only ``+ - * / sqrt floor`` and comparisons touch floats: IEEE 754 rounds these correctly, whatever
-the length of an array, so a box equals the crop of the whole volume bit for bit.
+no other box. Floats see only ``+ - * / sqrt floor`` and comparisons. IEEE 754 rounds these correctly, whatever the
+length of an array, so a box equals the crop of the whole volume bit for bit.
 
-A *turn* counts windings along the sheet and is continuous on it; between two windings it differs by one. The *cell* of
-a winding is what lies between its place and the next one's: the sheet stands somewhere in its cell, air is the rest.
+A *turn* counts windings along the sheet and is continuous on it; neighbouring windings differ by a turn of 1. The
+*cell* of a winding is the space up to the next winding. It holds the sheet, and the rest of it is air.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ __all__ = ["LABEL_IGNORE", "LABEL_SURFACE", "Phantom", "render"]
 LABEL_SURFACE = 1
 LABEL_IGNORE = 2
 
-Float = NDArray[np.floating[Any]]  # float32 all along, but for arc lengths, which may reach millions of voxels
+Float = NDArray[np.floating[Any]]  # float32, except arc lengths, which may reach millions of voxels
 Hash = NDArray[np.uint32]
 
 _BLUR_PASSES = 2
-_FARTHEST_INNER_VOX = 12.0  # distances from the wall of a cell are linear estimates, good for short ones only
+_FARTHEST_INNER_VOX = 12.0  # distances from the wall of a cell are linear estimates, good only when short
 _GRADIENT_RADIUS = 1
 _SHEET_FIELDS = (("lie", (60, 44, 44)), ("lie2", (60, 44, 44)), ("bulk", (34, 28, 28)), ("bulk2", (34, 28, 28)))
 _SPECK_CELL_VOX = 24
 _SPECK_REACH_VOX = 4
 _TOUCHING_VOX = 2.0
-# name, lattice pitch (Z, Y, X) and height in voxels of what bends the windings
+# name, lattice pitch (Z, Y, X) and height in voxels of the waves that bend the windings
 _WAVES = (("fold", (170, 110, 110), 15.0), ("wave", (90, 52, 52), 4.4), ("ripple", (40, 24, 24), 0.9))
 # atan(t) / (2 pi) on 0..1 in odd powers of t, after a minimax fit; at most 4e-7 turns off
 _ATAN_TURNS = (0.15915132, -0.05293867, 0.03080340, -0.01853087, 0.00838004, -0.00186549)
@@ -59,33 +59,57 @@ class Phantom:
     shape : tuple of int
         Shape of the volume in voxels (Z, Y, X).
     seed : int
-        Everything random follows from it.
+        Seed of everything random.
     spacing_vox : float
-        Mean distance from one winding to the next.
+        Mean distance between neighbouring windings.
     thickness_vox, thickness_spread_vox : float
         Mean thickness of a sheet and its standard deviation.
     hollow_turns : float
-        Turns left empty around the umbilicus.
+        Number of empty turns around the umbilicus.
     umbilicus_distance_vox : float
-        Distance of the umbilicus from the middle axis of the volume, before it wanders.
+        Distance of the umbilicus from the middle axis of the volume, without its wandering.
     wander_vox : float
-        How far the umbilicus wanders with Z (standard deviation).
+        Standard deviation of the umbilicus' wandering along Z.
     waviness : float
         Strength of the waves that make windings uneven; 0 gives a plain spiral.
     delamination_vox : float
-        Width of the gap in a sheet that splits, per standard deviation beyond the threshold.
+        Width of the gap where a sheet splits, per standard deviation beyond the threshold.
     webbing : float
         Share of a narrow gap that webs fill, from 0 to 1.
     surface_vox : float
         Thickness of the labelled recto surface.
     border_vox : int
-        Border labelled "ignore"; a tenth of an axis where that is less.
+        Width of the border labelled "ignore"; at most a tenth of the axis.
     air_grey, papyrus_grey : float
-        Grey values of wide gaps and of the inside of a sheet.
+        Grey values of wide gaps and of the interior of a sheet.
     fibre_grey, noise_grey : float
         Strength of the fibre texture, and standard deviation of the scanner's noise.
     speck_share : float
         Share of cells of 24^3 voxels that hold a dense speck of dust.
+
+    Examples
+    --------
+    A phantom is a description; its voxels are computed where they are needed, and a box equals the crop of the whole:
+
+    >>> import numpy as np
+    >>> from nx47dask.geometry import Box
+    >>> from nx47dask.phantom.render import render
+    >>> phantom = Phantom((24, 96, 96), seed=5, border_vox=0)
+    >>> image, label = render(phantom, Box.of_shape(phantom.shape))
+    >>> part = Box((8, 30, 40), (16, 62, 72))
+    >>> np.array_equal(render(phantom, part)[0], image[part.slices])
+    True
+
+    Labels are 0 background, 1 recto surface and 2 ignore (unclear places):
+
+    >>> np.unique(label)
+    array([0, 1, 2], dtype=uint8)
+
+    Windings closer together give more surface:
+
+    >>> _, dense = render(Phantom((24, 96, 96), seed=5, border_vox=0, spacing_vox=14), Box.of_shape(phantom.shape))
+    >>> bool((dense == 1).sum() > (label == 1).sum())
+    True
     """
 
     shape: Index
@@ -109,17 +133,17 @@ class Phantom:
 
 
 class _Scroll(NamedTuple):
-    """Where the voxels of a box lie in the rolled sheet."""
+    """Places of the voxels of a box in the rolled sheet."""
 
-    turn: Float  # windings along the sheet from the umbilicus
-    winding: Float  # whole number of the winding whose cell holds the voxel
+    turn: Float  # number of windings along the sheet from the umbilicus
+    winding: Float  # integer number of the winding whose cell holds the voxel
     angle_turns: Float  # 0 to 1 around the umbilicus
     cell_vox: Float  # local distance between two windings
     place_vox: Float  # distance from the inner wall of the cell
 
 
 class _Sheet(NamedTuple):
-    """One winding in its cell: air, sheet, air."""
+    """A winding in its cell: air, sheet, air."""
 
     inner_vox: Float  # air between the inner wall of the cell and the recto
     thickness_vox: Float  # recto to verso, with the gap of a split
@@ -129,14 +153,14 @@ class _Sheet(NamedTuple):
 
 
 def render(phantom: Phantom, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Grey values and labels of a box; memory is bounded by the box, about 300 bytes per voxel.
+    """Render the grey values and labels of a box; memory is bounded by the box, about 300 bytes per voxel.
 
     Parameters
     ----------
     phantom : Phantom
-        What to render.
+        The scroll to render.
     box : Box
-        Global voxels. It may reach outside the volume: the scroll goes on, labels there are "ignore".
+        Global voxels. It may reach outside the volume: the scroll continues there, with the label "ignore".
 
     Returns
     -------
@@ -175,13 +199,13 @@ def _clip(values: Float) -> Float:
 
 
 def _near(distance_vox: Float, width_vox: float) -> Float:
-    """A bell: 1 at distance 0, a half at one width."""
+    """Return a bell-shaped weight: 1 at distance 0, 0.5 at a distance of one width."""
     scaled = distance_vox * (1 / width_vox)
     return 1 / (1 + scaled * scaled)
 
 
 def _wave(turns: Float) -> Float:
-    """A cosine of whole period, made of cubic pieces."""
+    """Approximate a cosine with a period of one turn by cubic pieces."""
     t = turns - np.floor(turns)
     t *= 2
     t -= 1
@@ -192,7 +216,7 @@ def _wave(turns: Float) -> Float:
 
 
 def _angle_turns(y: Float, x: Float) -> Float:
-    """atan2(y, x) in turns, 0 to 1."""
+    """Compute atan2(y, x) in turns, 0 to 1."""
     ay, ax = np.abs(y), np.abs(x)
     t = np.minimum(ay, ax) / np.maximum(np.maximum(ay, ax), 1e-6)
     square = t * t
@@ -219,7 +243,7 @@ def _scroll(phantom: Phantom, box: Box) -> _Scroll:
 
 
 def _from_umbilicus(phantom: Phantom, box: Box) -> tuple[Float, Float]:
-    """Offsets (y, x) of the voxels of a box from the umbilicus, broadcast to the box."""
+    """Return the offsets (y, x) of a box's voxels from the umbilicus, broadcast to the box."""
     line = Box((box.start[0], 0, 0), (box.stop[0], 1, 1))
     sides = _wave(field_key(phantom.seed, "heading") / 2.0**32 + np.array([0.25, 0.0]))
     offsets = []
@@ -233,14 +257,14 @@ def _from_umbilicus(phantom: Phantom, box: Box) -> tuple[Float, Float]:
 
 
 def _central(values: Float, axis: int) -> Float:
-    """Central difference along an axis; one voxel less on every side."""
+    """Take the central difference along an axis; the result is one voxel smaller on every side."""
     low, high = ([slice(1, -1)] * 3 for _ in range(2))
     low[axis], high[axis] = slice(None, -2), slice(2, None)
     return (values[tuple(high)] - values[tuple(low)]) * 0.5
 
 
 def _sheet(phantom: Phantom, scroll: _Scroll, turn: Float, fields: list[Float]) -> _Sheet:
-    """The sheet at a turn. Mixing two fields by the turn makes neighbours differ and keeps one sheet smooth."""
+    """Return the sheet at a turn; mixing two fields by the turn makes neighbours differ and keeps a sheet smooth."""
     lie, lie2, bulk, bulk2 = fields
 
     def mixed(a: Float, b: Float, per_turn: float) -> Float:
@@ -258,7 +282,7 @@ def _sheet(phantom: Phantom, scroll: _Scroll, turn: Float, fields: list[Float]) 
 
 
 def _share_of_sheet(phantom: Phantom, box: Box, depth_vox: Float, sheet: _Sheet) -> Float:
-    """Share of a voxel filled by the sheet: less at its faces, in splits, pores and the seam of touching wraps."""
+    """Return the share of each voxel that the sheet fills: less at its faces, splits, pores and touching wraps."""
     rough = 0.5 * _noise(phantom, "rough", box, (8, 5, 5))
     share = np.minimum(_clip(depth_vox + 0.5 + rough), _clip(sheet.thickness_vox - depth_vox + 0.5 + rough))
     off_middle = np.abs(depth_vox - 0.5 * sheet.thickness_vox)
@@ -270,13 +294,13 @@ def _share_of_sheet(phantom: Phantom, box: Box, depth_vox: Float, sheet: _Sheet)
 
 
 def _webs(phantom: Phantom, box: Box, gap_vox: Float) -> Float:
-    """How much of the air between two wraps is bridged by torn fibres; narrow gaps only."""
+    """Return the share of the air between two wraps that torn fibres bridge; only narrow gaps have such webs."""
     threshold = 1.6 - 2 * phantom.webbing
     return 0.8 * _clip(2 * (_noise(phantom, "webs", box, (9, 6, 6)) - threshold)) * _clip((7 - gap_vox) * 0.4)
 
 
 def _papyrus(phantom: Phantom, box: Box, scroll: _Scroll, depth_vox: Float, sheet: _Sheet) -> Float:
-    """Grey values of papyrus: fibres along the sheet on the recto, along Z on the verso, bright faces, grain."""
+    """Return the grey values of papyrus: fibres along the sheet (recto) or Z (verso), bright faces, grain."""
     turns_squared = scroll.winding.astype(np.float64) * (scroll.winding + 2 * scroll.angle_turns)
     turns_squared += scroll.angle_turns * scroll.angle_turns
     arc_vox = np.pi * phantom.spacing_vox * turns_squared
@@ -296,14 +320,14 @@ def _papyrus(phantom: Phantom, box: Box, scroll: _Scroll, depth_vox: Float, shee
 
 
 def _air(phantom: Phantom, box: Box, from_inside_vox: Float, to_outside_vox: Float, presence: Float) -> Float:
-    """Grey values of air: darker beside a sheet (the fringe of phase contrast), so narrow gaps are dark."""
+    """Return the grey values of air: darker beside a sheet (the fringe of phase contrast), so narrow gaps are dark."""
     fringe = _near(from_inside_vox, 4) + _near(to_outside_vox, 4)
     fringe *= 0.2 + 0.8 * presence
     return phantom.air_grey - 44 * fringe + 4 * _noise(phantom, "haze", box, 5)
 
 
 def _specks(phantom: Phantom, box: Box) -> Float:
-    """Dense dust: at most one soft ball per cell of a coarse lattice; 0 to 1."""
+    """Return specks of dense dust, 0 to 1: at most one soft ball per cell of a coarse lattice."""
     specks = np.zeros(box.shape, np.float32)
     reach = box.expand((_SPECK_REACH_VOX,) * 3)
     cells = [
@@ -324,7 +348,7 @@ def _specks(phantom: Phantom, box: Box) -> Float:
 
 
 def _scan(phantom: Phantom, box: Box, grey: Float) -> NDArray[np.uint8]:
-    """Point spread, noise that is correlated within a page, slow drift; the blur's margin is cropped."""
+    """Scan grey values: add blur, noise that is correlated within a page, and slow drift; crop the blur's margin."""
     coordinates = [np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)]
     for _ in range(_BLUR_PASSES):
         grey = _blur(grey, 0)
@@ -338,7 +362,7 @@ def _scan(phantom: Phantom, box: Box, grey: Float) -> NDArray[np.uint8]:
 
 
 def _blur(values: Float, axis: int) -> Float:
-    """Binomial blur 1-2-1 along an axis, one voxel less at both ends."""
+    """Blur along an axis by 1-2-1; the result is one voxel smaller at both ends."""
     low, mid, high = (
         tuple(s if a == axis else slice(None) for a in range(3))
         for s in itertools.starmap(slice, ((None, -2), (1, -1), (2, None)))

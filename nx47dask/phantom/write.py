@@ -1,6 +1,6 @@
 """Labelled synthetic scroll CT on disk, in the layout of the competition.
 
-The picture comes from ``kernels/phantom.py``, tile by tile; this module writes pages and names files.
+``phantom/render.py`` computes the voxels tile by tile; this module writes the files.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Phantom", "render", "write_phantom"]
 
 _FIRST_ID = 470_000_000
-_TILE_ZYX: Index = (32, 96, 96)  # small enough for the arrays of a tile to stay in the cache
-_LARGEST_CLASSIC_TIFF_BYTES = 2**31  # of voxels before compression; beyond it BigTIFF is safe
+_TILE_ZYX: Index = (32, 96, 96)  # small enough that the arrays of a tile stay in the cache
+_LARGEST_CLASSIC_TIFF_BYTES = 2**31  # of voxels before compression; larger files are BigTIFF
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +39,7 @@ def write_phantom(
     scroll_id: int = 90,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Write labelled synthetic volumes; memory is bounded by one slab of 32 pages, whatever the shape.
+    """Write labelled synthetic volumes; memory is bounded by a slab of 32 pages, whatever the shape.
 
     Files get their final names only when all of them are complete, ``train.csv`` last.
 
@@ -47,22 +47,22 @@ def write_phantom(
     ----------
     out : str or Path
         Folder for ``train_images/<id>.tif`` (uint8, deflate), ``train_labels/<id>.tif`` (uint8, LZW; 0 background,
-        1 surface, 2 ignore), one page per Z, and ``train.csv`` (id, scroll_id). Made where missing.
+        1 surface, 2 ignore), with a page per Z, and ``train.csv`` (id, scroll_id). A missing folder is created.
     shape : tuple of int
         Shape of a volume in voxels (Z, Y, X).
     seed : int
-        Seed of the first volume; the others follow by one. The ids are 470000000 + seed.
+        Seed of the first volume; each next volume has the next seed. The ids are 470000000 + seed.
     count : int
         Number of volumes.
     scroll_id : int
         Number of the scroll in ``train.csv``.
     progress : callable, optional
-        Called after each slab with voxels done and voxels in all.
+        Called after each slab with the number of voxels done and of all voxels.
 
     Returns
     -------
     list of str
-        The ids written.
+        The ids of the volumes.
 
     Raises
     ------
@@ -70,6 +70,22 @@ def write_phantom(
         A size, seed or count is out of range, or a file of that name exists.
     StorageError
         A file cannot be written (disk full, read-only, missing permission).
+
+    Examples
+    --------
+    Two small volumes with labels, in the layout of the competition:
+
+    >>> import nx47dask
+    >>> nx47dask.write_phantom("scans", (8, 48, 48), seed=7, count=2)
+    ['470000007', '470000008']
+    >>> from pathlib import Path
+    >>> sorted(path.relative_to("scans").as_posix() for path in Path("scans").rglob("*.tif"))
+    ['train_images/470000007.tif', 'train_images/470000008.tif',
+     'train_labels/470000007.tif', 'train_labels/470000008.tif']
+    >>> print(Path("scans/train.csv").read_text().rstrip())
+    id,scroll_id
+    470000007,90
+    470000008,90
     """
     _check(shape, seed, count)
     out = Path(out)
@@ -109,7 +125,7 @@ def _check(shape: Index, seed: int, count: int) -> None:
 
 
 def _write_volume(phantom: Phantom, image_path: Path, label_path: Path) -> Iterator[int]:
-    """Write both files slab by slab; yields the voxels done."""
+    """Write both files slab by slab; yield the number of voxels done."""
     size = math.prod(phantom.shape)
     big = size > _LARGEST_CLASSIC_TIFF_BYTES
     with tifffile.TiffWriter(image_path, bigtiff=big) as images, tifffile.TiffWriter(label_path, bigtiff=big) as labels:
@@ -131,13 +147,13 @@ def _slab(phantom: Phantom, slab: Box) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def _partial(path: Path) -> Path:
-    """The name of a file that is still being written."""
+    """Return the name of a file that is still being written."""
     return path.with_name(f".{path.name}.part")
 
 
 @contextlib.contextmanager
 def _named_when_complete(targets: list[Path]) -> Iterator[None]:
-    """Rename every partial file to its target at the end; after a failure leave none behind."""
+    """Rename every partial file to its target at the end; after a failure remove them."""
     try:
         for folder in {path.parent for path in targets}:
             folder.mkdir(parents=True, exist_ok=True)

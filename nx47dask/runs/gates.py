@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nx47dask.errors import GateError, InputError
-from nx47dask.metrics.paired import TOLERANCE
+from nx47dask.metrics.paired import ROUNDING_ERROR
 from nx47dask.runs.measures import MASK_NAMES, NAMES, SCORE_NAMES, mean_measures, shared_measures
 from nx47dask.runs.run import Run
 
@@ -64,8 +64,8 @@ class GateResult:
     def passed(self) -> bool:
         """Whether the difference keeps the limit."""
         if self.gate.relation == ">=":
-            return self.difference >= self.gate.limit - TOLERANCE
-        return self.difference <= self.gate.limit + TOLERANCE
+            return self.difference >= self.gate.limit - ROUNDING_ERROR
+        return self.difference <= self.gate.limit + ROUNDING_ERROR
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> GateResult:

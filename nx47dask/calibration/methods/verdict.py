@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nx47dask.errors import InputError
-from nx47dask.metrics.paired import TOLERANCE, PairedDifference, paired_difference
+from nx47dask.metrics.paired import ROUNDING_ERROR, PairedDifference, paired_difference
 
 __all__ = ["Fold", "FoldResult", "Terms", "Verdict", "choose", "drift", "folds", "judge"]
 
@@ -165,7 +165,7 @@ def choose(means: Sequence[float | None], complexity: Sequence[int], tie: float)
     if not scored:
         raise InputError(f"none of {len(means)} candidates was scored on all volumes", hint="allow more trials")
     best = max(mean for mean, _ in scored)
-    good = [(complexity[index], -mean, index) for mean, index in scored if best - mean <= tie + TOLERANCE]
+    good = [(complexity[index], -mean, index) for mean, index in scored if best - mean <= tie + ROUNDING_ERROR]
     return min(good)[2]
 
 
@@ -261,10 +261,10 @@ def _gain_reasons(
 ) -> list[str]:
     worst = min(now, key=lambda volume: now[volume]["score"] - before[volume]["score"])
     least = f"least on {worst}: score {before[worst]['score']:.4f} -> {now[worst]['score']:.4f}"
-    if gain.low <= TOLERANCE:
+    if gain.low <= ROUNDING_ERROR:
         interval = f"its 95 % interval {gain.low:+.4f} to {gain.high:+.4f} over {len(now)} volumes"
         return [f"the held-out gain {gain.mean:+.4f} is not beyond doubt: {interval} does not lie above 0; {least}"]
-    if gain.mean <= tie + TOLERANCE:
+    if gain.mean <= tie + ROUNDING_ERROR:
         return [f"the held-out gain {gain.mean:+.4f} is a tie (up to {tie:g}) and the baseline stays; {least}"]
     return []
 
@@ -274,5 +274,5 @@ def _recall_reasons(max_loss: float, before: Mapping[str, Terms], now: Mapping[s
     return [
         f"{volume}: recall {old:.4f} -> {new:.4f} falls by {old - new:.4f}, more than {max_loss:g}"
         for volume, (old, new) in pairs.items()
-        if old - new > max_loss + TOLERANCE
+        if old - new > max_loss + ROUNDING_ERROR
     ]
