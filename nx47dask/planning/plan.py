@@ -65,7 +65,7 @@ class RunPlan(FolderPlan):
         inputs = {
             job.id: {
                 "fingerprint": job.volume.fingerprint,
-                # A Zarr's fingerprint is that of its metadata, which two volumes may share.
+                # The fingerprint of a Zarr is that of its metadata, which two volumes may share.
                 "path": [job.volume.path, job.volume.component] if job.volume.kind == "zarr" else None,
                 "shape": list(job.volume.shape),
                 "box": str(job.box),
