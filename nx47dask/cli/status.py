@@ -30,7 +30,7 @@ def status(
     json_file: JsonFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds while it runs.")] = False,
 ) -> None:
-    """How far a run is and what failed, alive or dead."""
+    """Show the progress and the failures of a run, while it runs and later."""
     from rich.console import Console
     from rich.live import Live
 
@@ -41,53 +41,53 @@ def status(
     found = read_status(folder, time.time())
     quiet = json_file == STANDARD_OUTPUT
     if watch and not quiet:
-        with Live(_shown(found), console=console, auto_refresh=False, transient=True) as live:
-            while found.state == "running":
+        with Live(_shown(status), console=console, auto_refresh=False, transient=True) as live:
+            while status.state == "running":
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                found = read_status(folder, time.time())
-                live.update(_shown(found), refresh=True)
-    write_json(found.record(), json_file)
+                status = read_status(folder, time.time())
+                live.update(_shown(status), refresh=True)
+    write_json(status.record(), json_file)
     if not quiet:
-        console.print(_shown(found))
+        console.print(_shown(status))
 
 
-def _shown(found: RunStatus) -> Group:
+def _shown(status: RunStatus) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(found)]
-    if found.stages:
-        parts.append(_table(found))
-    parts += [Text(line, overflow="fold") for line in [*_quarantined(found), f"next: {found.advice}"]]
+    parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(status)]
+    if status.stages:
+        parts.append(_table(status))
+    parts += [Text(line, overflow="fold") for line in [*_quarantined(status), f"next: {status.advice}"]]
     return Group(*parts)
 
 
-def _head(found: RunStatus) -> list[str]:
+def _head(status: RunStatus) -> list[str]:
     states = {
-        "running": f"running, {found.owner}",
+        "running": f"running, {status.owner}",
         "finished": "finished",
         "stopped": "stopped before it was complete; nobody is working on it",
         "killed": "killed or cut off: its last client did not end by itself; nobody is working on it",
     }
-    done = f"{found.finished} of {found.volumes} volumes finished; {100 * found.share:.0f} % of the work is done"
-    lines = [found.folder, states[found.state], f"workflow {found.workflow}; {done}"]
-    if found.state == "running":
-        lines.append(_speed(found))
+    done = f"{status.finished} of {status.volumes} volumes finished; {100 * status.share:.0f} % of the work is done"
+    lines = [status.folder, states[status.state], f"workflow {status.workflow}; {done}"]
+    if status.state == "running":
+        lines.append(_speed(status))
     return lines
 
 
-def _speed(found: RunStatus) -> str:
+def _speed(status: RunStatus) -> str:
     from nx47dask.engine.progress import human_rate
     from nx47dask.words import duration
 
-    left = "time left not known yet" if found.left_s is None else f"{duration(found.left_s)} left"
-    if found.left_s is not None and found.unknown:
-        left = f"at least {left} (without {', '.join(found.unknown)})"
-    return ", ".join([*([human_rate(found.voxels_per_s)] if found.voxels_per_s else []), left])
+    left = "time left not known yet" if status.left_s is None else f"{duration(status.left_s)} left"
+    if status.left_s is not None and status.unknown:
+        left = f"at least {left} (without {', '.join(status.unknown)})"
+    return ", ".join([*([human_rate(status.voxels_per_s)] if status.voxels_per_s else []), left])
 
 
-def _table(found: RunStatus) -> Table:
-    """A line per stage over voxels; what unites their results only where something is or went wrong."""
+def _table(status: RunStatus) -> Table:
+    """Make a row for each stage over voxels, and for stages that merge results only if they had failures."""
     from rich import box
     from rich.table import Table
 
@@ -95,10 +95,10 @@ def _table(found: RunStatus) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")
-    counted = [name for name in COUNTS if any(getattr(stage, name) for stage in found.stages)]
+    counted = [name for name in COUNTS if any(getattr(stage, name) for stage in status.stages)]
     for title in ("done", "tasks", "a task", *counted):
         table.add_column(title, justify="right")
-    for stage in found.stages:
+    for stage in status.stages:
         if stage.merges and not (stage.retried or stage.quarantined):
             continue
         ran = stage.done - stage.skipped
@@ -112,8 +112,8 @@ def _table(found: RunStatus) -> Table:
     return table
 
 
-def _quarantined(found: RunStatus) -> list[str]:
-    shown = found.quarantined[:QUARANTINED_SHOWN]
-    lines = [f"quarantined: {one.volume}, {one.stage}, {one.place}\n  {one.message}" for one in shown]
-    left = len(found.quarantined) - len(shown)
+def _quarantined(status: RunStatus) -> list[str]:
+    shown = status.quarantined[:QUARANTINED_SHOWN]
+    lines = [f"quarantined: {block.volume}, {block.stage}, {block.place}\n  {block.message}" for block in shown]
+    left = len(status.quarantined) - len(shown)
     return [*lines, f"and {left} more quarantined; --json has them all"] if left else lines

@@ -37,8 +37,8 @@ READ_ONLY = 0o444
 def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) -> Path:
     """Copy a finished run into a baseline that is never written again.
 
-    The folder appears under its name when all of it is on the disk; what an interrupted freeze leaves is hidden
-    (``.<name>.*.tmp``) and deleted by the next freeze of that name.
+    The folder gets its name when all of it is on the disk. An interrupted freeze leaves a hidden folder
+    (``.<name>.*.tmp``), which the next freeze of that name deletes.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) 
 
 @contextmanager
 def _locked(baselines: Path) -> Iterator[None]:
-    """One freeze at a time, so that the leftovers of a name are never another client's work."""
+    """Allow a single freeze at a time, so that no client deletes the work of another as leftovers."""
     try:
         baselines.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -143,7 +143,7 @@ def _copy(source: Path, target: Path, sha256: str | None) -> None:
 
 
 def _checked_artefacts(run: Run) -> dict[str, str]:
-    """Artefacts of a run that can be frozen, by name."""
+    """Return the checksums of the artefacts of a run by name; refuse a run that cannot be frozen."""
     if is_frozen(run):
         raise InputError(f"{run.path}: is a baseline already", hint="freeze the run that it was made of")
     artefacts = recorded_checksums(run)

@@ -1,4 +1,4 @@
-"""The plan of a run: made here for the run itself, for ``plan`` and for ``run --dry-run``."""
+"""Plan a run: for the run itself, for ``plan`` and for ``run --dry-run``."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def plan(
     inputs, out, workflow, overrides, block, bbox, level, foreground, delete_stores, copy_input, where, **options
         As for :func:`nx47dask.run`.
     labels : path, optional
-        Plan to score the masks against labels; they are not looked at.
+        Plan to score the masks against labels; the labels are not read.
 
     Returns
     -------
     RunPlan
-        :func:`nx47dask.planning.projection.project` says what it will take, and
-        :func:`nx47dask.planning.text.plan_lines` gives both in words.
+        The plan as data. :func:`nx47dask.planning.projection.project` computes its tasks, memory and disk, and
+        :func:`nx47dask.planning.text.plan_lines` describes both in words.
 
     Raises
     ------

@@ -22,9 +22,9 @@ class Validation:
     submission : Path
         The zip.
     masks : int
-        Masks that it should have: one for each volume.
+        Number of masks that it should have, one for each volume.
     findings : sequence of Finding
-        Errors and warnings; empty when there is nothing to say.
+        Errors and warnings.
     """
 
     submission: Path
@@ -33,17 +33,17 @@ class Validation:
 
     @property
     def errors(self) -> int:
-        """Findings that make the zip invalid."""
+        """Number of findings that make the zip invalid."""
         return sum(finding.level == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """Findings that the scorer accepts."""
+        """Number of findings that the scorer accepts."""
         return len(self.findings) - self.errors
 
     @property
     def valid(self) -> bool:
-        """True when no error was found."""
+        """True when there is no error."""
         return not self.errors
 
     def record(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def validate(submission: str | Path, images: str | Path) -> Validation:
     Returns
     -------
     Validation
-        A zip that is not valid raises nothing; see ``valid`` and ``findings``.
+        The verdict; an invalid zip raises nothing, see ``valid`` and ``findings``.
 
     Raises
     ------
