@@ -38,55 +38,57 @@ def status(
     from nx47dask.runs.status import read_status
 
     console, folder = Console(), locate(run)
-    found = read_status(folder, time.time())
+    progress = read_status(folder, time.time())
     quiet = json_file == STANDARD_OUTPUT
     if watch and not quiet:
-        with Live(_shown(status), console=console, auto_refresh=False, transient=True) as live:
-            while status.state == "running":
+        with Live(_shown(progress), console=console, auto_refresh=False, transient=True) as live:
+            while progress.state == "running":
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                status = read_status(folder, time.time())
-                live.update(_shown(status), refresh=True)
-    write_json(status.record(), json_file)
+                progress = read_status(folder, time.time())
+                live.update(_shown(progress), refresh=True)
+    write_json(progress.record(), json_file)
     if not quiet:
-        console.print(_shown(status))
+        console.print(_shown(progress))
 
 
-def _shown(status: RunStatus) -> Group:
+def _shown(progress: RunStatus) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(status)]
-    if status.stages:
-        parts.append(_table(status))
-    parts += [Text(line, overflow="fold") for line in [*_quarantined(status), f"next: {status.advice}"]]
+    parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(progress)]
+    if progress.stages:
+        parts.append(_table(progress))
+    parts += [Text(line, overflow="fold") for line in [*_quarantined(progress), f"next: {progress.advice}"]]
     return Group(*parts)
 
 
-def _head(status: RunStatus) -> list[str]:
+def _head(progress: RunStatus) -> list[str]:
     states = {
-        "running": f"running, {status.owner}",
+        "running": f"running, {progress.owner}",
         "finished": "finished",
         "stopped": "stopped before it was complete; nobody is working on it",
         "killed": "killed or cut off: its last client did not end by itself; nobody is working on it",
     }
-    done = f"{status.finished} of {status.volumes} volumes finished; {100 * status.share:.0f} % of the work is done"
-    lines = [status.folder, states[status.state], f"workflow {status.workflow}; {done}"]
-    if status.state == "running":
-        lines.append(_speed(status))
+    done = (
+        f"{progress.finished} of {progress.volumes} volumes finished; {100 * progress.share:.0f} % of the work is done"
+    )
+    lines = [progress.folder, states[progress.state], f"workflow {progress.workflow}; {done}"]
+    if progress.state == "running":
+        lines.append(_speed(progress))
     return lines
 
 
-def _speed(status: RunStatus) -> str:
+def _speed(progress: RunStatus) -> str:
     from nx47dask.engine.progress import human_rate
     from nx47dask.words import duration
 
-    left = "time left not known yet" if status.left_s is None else f"{duration(status.left_s)} left"
-    if status.left_s is not None and status.unknown:
-        left = f"at least {left} (without {', '.join(status.unknown)})"
-    return ", ".join([*([human_rate(status.voxels_per_s)] if status.voxels_per_s else []), left])
+    left = "time left not known yet" if progress.left_s is None else f"{duration(progress.left_s)} left"
+    if progress.left_s is not None and progress.unknown:
+        left = f"at least {left} (without {', '.join(progress.unknown)})"
+    return ", ".join([*([human_rate(progress.voxels_per_s)] if progress.voxels_per_s else []), left])
 
 
-def _table(status: RunStatus) -> Table:
+def _table(progress: RunStatus) -> Table:
     """Make a row for each stage over voxels, and for stages that merge results only if they had failures."""
     from rich import box
     from rich.table import Table
@@ -95,10 +97,10 @@ def _table(status: RunStatus) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")
-    counted = [name for name in COUNTS if any(getattr(stage, name) for stage in status.stages)]
+    counted = [name for name in COUNTS if any(getattr(stage, name) for stage in progress.stages)]
     for title in ("done", "tasks", "a task", *counted):
         table.add_column(title, justify="right")
-    for stage in status.stages:
+    for stage in progress.stages:
         if stage.merges and not (stage.retried or stage.quarantined):
             continue
         ran = stage.done - stage.skipped
@@ -112,8 +114,8 @@ def _table(status: RunStatus) -> Table:
     return table
 
 
-def _quarantined(status: RunStatus) -> list[str]:
-    shown = status.quarantined[:QUARANTINED_SHOWN]
+def _quarantined(progress: RunStatus) -> list[str]:
+    shown = progress.quarantined[:QUARANTINED_SHOWN]
     lines = [f"quarantined: {block.volume}, {block.stage}, {block.place}\n  {block.message}" for block in shown]
-    left = len(status.quarantined) - len(shown)
+    left = len(progress.quarantined) - len(shown)
     return [*lines, f"and {left} more quarantined; --json has them all"] if left else lines
