@@ -91,6 +91,24 @@ def compare(
     GateError
         A baseline has changed since it was frozen, or the masks of a run since they were written; or a gate failed
         and the files could not be written.
+
+    Examples
+    --------
+    Compare a run with a run of another parameter:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> options = {"workflow": "v61.1", "labels": "sample/train_labels", "serial": True}
+    >>> before = nx47dask.run(["sample/train_images"], "before", **options)
+    >>> wider = ["detect.residual_band.sigma_base=2"]
+    >>> now = nx47dask.run(["sample/train_images"], "now", overrides=wider, **options)
+    >>> comparison = nx47dask.compare(before, now, gates="score>=0", serial=True)
+    >>> round(comparison["paired"]["score"]["mean"], 3)
+    0.006
+    >>> [(gate["gate"], gate["passed"]) for gate in comparison["gates"]]
+    [('score>=0', True)]
+    >>> [change["path"] for change in comparison["differences"]["workflow"]]
+    ['workflow.detect.residual_band.sigma_base']
     """
     where = Where.of(where, **options)
     runs = (find_run(baseline, Path(baselines)), find_run(candidate, Path(baselines)))

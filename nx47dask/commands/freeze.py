@@ -60,6 +60,18 @@ def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) 
         The name cannot be used or is taken; the run is a baseline, has no masks, or differs from its manifest.
     StorageError
         The baseline cannot be written.
+
+    Examples
+    --------
+    Freeze a run, to compare later runs with it by name:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(["sample/train_images"], "first", workflow="v61.1", serial=True)
+    >>> print(nx47dask.freeze(run, "plain"))
+    baselines/plain
+    >>> nx47dask.compare("plain", run, serial=True)["masks"]["identical_volumes"]
+    1
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InputError(

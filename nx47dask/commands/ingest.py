@@ -56,6 +56,18 @@ def ingest(
     ------
     InputError
         An input cannot be used, or ``<id>.zarr`` exists.
+
+    Examples
+    --------
+    Convert a TIFF volume, and look at its grey values:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> ((path, scan),) = nx47dask.ingest(["sample/train_images"], "zarr", serial=True).items()
+    >>> print(path)
+    zarr/470000001.zarr
+    >>> scan.minimum, scan.maximum, round(scan.mean, 1)
+    (42, 243, 123.6)
     """
     where = Where.of(where, **options)
     folder = locate(out)

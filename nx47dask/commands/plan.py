@@ -55,6 +55,20 @@ def plan(
     ------
     InputError
         An input, an option or the workflow cannot be used.
+
+    Examples
+    --------
+    See how a volume is cut into blocks, and what the run would take:
+
+    >>> import nx47dask
+    >>> from nx47dask.planning.projection import project
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> planned = nx47dask.plan(["sample/train_images"], "first", workflow="v61.1", block=16, serial=True)
+    >>> [len(job.grid) for job in planned.jobs]
+    [8]
+    >>> projection = project(planned)
+    >>> projection.tasks, projection.worker_bytes < 1 << 30
+    (39, True)
     """
     where = Where.of(where, **options)
     volumes = discover(inputs, level=level)

@@ -48,6 +48,21 @@ def report(
         A report cannot be written.
     GateError
         The baseline has changed since it was frozen, or a gate failed and the report could not be written.
+
+    Examples
+    --------
+    Compare the report of a run with an earlier run, and limit the loss of density:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> before = nx47dask.run(["sample/train_images"], "before", workflow="v61.1", serial=True)
+    >>> wider = ["detect.residual_band.sigma_base=2"]
+    >>> now = nx47dask.run(["sample/train_images"], "now", workflow="v61.1", overrides=wider, serial=True)
+    >>> for result in nx47dask.report(now, baseline=before, gates="density>=-0.01"):
+    ...     print(result)
+    density>=-0.01 passed: density 0.130575 -> 0.130046, difference -0.000528971
+    >>> sorted(path.name for path in now.path.glob("report.*"))
+    ['report.html', 'report.md']
     """
     candidate = open_run(run)
     if is_frozen(candidate):

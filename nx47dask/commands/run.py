@@ -133,6 +133,33 @@ def run(
         The run stopped part-way, or reached its time limit, and can be resumed.
     GateError
         The run is complete, but a gate failed.
+
+    Examples
+    --------
+    Make masks of a synthetic volume with the frozen baseline, and score them against its labels:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(
+    ...     ["sample/train_images"], "first", workflow="v61.1", labels="sample/train_labels", serial=True
+    ... )
+    >>> round(run.scores[volume]["score"], 2)
+    0.47
+    >>> sorted(path.name for path in run.path.glob("*.zip")), sorted(path.name for path in run.path.glob("masks/*"))
+    (['submission.zip'], ['470000001.tif'])
+
+    Change a parameter of the workflow, and write only a part of the volume:
+
+    >>> run = nx47dask.run(
+    ...     ["sample/train_images"],
+    ...     "part",
+    ...     workflow="v61.1",
+    ...     overrides=["detect.residual_band.sigma_base=2"],
+    ...     bbox="4:20,0:32,0:32",
+    ...     serial=True,
+    ... )
+    >>> run.mask.shape
+    (16, 32, 32)
     """
     where = Where.of(where, **options)
     planned = plan(

@@ -47,6 +47,18 @@ def score(
         Labels are missing, of another shape, empty, or hold other values.
     GateError
         The masks of a run have changed since they were written.
+
+    Examples
+    --------
+    Score masks; here the labels of a synthetic volume stand for perfect masks:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> scores = nx47dask.score("sample/train_labels", "sample/train_labels", serial=True)
+    >>> scores["volumes"][volume]["surface_dice"]
+    1.0
+    >>> scores["mean"]["score"], scores["mean"]["volumes"]
+    (1.0, 1)
     """
     where = Where.of(where, **options)
     masks, boxes = _find_masks(locate(predictions))

@@ -66,7 +66,7 @@ def validate(submission: str | Path, images: str | Path) -> Validation:
     submission : path
         The zip.
     images : path
-        Folder of the volumes that it must have masks of.
+        Folder of the volumes that it must have masks of, or a single volume.
 
     Returns
     -------
@@ -77,6 +77,19 @@ def validate(submission: str | Path, images: str | Path) -> Validation:
     ------
     InputError
         The zip or an image cannot be read.
+
+    Examples
+    --------
+    Check the zip of a run against its volumes, and against a folder with one volume more:
+
+    >>> import nx47dask
+    >>> ids = nx47dask.write_phantom("sample", (24, 32, 32), seed=1, count=2)
+    >>> run = nx47dask.run([f"sample/train_images/{ids[0]}.tif"], "first", workflow="v61.1", serial=True)
+    >>> nx47dask.validate("first/submission.zip", f"sample/train_images/{ids[0]}.tif").valid
+    True
+    >>> verdict = nx47dask.validate("first/submission.zip", "sample/train_images")
+    >>> verdict.valid, [(finding.code, finding.member) for finding in verdict.findings]
+    (False, [('missing-id', '470000002')])
     """
     volumes = discover([images])
     return Validation(Path(submission), len(volumes), validate_submission(Path(submission), volumes))

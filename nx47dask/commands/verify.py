@@ -31,5 +31,21 @@ def verify(name_or_path: str | Path, baselines: str | Path = BASELINES) -> int:
         with both checksums.
     InputError
         There is neither a baseline nor a finished run.
+
+    Examples
+    --------
+    A changed file of a run is named:
+
+    >>> from pathlib import Path
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(["sample/train_images"], "first", workflow="v61.1", serial=True)
+    >>> nx47dask.verify("first")
+    4
+    >>> _ = Path("first/metrics/slices.csv").write_text("edited")
+    >>> nx47dask.verify("first")
+    Traceback (most recent call last):
+    nx47dask.errors.GateError: first: 1 difference from the run's manifest:
+      metrics/slices.csv: changed, SHA-256 was ..., is ...
     """
     return verify_folder(find_folder(name_or_path, Path(baselines)))

@@ -158,6 +158,21 @@ class Run:
     ----------
     path : Path
         The run folder.
+
+    Examples
+    --------
+    Look at the arrays and metrics of a run:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("scrolls", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(["scrolls/train_images"], "look", workflow="v61.1", serial=True)
+    >>> run.volumes
+    ['470000001']
+    >>> run.mask.shape, str(run.mask.dtype), int(run.mask.max().compute())
+    ((24, 32, 32), 'uint8', 1)
+    >>> densities = [row["density"] for row in run.metrics]
+    >>> len(densities), round(run[volume].metrics["mask"]["density"], 2)
+    (24, 0.13)
     """
 
     path: Path
@@ -304,6 +319,18 @@ def open_run(path: str | Path | Run) -> Run:
     ------
     InputError
         There is no finished run.
+
+    Examples
+    --------
+    Open a run again, and count the voxels of its mask slice by slice:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> _ = nx47dask.run(["sample/train_images"], "first", workflow="v61.1", serial=True)
+    >>> run = nx47dask.open_run("first")
+    >>> counts = run.mask.sum(axis=(1, 2)).compute()
+    >>> counts.tolist() == [row["foreground_vox"] for row in run.metrics]
+    True
     """
     if isinstance(path, Run):
         return path
