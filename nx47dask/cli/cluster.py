@@ -23,7 +23,7 @@ NAMES_SHOWN = 4
 
 @commands.callback()
 def cluster() -> None:
-    """Keep `check` a command of its own: typer would drop the name of a single one."""
+    """Keep `check` a command of its own: typer drops the name of a lone command."""
 
 
 @commands.command()
