@@ -1,7 +1,7 @@
 """Surface masks of rolled papyri from micro-CT volumes of any size, on any Dask cluster.
 
-The commands of the command line are functions here under the same names; ``run`` does the main job, ``open_run`` opens
-its result. All load their libraries when they are called first.
+The commands of the command line are functions here, under the same names: ``run`` does the main job, ``open_run``
+opens its result. Their libraries are loaded at first use.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _PUBLIC = {
     "verify": "nx47dask.commands.verify.verify",
     "write_phantom": "nx47dask.phantom.write.write_phantom",
 }
-"""Where each public name is defined; ``calibrate_workflow`` and ``score_volumes`` are earlier names."""
+"""Full path of each public name; ``calibrate_workflow`` and ``score_volumes`` are earlier names."""
 
 __all__ = [
     "Nx47Error",

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        # --debug is for whoever has just seen an error, so it may stand anywhere on the line.
+        # A user adds --debug after an error, so it may stand anywhere on the line.
         app(args=[argument for argument in given if argument != DEBUG], standalone_mode=True)
     except Nx47Error as error:
         if DEBUG in given:
@@ -92,5 +92,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> Any:
-    """A batch system's SIGTERM ends a run like Ctrl-C does: resumable."""
+    """Treat the SIGTERM of a batch system like Ctrl-C, so that the run can be resumed."""
     raise KeyboardInterrupt

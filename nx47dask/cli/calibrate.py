@@ -57,7 +57,7 @@ def calibrate(
     from nx47dask.errors import GateError
     from nx47dask.reports.calibration.page import summary
 
-    found = search(
+    findings = search(
         images,
         labels,
         out,
@@ -74,13 +74,13 @@ def calibrate(
         resume=resume,
         overwrite=overwrite,
     )
-    write_json(found, json_file)
+    write_json(findings, json_file)
     if json_file != STANDARD_OUTPUT:
         for line in [
-            *summary(found),
-            out / ("best.yaml" if found["promoted"] else "candidate.yaml"),
+            *summary(findings),
+            out / ("best.yaml" if findings["promoted"] else "candidate.yaml"),
             out / "calibration.html",
         ]:
             typer.echo(line)
-    if not found["promoted"]:
-        raise GateError(f"{out}: the candidate is refused: {'; '.join(found['reasons'])}")
+    if not findings["promoted"]:
+        raise GateError(f"{out}: the candidate is refused: {'; '.join(findings['reasons'])}")

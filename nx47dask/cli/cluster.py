@@ -1,4 +1,4 @@
-"""Commands about the cluster: cluster check."""
+"""Commands for the cluster: cluster check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES_SHOWN = 4
 
 @commands.callback()
 def cluster() -> None:
-    """Keep `check` a command of its own: typer would drop the name of a single one."""
+    """Keep `check` a command of its own: typer drops the name of a lone command."""
 
 
 @commands.command()
@@ -48,28 +48,28 @@ def check(
     from nx47dask.engine.deadline import parse_duration
 
     spec = read_cluster(source, workers)
-    found = check_cluster(spec, inputs or [], out, parse_duration(timeout))
+    outcome = check_cluster(spec, inputs or [], out, parse_duration(timeout))
     if json_path is not None:
-        write_json({"kind": spec.kind, **asdict(found)}, json_path)
+        write_json({"kind": spec.kind, **asdict(outcome)}, json_path)
     if json_path != STANDARD_OUTPUT:
-        _show(found)
-    if found.problems:
-        raise ClusterError(_sentences(found))
+        _show(outcome)
+    if outcome.problems:
+        raise ClusterError(_sentences(outcome))
     if json_path != STANDARD_OUTPUT:
         places = [*(f"reads {name}" for name in inputs or []), *([f"writes {out}"] if out else [])]
         typer.echo(", ".join(["ok: every worker has the client's releases", *places]))
 
 
-def _show(found: Check) -> None:
+def _show(outcome: Check) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(_table(found))
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    console.print(_table(outcome))
+    versions = ", ".join(f"{name} {version}" for name, version in outcome.versions.items())
     console.print(f"client: {versions}", highlight=False)
 
 
-def _table(found: Check) -> Table:
+def _table(outcome: Check) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -80,7 +80,7 @@ def _table(found: Check) -> Table:
         table.add_column(title, justify="right")
     for title in ("GPU", "versions"):
         table.add_column(title, overflow="fold")
-    for worker in found.workers:
+    for worker in outcome.workers:
         table.add_row(*_row(worker))
     return table
 
@@ -100,17 +100,17 @@ def _row(worker: WorkerReport) -> tuple[str, ...]:
 
 
 def _size(count_bytes: int) -> str:
-    """Empty for nothing."""
+    """Write a size in words; nothing for 0 or None."""
     from nx47dask.words import size
 
     return size(count_bytes) if count_bytes else ""
 
 
-def _sentences(found: Check) -> str:
-    """Every problem on a line of its own, and who has it."""
+def _sentences(outcome: Check) -> str:
+    """List each problem on a line of its own, with the workers that have it."""
     lines = []
-    for problem, names in found.problems.items():
+    for problem, names in outcome.problems.items():
         shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
-        who = f" ({len(names)} of {len(found.workers)} workers: {shown})" if names else ""
+        who = f" ({len(names)} of {len(outcome.workers)} workers: {shown})" if names else ""
         lines.append(f"{problem}{who}")
     return "\n  ".join(["a run would fail here:", *lines])

@@ -100,7 +100,7 @@ Gates = Annotated[
 PROFILES: dict[str, dict[str, Any]] = {
     "kaggle": {"submission": Path("/kaggle/working/submission.zip"), "delete_stores": True, "time_limit": "8h30m"},
 }
-"""Defaults of run's options under a name."""
+"""Named defaults of options of ``run``."""
 
 
 @commands.command()
@@ -163,7 +163,7 @@ def _name_results(folder: Path) -> None:
 def _bounds(
     profile: str | None, submission: Path | None, delete_stores: bool | None, time_limit: str | None
 ) -> dict[str, Any]:
-    """Arguments of run from what was given, else from the profile."""
+    """Choose arguments of ``run``: those that were given, else those of the profile."""
     from nx47dask.engine.deadline import parse_duration
 
     if profile is not None and profile not in PROFILES:

@@ -1,4 +1,4 @@
-"""Commands about trained networks: models list, models check."""
+"""Commands for trained networks: models list, models check."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MEBIBYTE = 1 << 20
 
 
 class Device(StrEnum):
-    """Of `nx47dask.models.backends.runtime.Device`."""
+    """Choices of ``--device``, as in `nx47dask.models.backends.runtime.Device`."""
 
     CPU = "cpu"
     CUDA = "cuda"
 
 
 class Precision(StrEnum):
-    """Of `nx47dask.models.backends.runtime.Precision`."""
+    """Choices of ``--precision``, as in `nx47dask.models.backends.runtime.Precision`."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -1,4 +1,4 @@
-"""What several commands print in the same way."""
+"""Write output that several commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STANDARD_OUTPUT = "-"
 
 
 def _writable(target: str | None) -> str | None:
-    """Refuse a file that cannot be written before the work rather than after it."""
+    """Refuse a file that cannot be written before the work, not after it."""
     if target not in (None, STANDARD_OUTPUT):
         folder = Path(target).parent
         if Path(target).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -34,7 +34,7 @@ JsonFile = Annotated[
 
 
 def write_json(value: Any, target: str | None) -> None:
-    """Write JSON values to a file or to standard output, if a target was given."""
+    """Write JSON values to a file or to standard output, if a target is given."""
     if target is None:
         return
     text = json.dumps(value, indent=1)

@@ -1,4 +1,4 @@
-"""The table of detectors and steps, derived from their definitions: for ``nx47dask steps`` and ``docs/steps.md``."""
+"""Describe detectors and steps from their definitions, for ``nx47dask steps`` and ``docs/steps.md``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _kind(step: type[Step]) -> str:
 
 
 def _allowed(schema: Mapping[str, Any], unit: str) -> str:
-    """The values that a JSON schema allows, in words: ``integer, 1 to 16 (voxels)``."""
+    """Describe the values that a JSON schema allows: ``integer, 1 to 16 (voxels)``."""
     if "anyOf" in schema:
         return " or ".join(_allowed(choice, unit) for choice in schema["anyOf"])
     if "enum" in schema:
@@ -67,7 +67,7 @@ def _allowed(schema: Mapping[str, Any], unit: str) -> str:
 
 
 def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
-    """The limits of a number in words: ``1 to 16``, ``above 0, at most 8``, ``at least 1``."""
+    """Describe the limits of a number: ``1 to 16``, ``above 0, at most 8``, ``at least 1``."""
     least, most = schema.get("minimum"), schema.get("maximum")
     if least is not None and most is not None:
         yield f"{least} to {most}"
@@ -81,5 +81,5 @@ def _plain(value: Any) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Text of a docstring as Markdown has it."""
+    """Turn the text of a docstring into Markdown."""
     return text.replace("``", "`")

@@ -1,4 +1,4 @@
-"""Commands that judge masks against labels: score."""
+"""Commands that compare masks with labels: score."""
 
 from __future__ import annotations
 

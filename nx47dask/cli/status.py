@@ -30,7 +30,7 @@ def status(
     json_file: JsonFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds while it runs.")] = False,
 ) -> None:
-    """How far a run is and what failed, alive or dead."""
+    """Show the progress and the failures of a run, while it runs and later."""
     from rich.console import Console
     from rich.live import Live
 
@@ -38,56 +38,58 @@ def status(
     from nx47dask.runs.status import read_status
 
     console, folder = Console(), locate(run)
-    found = read_status(folder, time.time())
+    progress = read_status(folder, time.time())
     quiet = json_file == STANDARD_OUTPUT
     if watch and not quiet:
-        with Live(_shown(found), console=console, auto_refresh=False, transient=True) as live:
-            while found.state == "running":
+        with Live(_shown(progress), console=console, auto_refresh=False, transient=True) as live:
+            while progress.state == "running":
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                found = read_status(folder, time.time())
-                live.update(_shown(found), refresh=True)
-    write_json(found.record(), json_file)
+                progress = read_status(folder, time.time())
+                live.update(_shown(progress), refresh=True)
+    write_json(progress.record(), json_file)
     if not quiet:
-        console.print(_shown(found))
+        console.print(_shown(progress))
 
 
-def _shown(found: RunStatus) -> Group:
+def _shown(progress: RunStatus) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(found)]
-    if found.stages:
-        parts.append(_table(found))
-    parts += [Text(line, overflow="fold") for line in [*_quarantined(found), f"next: {found.advice}"]]
+    parts: list[RenderableType] = [Text(line, overflow="fold") for line in _head(progress)]
+    if progress.stages:
+        parts.append(_table(progress))
+    parts += [Text(line, overflow="fold") for line in [*_quarantined(progress), f"next: {progress.advice}"]]
     return Group(*parts)
 
 
-def _head(found: RunStatus) -> list[str]:
+def _head(progress: RunStatus) -> list[str]:
     states = {
-        "running": f"running, {found.owner}",
+        "running": f"running, {progress.owner}",
         "finished": "finished",
         "stopped": "stopped before it was complete; nobody is working on it",
         "killed": "killed or cut off: its last client did not end by itself; nobody is working on it",
     }
-    done = f"{found.finished} of {found.volumes} volumes finished; {100 * found.share:.0f} % of the work is done"
-    lines = [found.folder, states[found.state], f"workflow {found.workflow}; {done}"]
-    if found.state == "running":
-        lines.append(_speed(found))
+    done = (
+        f"{progress.finished} of {progress.volumes} volumes finished; {100 * progress.share:.0f} % of the work is done"
+    )
+    lines = [progress.folder, states[progress.state], f"workflow {progress.workflow}; {done}"]
+    if progress.state == "running":
+        lines.append(_speed(progress))
     return lines
 
 
-def _speed(found: RunStatus) -> str:
+def _speed(progress: RunStatus) -> str:
     from nx47dask.engine.progress import human_rate
     from nx47dask.words import duration
 
-    left = "time left not known yet" if found.left_s is None else f"{duration(found.left_s)} left"
-    if found.left_s is not None and found.unknown:
-        left = f"at least {left} (without {', '.join(found.unknown)})"
-    return ", ".join([*([human_rate(found.voxels_per_s)] if found.voxels_per_s else []), left])
+    left = "time left not known yet" if progress.left_s is None else f"{duration(progress.left_s)} left"
+    if progress.left_s is not None and progress.unknown:
+        left = f"at least {left} (without {', '.join(progress.unknown)})"
+    return ", ".join([*([human_rate(progress.voxels_per_s)] if progress.voxels_per_s else []), left])
 
 
-def _table(found: RunStatus) -> Table:
-    """A line per stage over voxels; what unites their results only where something is or went wrong."""
+def _table(progress: RunStatus) -> Table:
+    """Make a row for each stage over voxels, and for stages that merge results only if they had failures."""
     from rich import box
     from rich.table import Table
 
@@ -95,10 +97,10 @@ def _table(found: RunStatus) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")
-    counted = [name for name in COUNTS if any(getattr(stage, name) for stage in found.stages)]
+    counted = [name for name in COUNTS if any(getattr(stage, name) for stage in progress.stages)]
     for title in ("done", "tasks", "a task", *counted):
         table.add_column(title, justify="right")
-    for stage in found.stages:
+    for stage in progress.stages:
         if stage.merges and not (stage.retried or stage.quarantined):
             continue
         ran = stage.done - stage.skipped
@@ -112,8 +114,8 @@ def _table(found: RunStatus) -> Table:
     return table
 
 
-def _quarantined(found: RunStatus) -> list[str]:
-    shown = found.quarantined[:QUARANTINED_SHOWN]
-    lines = [f"quarantined: {one.volume}, {one.stage}, {one.place}\n  {one.message}" for one in shown]
-    left = len(found.quarantined) - len(shown)
+def _quarantined(progress: RunStatus) -> list[str]:
+    shown = progress.quarantined[:QUARANTINED_SHOWN]
+    lines = [f"quarantined: {block.volume}, {block.stage}, {block.place}\n  {block.message}" for block in shown]
+    left = len(progress.quarantined) - len(shown)
     return [*lines, f"and {left} more quarantined; --json has them all"] if left else lines

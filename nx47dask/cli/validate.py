@@ -1,4 +1,4 @@
-"""The command that looks at a submission before Kaggle does: validate."""
+"""Commands that check a submission before it is sent: validate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["commands"]
 commands = typer.Typer()
 
 MOST_OF_A_KIND = 8
-"""Findings of one code that are shown; 120 missing masks are one mistake. The JSON has all."""
+"""Findings of a code that are shown, since 120 missing masks are a single mistake. The JSON has all."""
 NARROW_COLUMNS = 90
 
 
@@ -50,7 +50,7 @@ def validate(
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    """A table on a terminal that is wide enough, plain lines elsewhere; errors first."""
+    """Print a table on a wide terminal, plain lines elsewhere; errors first."""
     from rich.console import Console
 
     console = Console()
@@ -79,7 +79,7 @@ def _table(rows: Sequence[tuple[str, str, str, str]]) -> Any:
 
 
 def _rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str]]:
-    """Level, code, member and message, printable; of each code the first, and how many more there are."""
+    """Return level, code, member and message of findings; of each code the first few, and the number of the others."""
     rows: list[tuple[str, str, str, str]] = []
     shown = Counter[tuple[str, str]]()
     totals = Counter((finding.level, finding.code) for finding in findings)
@@ -94,5 +94,5 @@ def _rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str]]:
 
 
 def _printable(text: str) -> str:
-    """Names inside a zip are whatever its maker wrote, control codes of terminals included."""
+    """Escape text of a zip, whose names may hold control codes of terminals."""
     return text if text.isprintable() else ascii(text)

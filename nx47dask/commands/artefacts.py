@@ -1,4 +1,4 @@
-"""What is made of all volumes together when they are done: metrics, zip, manifest, report."""
+"""Write the artefacts of a whole run when its volumes are done: metrics, zip, manifest, report."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ RECORDED_PACKAGES = (
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a run is measured against.
+    """Labels, baseline and gates that a run is measured against.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Yardstick:
         By volume id; empty without labels.
     baseline : Run, optional
     gates : str, optional
-        What the run may lose against the baseline.
+        Limits on the loss against the baseline.
     """
 
     labels: Mapping[str, Volume]
@@ -83,10 +83,10 @@ def write_results(
     yardstick: Yardstick,
     zipped: bool = True,
 ) -> None:
-    """Write the results of a run from what each volume's pipeline returned, with a copy of the zip if wanted.
+    """Write the results of a run from those of the pipeline of each volume, with a copy of the zip if wanted.
 
-    A volume without a result is not finished: the zip has an empty mask of it, the rest nothing. Not ``zipped``: there
-    is no zip, since it would not be what the run is for.
+    A volume without a result is not finished: it has an empty mask in the zip, and is left out of all other files.
+    Without ``zipped`` no zip is written.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def write_results(
 
 
 def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:
-    """Zip a mask of every volume, since one that is missing voids a submission; returns the zip's SHA-256."""
+    """Zip a mask of every volume, since a missing mask voids a submission; return the SHA-256 of the zip."""
     unfinished = [job for job in planned.jobs if job.id not in results]
     if unfinished:
         logger.warning("not finished, an empty mask in submission.zip: %s", ", ".join(job.id for job in unfinished))
@@ -147,7 +147,7 @@ def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:
 
 
 def _validate_zip(planned: RunPlan) -> list[str]:
-    """Read the zip like the scorer does; returns the warnings. An error would be one of ours, and ends the run."""
+    """Read the zip as the scorer does; return the warnings. An error is a bug of this program and ends the run."""
     path = planned.out / "submission.zip"
     findings = validate_submission(path, [job.volume for job in planned.jobs])
     errors = [str(finding) for finding in findings if finding.level == "error"]
@@ -158,7 +158,7 @@ def _validate_zip(planned: RunPlan) -> list[str]:
 
 
 def _stored_bytes(planned: RunPlan, statistics: StageStatistics) -> int:
-    """The most that the run folder held: the stores that were there at a time, and the zip."""
+    """Sum the most bytes that the run folder held: the stores at a time, and the zip."""
     stores = sorted(statistics.stored_bytes.values(), reverse=True)
     archive = planned.out / "submission.zip"
     return sum(stores[: planned.most_volumes]) + (archive.stat().st_size if archive.exists() else 0)

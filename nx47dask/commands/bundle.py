@@ -1,4 +1,4 @@
-"""A bundle of wheels for machines without a network, such as the notebooks of a code competition."""
+"""Make a bundle of wheels for machines without a network, such as the notebooks of a code competition."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ sha256sum --check --quiet SHA256SUMS
 
 
 def bundle(out: Path, *, without_torch: bool = False, console: Console | None = None) -> Path:
-    """Collect what an offline machine needs to install nx47dask as it is installed here, and prove it.
+    """Collect the wheels that an offline machine needs to install nx47dask as it is installed here, and try them.
 
     The bundle is a folder with ``wheels/``, ``requirements.txt`` (exact versions), ``SHA256SUMS`` and ``install.sh``.
-    It is for the Python version and the system that it is made on. It is proved by running its ``install.sh`` for a
-    fresh virtual environment without an index, and the installed command there; only then it gets its name.
+    It fits the Python version and the system that it is made on. It is tried out: ``install.sh`` runs for a fresh
+    virtual environment without an index, and then the installed command runs there. Only then the folder gets its name.
 
     Parameters
     ----------
     out : Path
         The bundle; a folder that does not exist yet, or is empty.
     without_torch : bool
-        Leave out torch, and what only torch needs, for a machine that has it; the proof runs without it.
+        Leave out torch, and packages that only torch needs, for a machine that has it; the trial runs without it.
     console : rich.console.Console, optional
         Where progress goes; by default standard error.
 
@@ -66,9 +66,10 @@ def bundle(out: Path, *, without_torch: bool = False, console: Console | None = 
     Raises
     ------
     InputError
-        The folder is not empty, nx47dask or what it needs is not installed here, or a wheel cannot be had.
+        The folder is not empty, nx47dask or a package that it needs is not installed here, or a wheel cannot be
+        fetched or built.
     GateError
-        The wheels do not install, or what they install does not run.
+        The wheels do not install, or the installed command does not run.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an empty folder", hint="choose another --out")
@@ -86,20 +87,20 @@ def bundle(out: Path, *, without_torch: bool = False, console: Console | None = 
 
 
 def installed_requirements(without: Collection[str] = ()) -> list[str]:
-    """nx47dask and all that it needs, as ``name==version`` of what is installed here, sorted.
+    """List nx47dask and all that it needs as ``name==version``, as installed here, sorted.
 
     Parameters
     ----------
     without : collection of str
-        Packages to leave out, with what only they need.
+        Packages to leave out, with the packages that only they need.
 
     Raises
     ------
     InputError
-        One of them is not installed.
+        A package is not installed.
     """
     left_out = {canonicalize_name(name) for name in without}
-    found: dict[NormalizedName, str] = {}
+    pinned: dict[NormalizedName, str] = {}
     waiting = [Requirement(PACKAGE)]
     visited: set[str] = set()
     while waiting:
@@ -109,17 +110,19 @@ def installed_requirements(without: Collection[str] = ()) -> list[str]:
             continue
         visited.add(str(wanted))
         package = _distribution(name)
-        found[name] = f"{name}=={package.version}"
+        pinned[name] = f"{name}=={package.version}"
         waiting += _needs(package, wanted.extras)
-    return sorted(found.values())
+    return sorted(pinned.values())
 
 
 def _needs(package: Distribution, extras: set[str]) -> list[Requirement]:
-    """Requirements of an installed package that apply here."""
+    """List the requirements of an installed package that apply here."""
     requirements = [Requirement(text) for text in package.requires or []]
     environments = [{"extra": extra} for extra in ("", *extras)]
     return [
-        one for one in requirements if one.marker is None or any(one.marker.evaluate(given) for given in environments)
+        needed
+        for needed in requirements
+        if needed.marker is None or any(needed.marker.evaluate(given) for given in environments)
     ]
 
 
@@ -134,13 +137,15 @@ def _distribution(name: str) -> Distribution:
 
 
 def _collect(bundle: Path, requirements: Sequence[str]) -> None:
-    """Fetch or build the wheels and write what goes beside them."""
+    """Fetch or build the wheels, and write requirements, ``install.sh`` and checksums."""
     wheels = bundle / "wheels"
     wheels.mkdir(parents=True)
     own = f"{PACKAGE}=={_distribution(PACKAGE).version}"
-    sources = [_own_source() if one == own else one for one in requirements]
+    sources = [_own_source() if requirement == own else requirement for requirement in requirements]
     _run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(wheels), *sources], InputError)
-    (bundle / "requirements.txt").write_text("".join(f"{one}\n" for one in requirements), encoding="utf-8")
+    (bundle / "requirements.txt").write_text(
+        "".join(f"{requirement}\n" for requirement in requirements), encoding="utf-8"
+    )
     (bundle / "install.sh").write_text(
         INSTALL.format(
             package=PACKAGE,
@@ -156,14 +161,14 @@ def _collect(bundle: Path, requirements: Sequence[str]) -> None:
 
 
 def _own_source() -> str:
-    """Where pip finds this very package: the folder that it was installed from, else the index."""
+    """Return the source of this package for pip: the folder that it was installed from, else its release."""
     own = _distribution(PACKAGE)
     recorded = json.loads(own.read_text("direct_url.json") or "{}")
     return str(recorded["url"]) if "dir_info" in recorded else f"{PACKAGE}=={own.version}"
 
 
 def _prove(bundle: Path, without_torch: bool) -> None:
-    """Install the bundle into a fresh environment that knows of no index, and run the command there."""
+    """Install the bundle into a fresh environment without an index, and run the command there."""
     with TemporaryDirectory() as scratch:
         python = Path(scratch) / "bin" / "python"
         environment = _offline_environment(python)
@@ -179,7 +184,7 @@ def _prove(bundle: Path, without_torch: bool) -> None:
 
 
 def _stand_in(environment: Path, name: str) -> None:
-    """Make pip believe that a package of the offline machine is there, so that it asks for all others."""
+    """Make pip believe that a package of the offline machine is installed, so that it needs all others."""
     version = _distribution(name).version
     (packages,) = environment.glob("lib/python*/site-packages")
     metadata = packages / f"{name}-{version}.dist-info" / "METADATA"
@@ -188,13 +193,13 @@ def _stand_in(environment: Path, name: str) -> None:
 
 
 def _offline_environment(python: Path) -> dict[str, str]:
-    """Where this pip installs into that environment, without what could lead it to an index or Python elsewhere."""
+    """Return variables that let pip install into an environment, without settings that name an index or Python."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
     return {**kept, "PYTHON": sys.executable, "PIP_PYTHON": str(python), "PIP_CONFIG_FILE": os.devnull}
 
 
 def _run(command: Sequence[str], failure: type[Nx47Error], environment: Mapping[str, str] | None = None) -> str:
-    """Standard output of a command; when it fails, its last lines as an error."""
+    """Run a command and return its standard output; raise its last lines as an error when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         lines = (done.stdout + done.stderr).strip().splitlines()[-SHOWN_LINES:]

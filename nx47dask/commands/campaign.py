@@ -1,4 +1,4 @@
-"""Run a campaign: its runs, one after the other, and the tables over all of them."""
+"""Run a campaign: its runs, one after the other, and then the tables over all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AGAIN = "mend the cause, then give the same campaign command again"
 
 @dataclass(frozen=True)
 class _Setting:
-    """What all runs of a campaign have in common."""
+    """Inputs and options that all runs of a campaign share."""
 
     campaign: Campaign
     volumes: Mapping[str, Volume]
@@ -49,15 +49,16 @@ def campaign(
     where: Where | None = None,
     **options: Unpack[WhereOptions],
 ) -> dict[str, Any]:
-    """Run all runs of a campaign file that are not finished, and compare them with its baseline.
+    """Do the runs of a campaign file that are not finished, and compare all runs with its baseline.
 
     Parameters
     ----------
     file : path
         The campaign file.
     out : path
-        Each run goes to ``out/<name>/`` (its repeats to ``out/<name>@2/`` and so on), the tables to ``campaign.md``,
-        ``campaign.csv``, ``campaign.json`` and ``campaign.html``. Called again, a campaign goes on where it stopped.
+        Folder of all results: each run goes to ``out/<name>/`` (its repeats to ``out/<name>@2/`` and so on), the
+        tables go to ``campaign.md``, ``campaign.csv``, ``campaign.json`` and ``campaign.html``. Called again, a
+        campaign goes on where it stopped.
     baselines : path
         Folder of the frozen baselines.
     where, **options
@@ -66,18 +67,40 @@ def campaign(
     Returns
     -------
     dict
-        As of :func:`nx47dask.commands.campaign_file.summarise`.
+        Measures of all runs, as :func:`nx47dask.commands.campaign_file.summarise` returns them.
 
     Raises
     ------
     InputError
         The file, a volume, a label, a workflow or the baseline cannot be used, a run folder holds another run, or
-        ``out`` something else.
+        ``out`` holds other files.
     GateError
-        The baseline is not what was frozen, or the masks of a finished run are not those that it wrote; or, after all
-        is written, repeats differ or a run fails a gate.
+        The baseline has changed since it was frozen, or the masks of a finished run since they were written; or, after
+        all is written, repeats differ or a run fails a gate.
     BlockError, RunStoppedError, StorageError
         A run stopped part-way; the same call goes on.
+
+    Examples
+    --------
+    Run two settings of a workflow on a synthetic volume, and compare their scores:
+
+    >>> from pathlib import Path
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> text = '''
+    ... volumes: [sample/train_images]
+    ... labels: sample/train_labels
+    ... baseline: plain
+    ... runs:
+    ...   plain: {workflow: v61.1}
+    ...   wide: {workflow: v61.1, set: [detect.residual_band.sigma_base=2]}
+    ... '''
+    >>> _ = Path("sigma.yaml").write_text(text)
+    >>> summary = nx47dask.campaign("sigma.yaml", "runs/sigma", serial=True)
+    >>> {name: round(run["mean"]["score"], 2) for name, run in summary["runs"].items()}
+    {'plain': 0.47, 'wide': 0.48}
+    >>> round(summary["runs"]["wide"]["difference"]["score"]["mean"], 3)
+    0.006
     """
     where = Where.of(where, **options)
     read, out = read_campaign(Path(file)), Path(out)
@@ -103,18 +126,18 @@ def campaign(
     return summary
 
 
-def _folders(one: CampaignRun) -> list[str]:
-    """Names of the folders of a run and its repeats; no run can be named like a repeat."""
-    return [one.name, *(f"{one.name}@{number}" for number in range(2, one.repeat + 1))]
+def _folders(entry: CampaignRun) -> list[str]:
+    """Name the folders of a run and its repeats; no run can have the name of a repeat."""
+    return [entry.name, *(f"{entry.name}@{number}" for number in range(2, entry.repeat + 1))]
 
 
-def _plan(campaign: Campaign, one: CampaignRun, folder: Path, where: Where) -> RunPlan:
-    """The plan of a run, refused before anything is computed when its folder holds something else."""
+def _plan(campaign: Campaign, entry: CampaignRun, folder: Path, where: Where) -> RunPlan:
+    """Plan a run; refuse it, before anything is computed, if its folder holds another run."""
     planned = plan(
         campaign.volumes,
         folder,
-        workflow=one.workflow,
-        overrides=one.overrides,
+        workflow=entry.workflow,
+        overrides=entry.overrides,
         labels=campaign.labels,
         where=where,
     )
@@ -126,8 +149,8 @@ def _plan(campaign: Campaign, one: CampaignRun, folder: Path, where: Where) -> R
 
 
 def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, Volume]) -> Run | None:
-    """The baseline, checked, where it is none of the campaign's runs."""
-    names = [one.name for one in campaign.runs]
+    """Open and check the baseline, if it is none of the runs of the campaign."""
+    names = [entry.name for entry in campaign.runs]
     if campaign.baseline in names:
         return None
     beside = campaign.path.parent / campaign.baseline
@@ -158,8 +181,8 @@ def _frozen_baseline(campaign: Campaign, baselines: Path, volumes: Mapping[str, 
     return baseline
 
 
-def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
-    """The finished run of a plan, computed when it is not there."""
+def _run(setting: _Setting, entry: CampaignRun, planned: RunPlan) -> Run:
+    """Return the finished run of a plan; compute it if it is not there."""
     folder = planned.out
     if _is_finished(planned) and Run(folder).scored_with(setting.labels):
         _require_masks(Run(folder))
@@ -170,8 +193,8 @@ def _run(setting: _Setting, one: CampaignRun, planned: RunPlan) -> Run:
         return run(
             setting.campaign.volumes,
             folder,
-            workflow=one.workflow,
-            overrides=one.overrides,
+            workflow=entry.workflow,
+            overrides=entry.overrides,
             labels=setting.campaign.labels,
             baseline=None if folder == setting.baseline else setting.baseline,
             resume=planned.record.is_file(),
@@ -192,7 +215,7 @@ def _is_finished(planned: RunPlan) -> bool:
 
 
 def _require_masks(done: Run) -> None:
-    """Refuse a finished run whose masks were changed; what is only missing is made again."""
+    """Refuse a finished run whose masks were changed."""
     try:
         check_masks(done)
     except GateError as error:
@@ -200,13 +223,13 @@ def _require_masks(done: Run) -> None:
 
 
 def _differing(once: Run, repeat: Run) -> list[str]:
-    """Volumes whose masks are not the same bytes in both."""
-    before, now = (one.manifest["artefacts_sha256"] for one in (once, repeat))
+    """List the volumes whose masks differ in their bytes."""
+    before, now = (done.manifest["artefacts_sha256"] for done in (once, repeat))
     return [volume for volume in once.volumes if before[f"masks/{volume}.tif"] != now[f"masks/{volume}.tif"]]
 
 
 def _measured(setting: _Setting, done: Run, scores: Mapping[str, Any], about: Mapping[str, Any]) -> RunMeasures:
-    """Measures of the campaign's volumes; scores only where the campaign has labels."""
+    """Collect the measures of the volumes of the campaign; scores only if the campaign has labels."""
     manifest = done.manifest
     volumes = {
         name: volume_measures(done.volume_metrics[name]["mask"], scores[name] if setting.labels else None)
@@ -222,7 +245,7 @@ def _measured(setting: _Setting, done: Run, scores: Mapping[str, Any], about: Ma
 
 
 def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Any]:
-    """Scores of a baseline for the campaign's labels, computed when it was frozen with others or without."""
+    """Return the scores of a baseline against the labels of the campaign; compute them if it does not have them."""
     labels = setting.campaign.labels
     if labels is None or baseline.scored_with(setting.labels):
         return baseline.scores
@@ -234,13 +257,13 @@ def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Any]:
 def _require_passed(summary: Mapping[str, Any], out: Path) -> None:
     """Refuse repeats that differ and runs that fail a gate, after all is written."""
     problems = []
-    for name, one in summary["runs"].items():
-        differing = {volume for repeat in one.get("repeats", ()) for volume in repeat}
+    for name, measured in summary["runs"].items():
+        differing = {volume for repeat in measured.get("repeats", ()) for volume in repeat}
         if differing:
             problems.append(f"run {name}: the masks of {', '.join(sorted(differing))} differ between repeats")
         problems += [
             f"run {name}: {gate['gate']} failed, the difference to {summary['baseline']} is {gate['difference']:+.6g}"
-            for gate in one.get("gates", ())
+            for gate in measured.get("gates", ())
             if not gate["passed"]
         ]
     if problems:

@@ -1,4 +1,4 @@
-"""The campaign file: named runs on the same volumes; and what is computed from the runs that it names.
+"""Read the campaign file, which names runs on the same volumes, and summarise the measures of these runs.
 
 A campaign is short YAML; paths are relative to it::
 
@@ -34,7 +34,7 @@ __all__ = ["Campaign", "CampaignRun", "RunMeasures", "read_campaign", "summarise
 
 @dataclass(frozen=True)
 class CampaignRun:
-    """One run of a campaign.
+    """A run of a campaign.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class CampaignRun:
         A preset, or the path of a YAML file.
     overrides : tuple of str
     repeat : int
-        How often it is run, to see that the masks are the same bytes.
+        Number of times that it runs, to check that its masks are always the same bytes.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Campaign:
     baseline : str
         Name of one of the runs; or a frozen baseline or run folder, as it is written in the file.
     gates : str
-        As for ``compare --gate``; "" without.
+        As for ``compare --gate``; empty without gates.
     runs : tuple of CampaignRun
     """
 
@@ -107,7 +107,7 @@ class _CampaignKeys(BaseModel):
 
 
 def read_campaign(path: Path) -> Campaign:
-    """Read a campaign file and check all that can be checked without its volumes.
+    """Read a campaign file, and check everything that can be checked without its volumes.
 
     Raises
     ------
@@ -134,34 +134,34 @@ def _validated(document: Document) -> _CampaignKeys:
         return _CampaignKeys.model_validate(document.data)
     except ValidationError as error:
         errors = error.errors()
-        # A misspelt key is two errors, unknown and missing; the first says what was meant.
-        first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+        # A misspelt key gives two errors, unknown and missing; the unknown key is the better message.
+        first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
         where = tuple(step for step in first["loc"] if step != "[key]")
         raise document.error(where, _problem(first["type"], where, first["input"], first["msg"])) from None
 
 
 def _problem(kind: str, where: Key, given: Any, message: str) -> str:
-    """What pydantic found, in the words of this file."""
+    """Describe an error of pydantic in the words of the campaign file."""
     if kind == "extra_forbidden":
         return unknown_key(where[-1], _keys(where[:-1]))
     if kind == "missing":
         return f"key {where[-1]!r} is missing; keys: {', '.join(_keys(where[:-1]))}"
-    found = "nothing" if given is None else repr(given)
+    value = "nothing" if given is None else repr(given)
     if kind == "model_type":
-        return f"expected keys ({', '.join(_keys(where))}), found {found}"
+        return f"expected keys ({', '.join(_keys(where))}), found {value}"
     if kind == "string_pattern_mismatch":
-        return f"run {found}: a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
+        return f"run {value}: a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
     words = {
         "dict_type": "expected the names of runs, each with its keys",
         "string_type": "expected text; put it in quotes",
         "list_type": "expected a list, in square brackets",
         "too_short": "expected at least one",
     }
-    return f"{'.'.join(map(str, where))} is {found}: {words.get(kind, message[:1].lower() + message[1:])}"
+    return f"{'.'.join(map(str, where))} is {value}: {words.get(kind, message[:1].lower() + message[1:])}"
 
 
 def _keys(where: Key) -> list[str]:
-    """Keys that a mapping of the file may have: a run, or the file itself."""
+    """List the keys that a mapping of the file may have: a run, or the file itself."""
     fields = (_RunKeys if where else _CampaignKeys).model_fields
     return [given.alias or name for name, given in fields.items()]
 
@@ -187,14 +187,14 @@ def _run(document: Document, name: str, keys: _RunKeys) -> CampaignRun:
 
 @dataclass(frozen=True)
 class RunMeasures:
-    """What a campaign compares of one run.
+    """Measures of a run that a campaign compares.
 
     Attributes
     ----------
     volumes : dict
-        Measures by volume, as of :func:`~nx47dask.runs.measures.volume_measures`.
+        Measures by volume, see :func:`~nx47dask.runs.measures.volume_measures`.
     about : dict
-        Workflow and overrides, external scores, repeats: what the table says beside the measures.
+        Other entries of the table: workflow and overrides, external scores, repeats.
     """
 
     volumes: dict[str, dict[str, float]]
@@ -202,7 +202,7 @@ class RunMeasures:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Means over the volumes."""
+        """Means of the measures over the volumes."""
         return mean_measures(list(self.volumes.values()))
 
 
@@ -212,7 +212,7 @@ def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -
     Parameters
     ----------
     runs : mapping of name to RunMeasures
-        All over the same volumes and with the same measures; the baseline among them.
+        Runs over the same volumes, with the same measures; the baseline is one of them.
     baseline : str
     gates : str
         As for ``compare --gate``.
@@ -242,13 +242,13 @@ def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -
 def _against(run: RunMeasures, baseline: RunMeasures, gates: Sequence[Gate]) -> dict[str, Any]:
     paired = paired_measures(list(baseline.volumes.values()), [run.volumes[volume] for volume in baseline.volumes])
     return {
-        "difference": {name: as_dict(one) for name, one in paired.items()},
+        "difference": {name: as_dict(difference) for name, difference in paired.items()},
         "gates": [result.as_dict() for result in check_gates(gates, baseline.mean, run.mean)],
     }
 
 
 def _spread(runs: Mapping[str, RunMeasures]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Smallest and largest value between the runs, range and population standard deviation, by volume and measure."""
+    """Find least and largest value of all runs, range and population standard deviation, by volume and measure."""
     volumes = next(iter(runs.values())).volumes
     return {
         volume: {

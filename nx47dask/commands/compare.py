@@ -35,12 +35,12 @@ STAGE = "compare"
 SLAB_VOXELS = 8 << 20
 """Voxels of each mask that a task reads at a time."""
 WORST_SLICES, APART_SLICES = 5, 8
-"""How many, and how far from one another: neighbours show the same place."""
+"""Number of worst slices that are listed, and their least distance: neighbours show the same place."""
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The masks of one volume, the box of it that they cover, and what each run's metrics say of them."""
+    """The two masks of a volume, the box of it that they cover, and the metrics of each run."""
 
     id: str
     masks: tuple[Volume, Volume]
@@ -68,9 +68,8 @@ def compare(
     out : path, optional
         Folder for ``compare.md``, ``.csv``, ``.json`` and ``.html``; by default nothing is written.
     labels : path, optional
-        Folder of labels that both runs are compared by: a run that was scored with these same labels has its scores
-        already, another is scored now. Without labels, scores are compared where both runs have them for the same
-        labels.
+        Folder of labels to score both runs against. A run that was scored with the same labels keeps its scores,
+        another run is scored now. Without labels, scores are compared if both runs were scored with the same labels.
     gates : str, optional
         Limits on differences of means, such as ``score>=0,recall>=-0.01``.
     baselines : path
@@ -81,18 +80,35 @@ def compare(
     Returns
     -------
     dict
-        JSON values, as in ``compare.json``; ``docs/comparing.md`` says what is in it. ``gates`` has the verdict of each
+        JSON values, as in ``compare.json``; ``docs/comparing.md`` describes them. ``gates`` has the verdict of each
         gate. The same runs give the same values.
 
     Raises
     ------
     InputError
-        The runs have other volumes, masks of other shapes or of other parts of a volume, no masks, masks that are not
-        those of their metrics, one is not finished, or labels are missing; a gate cannot be read; ``out`` holds
-        something else.
+        The runs differ in their volumes, or in the shapes or boxes of their masks; masks are missing or do not fit
+        their metrics; a run is not finished; labels are missing; a gate cannot be read; ``out`` holds other files.
     GateError
-        A baseline is not what was frozen, or the masks of a run are not those that it wrote; or a gate failed and the
-        files could not be written.
+        A baseline has changed since it was frozen, or the masks of a run since they were written; or a gate failed
+        and the files could not be written.
+
+    Examples
+    --------
+    Compare a run with a run of another parameter:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> options = {"workflow": "v61.1", "labels": "sample/train_labels", "serial": True}
+    >>> before = nx47dask.run(["sample/train_images"], "before", **options)
+    >>> wider = ["detect.residual_band.sigma_base=2"]
+    >>> now = nx47dask.run(["sample/train_images"], "now", overrides=wider, **options)
+    >>> comparison = nx47dask.compare(before, now, gates="score>=0", serial=True)
+    >>> round(comparison["paired"]["score"]["mean"], 3)
+    0.006
+    >>> [(gate["gate"], gate["passed"]) for gate in comparison["gates"]]
+    [('score>=0', True)]
+    >>> [change["path"] for change in comparison["differences"]["workflow"]]
+    ['workflow.detect.residual_band.sigma_base']
     """
     where = Where.of(where, **options)
     runs = (find_run(baseline, Path(baselines)), find_run(candidate, Path(baselines)))
@@ -113,10 +129,10 @@ def _comparison(runs: tuple[Run, Run], labels: str | Path | None, where: Where) 
     baseline, candidate = runs
     pairs = _pairs(*runs)
     shapes = {volume: baseline[volume].shape for volume in baseline.volumes}
-    found = find_labels(labels, shapes) if labels else {}
-    known = [_known_scores(run, runs, found) for run in runs]
+    given = find_labels(labels, shapes) if labels else {}
+    known = [_known_scores(run, runs, given) for run in runs]
     pipelines = {
-        pair.id: _process(pair, found.get(pair.id), [scores.get(pair.id) for scores in known]) for pair in pairs
+        pair.id: _process(pair, given.get(pair.id), [scores.get(pair.id) for scores in known]) for pair in pairs
     }
     done = run_pipelines(pipelines, where)
     volumes = {pair.id: done[pair.id] for pair in pairs}
@@ -124,8 +140,8 @@ def _comparison(runs: tuple[Run, Run], labels: str | Path | None, where: Where) 
         "schema": 1,
         "baseline": _side(baseline),
         "candidate": _side(candidate),
-        "labels": _labels(runs, found),
-        "notes": _notes(runs, volumes, labels, found),
+        "labels": _labels(runs, given),
+        "notes": _notes(runs, volumes, labels, given),
         **_overall(volumes),
         "volumes": volumes,
         "differences": manifest_differences(baseline.manifest, candidate.manifest),
@@ -133,7 +149,7 @@ def _comparison(runs: tuple[Run, Run], labels: str | Path | None, where: Where) 
 
 
 def _have_scores(baseline: Run, candidate: Run, labels: str | Path | None) -> bool:
-    """Whether a comparison with these arguments will have scores."""
+    """Return True if a comparison with these arguments has scores."""
     if labels is not None:
         return True
     return bool(baseline.scores and candidate.scores) and baseline.labels == candidate.labels
@@ -147,7 +163,7 @@ def compare_slab(baseline: Volume, candidate: Volume, box: Box) -> dict[str, Any
 def _process(
     pair: _Pair, labels: Volume | None, known: Sequence[Mapping[str, Any] | None]
 ) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
-    """Compare one volume, and score the masks that have no score for these labels; returns what is said of it."""
+    """Compare the masks of a volume, and score those that have no score for these labels."""
     counts = yield from _count(pair)
     scores = []
     for mask, score in zip(pair.masks, known, strict=True):
@@ -158,7 +174,7 @@ def _process(
 
 
 def _count(pair: _Pair) -> Generator[Batch, dict[int, Record], NDArray[np.int64]]:
-    """Joint counts of the two masks, shape (3, Z), as in :func:`~nx47dask.metrics.masks.joint_counts`."""
+    """Count voxels of both masks jointly, shape (3, Z), as :func:`~nx47dask.metrics.masks.joint_counts` does."""
     depth, height, width = pair.box.shape
     step = max(1, SLAB_VOXELS // (height * width))
     boxes = [Box((z, 0, 0), (min(z + step, depth), height, width)) for z in range(0, depth, step)]
@@ -209,13 +225,13 @@ def _mask(run: Run, volume: str) -> Volume:
 
 
 def _known_scores(run: Run, runs: tuple[Run, Run], labels: Mapping[str, Volume]) -> Mapping[str, Any]:
-    """Scores that a run has and that can be compared: for the labels that were given, or else the other run's."""
+    """Return the scores of a run that can be compared: against the given labels, or those of the other run."""
     usable = run.scored_with(labels) if labels else _have_scores(*runs, None)
     return run.scores if usable else {}
 
 
 def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """What is said of one volume."""
+    """Return the comparison of a volume as JSON values."""
     a, b, common = (int(total) for total in counts.sum(axis=1))
     for side, voxels, metrics in zip(pair.masks, (a, b), pair.metrics, strict=True):
         if voxels != metrics["mask"]["voxels"]:
@@ -244,12 +260,12 @@ def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str
 
 
 def _worst(differing: Sequence[int]) -> list[int]:
-    """Slices in which most voxels differ, the first of them first, at some distance from one another."""
-    found: list[int] = []
+    """Find the slices in which most voxels differ, at some distance from each other, the worst first."""
+    worst: list[int] = []
     for z in sorted((z for z, voxels in enumerate(differing) if voxels), key=lambda z: (-differing[z], z)):
-        if len(found) < WORST_SLICES and all(abs(z - other) >= APART_SLICES for other in found):
-            found.append(z)
-    return found
+        if len(worst) < WORST_SLICES and all(abs(z - chosen) >= APART_SLICES for chosen in worst):
+            worst.append(z)
+    return worst
 
 
 def _defects(score: Mapping[str, Any]) -> dict[str, int]:
@@ -257,12 +273,12 @@ def _defects(score: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _overall(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of both runs, paired differences of the means, and how the masks agree on the whole."""
+    """Summarise all volumes: means of both runs, paired differences, and agreement of the masks."""
     measures = [[volume["measures"][side] for volume in volumes.values()] for side in SIDES]
     masks = [volume["masks"] for volume in volumes.values()]
     return {
         "means": _sides([mean_measures(side) for side in measures]),
-        "paired": {name: as_dict(one) for name, one in paired_measures(*measures).items()},
+        "paired": {name: as_dict(difference) for name, difference in paired_measures(*measures).items()},
         "masks": {
             "dice": sum(mask["dice"] for mask in masks) / len(masks),
             "iou": sum(mask["iou"] for mask in masks) / len(masks),
@@ -289,10 +305,11 @@ def _side(run: Run) -> dict[str, Any]:
 
 
 def _labels(runs: tuple[Run, Run], given: Mapping[str, Volume]) -> dict[str, Any]:
-    """The labels that the scores are against, by volume, as a manifest names them; empty without scores."""
+    """Return the labels that the scores are against, by volume, as a manifest names them; empty without scores."""
     if given:
         return {
-            name: {"path": one.path, "kind": one.kind, "fingerprint": one.fingerprint} for name, one in given.items()
+            name: {"path": volume.path, "kind": volume.kind, "fingerprint": volume.fingerprint}
+            for name, volume in given.items()
         }
     return dict(runs[1].manifest["labels"]) if _have_scores(*runs, None) else {}
 
@@ -300,14 +317,14 @@ def _labels(runs: tuple[Run, Run], given: Mapping[str, Volume]) -> dict[str, Any
 def _notes(
     runs: tuple[Run, Run], volumes: Mapping[str, Any], labels: str | Path | None, given: Mapping[str, Volume]
 ) -> list[str]:
-    """What a reader of the numbers should know."""
+    """Write notes that a reader of the numbers should know."""
     notes = []
     if labels is not None:
         now = [str(run.path) for run in runs if not run.scored_with(given)]
         how = f"; scored with them now: {' and '.join(now)}" if now else ", as both runs were scored before"
         notes.append(f"Scores of both runs are against the labels given, {labels}{how}.")
     elif _have_scores(*runs, None):
-        folders = sorted({str(locate(one["path"]).parent) for one in runs[1].manifest["labels"].values()})
+        folders = sorted({str(locate(recorded["path"]).parent) for recorded in runs[1].manifest["labels"].values()})
         notes.append(f"Scores are those that both runs have for the same labels, {' and '.join(folders)}.")
     elif all(run.scores for run in runs):
         notes.append("The runs were scored with other labels, so scores are left out; --labels scores both alike.")

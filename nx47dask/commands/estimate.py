@@ -1,8 +1,8 @@
-"""How long a plan will take on a machine like this: a small piece of the first volume, run for real.
+"""Estimate the time of a plan on a machine like this one, by running a small piece of the first volume.
 
-The piece is cut from the middle of the volume, stored as the volume is, and run by one worker of a local cluster,
-twice: the first time pays for libraries and compiled kernels, the second time is measured. Each stage is then scaled
-by the voxels that it reads, a network by its windows, merges by blocks.
+The piece is cut from the middle of the volume, stored in the format of the volume, and run twice by a single worker of
+a local cluster: the first run loads libraries and compiles kernels, the second run is measured. The time of each stage
+is then scaled by the voxels that it reads, that of networks by windows, that of merges by blocks.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from nx47dask.stages.score import find_labels
 __all__ = ["Rates", "estimate", "estimate_time"]
 
 PIECE_VOX = 160
-"""Edge of the piece that is run."""
+"""Edge of the piece that is run, in voxels."""
 CLOSING_S = 2.0
 CLOSING_S_PER_VOXEL = 2e-8
-"""Zip, metrics and report."""
+"""Time for zip, metrics and report."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one worker of this machine takes.
+    """Times that a worker of this machine takes.
 
     Attributes
     ----------
     stage_s : mapping of str to float
-        Seconds per voxel that a stage reads; of detection by networks, per window.
+        Seconds per voxel that a stage reads; for detection by networks, seconds per window.
     merge_s : mapping of str to float
         Seconds per block for links and merges of a stage.
     start_s : float
-        What a worker takes to load libraries and to compile.
+        Seconds to load libraries and to compile.
     """
 
     stage_s: Mapping[str, float]
@@ -67,7 +67,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class _Piece:
-    """The plan of a piece, and its labels where it is scored."""
+    """The plan of a piece, and its labels if it is scored."""
 
     planned: RunPlan
     labels: Volume | None
@@ -80,15 +80,15 @@ def estimate(
     where: Where | None = None,
     **options: Unpack[WhereOptions],
 ) -> Estimate:
-    """Estimate how long a planned run will take, from a piece of its first volume that is run on this machine.
+    """Estimate the time of a planned run, from a piece of its first volume that runs on this machine.
 
     Parameters
     ----------
     planned : RunPlan
     labels : path, optional
-        Those that the run was planned with.
+        Labels that the run was planned with.
     where, **options
-        As for :func:`nx47dask.run`, and as for the plan.
+        As for :func:`nx47dask.run`, and as they were for the plan.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def estimate(
 
 
 def _workers(where: Where) -> int | None:
-    """Workers that a run will have at least; None: as many as a local cluster makes."""
+    """Return the least number of workers of a run; None for the number that a local cluster starts."""
     cluster = where.cluster
     if cluster is None:
         return 1
@@ -132,10 +132,10 @@ def _measure_rates(planned: RunPlan, labels: str | Path | None, where: Where) ->
 
 
 def estimate_time(planned: RunPlan, projection: Projection, rates: Rates, workers: int | None = None) -> Estimate:
-    """Scale the rates to a plan, for so many workers, by default those that a local cluster would have.
+    """Scale the rates to a plan and a number of workers, by default the number of a local cluster.
 
-    Volumes overlap, so that the workers share all tasks; but no volume is done before its own stages are, one after
-    the other, of which each takes as long as its largest share of a worker.
+    The workers share the tasks of all volumes. But the stages of a volume follow one another, and each stage takes as
+    long as the worker with the largest share of it.
     """
     workers = workers or workers_that_fit(projection.worker_bytes)
     path_s = max(
@@ -152,13 +152,13 @@ def _stage_s(load: StageLoad, rates: Rates) -> float:
 
 
 def _longest_share_s(load: StageLoad, rates: Rates, workers: int) -> float:
-    """Of a stage of one volume: its tasks, as evenly as they can be shared out, and its merges, by one worker."""
+    """Return the time of a stage of a volume: its tasks, shared out evenly, and its merges, done by one worker."""
     tasks_s = rates.stage_s[load.stage] * (load.windows or load.voxels)
     return tasks_s * math.ceil(load.tasks / workers) / load.tasks + rates.merge_s[load.stage] * load.tasks
 
 
 def _cut_piece(planned: RunPlan, labels: str | Path | None, folder: Path, where: Where) -> _Piece:
-    """Cut a piece from the middle of the first volume, write it into the folder as the volume is kept, and plan it."""
+    """Cut a piece from the middle of the first volume, write it into a folder in the same format, and plan its run."""
     job = planned.jobs[0]
     z, y, x = (min(PIECE_VOX, edge) for edge in job.work.shape)
     start = tuple(a - edge // 2 for a, edge in zip(job.work.middle, (z, y, x), strict=True))
@@ -195,7 +195,7 @@ def _stored(volume: Volume, voxels: NDArray[np.unsignedinteger], folder: Path, *
 
 
 def _task_times(piece: _Piece, pool: Pool) -> dict[str, float]:
-    """Seconds of the tasks of each stage, and of its links and merges."""
+    """Measure the seconds of the tasks of each stage, and of its links and merges."""
     planned, statistics = piece.planned, StageStatistics()
     pipelines = {job.id: process(job, planned, piece.labels) for job in planned.jobs}
     _, errors = execute(pipelines, pool, observers=(statistics,))
@@ -209,5 +209,5 @@ def _task_times(piece: _Piece, pool: Pool) -> dict[str, float]:
 
 
 def _owner(name: str, stages: set[str]) -> str:
-    """The stage that links or merges belong to: ``measure`` of ``measure.objects.link``."""
+    """Find the stage that links or merges belong to: ``measure`` for ``measure.objects.link``."""
     return max((stage for stage in stages if name.startswith(f"{stage}.")), key=len)

@@ -37,8 +37,8 @@ READ_ONLY = 0o444
 def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) -> Path:
     """Copy a finished run into a baseline that is never written again.
 
-    The folder appears under its name when all of it is on the disk; what an interrupted freeze leaves is hidden
-    (``.<name>.*.tmp``) and deleted by the next freeze of that name.
+    The folder gets its name when all of it is on the disk. An interrupted freeze leaves a hidden folder
+    (``.<name>.*.tmp``), which the next freeze of that name deletes.
 
     Parameters
     ----------
@@ -60,6 +60,18 @@ def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) 
         The name cannot be used or is taken; the run is a baseline, has no masks, or differs from its manifest.
     StorageError
         The baseline cannot be written.
+
+    Examples
+    --------
+    Freeze a run, to compare later runs with it by name:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(["sample/train_images"], "first", workflow="v61.1", serial=True)
+    >>> print(nx47dask.freeze(run, "plain"))
+    baselines/plain
+    >>> nx47dask.compare("plain", run, serial=True)["masks"]["identical_volumes"]
+    1
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InputError(
@@ -85,7 +97,7 @@ def freeze(run: str | Path | Run, name: str, baselines: str | Path = BASELINES) 
 
 @contextmanager
 def _locked(baselines: Path) -> Iterator[None]:
-    """One freeze at a time, so that the leftovers of a name are never another client's work."""
+    """Allow a single freeze at a time, so that no client deletes the work of another as leftovers."""
     try:
         baselines.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -143,7 +155,7 @@ def _copy(source: Path, target: Path, sha256: str | None) -> None:
 
 
 def _checked_artefacts(run: Run) -> dict[str, str]:
-    """Artefacts of a run that can be frozen, by name."""
+    """Return the checksums of the artefacts of a run by name; refuse a run that cannot be frozen."""
     if is_frozen(run):
         raise InputError(f"{run.path}: is a baseline already", hint="freeze the run that it was made of")
     artefacts = recorded_checksums(run)

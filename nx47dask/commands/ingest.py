@@ -1,4 +1,4 @@
-"""Ingest on its own: TIFF volumes to OME-Zarr, and the grey statistics of any volume."""
+"""Ingest volumes without a run: convert TIFF to OME-Zarr, and measure the greys of any volume."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def ingest(
     where: Where | None = None,
     **options: Unpack[WhereOptions],
 ) -> dict[Path, ScanStatistics]:
-    """Convert TIFF volumes to chunked OME-Zarr and measure the greys of all.
+    """Convert TIFF volumes to chunked OME-Zarr, and measure the grey values of all volumes.
 
     Parameters
     ----------
     inputs : sequence of path
         As for ``nx47dask.run``.
     out : path
-        Folder for ``<id>.zarr``; a Zarr input is measured in place and not copied.
+        Folder of this machine for ``<id>.zarr``; a Zarr input is measured in place and not copied.
     block, level, where, **options
         As for :func:`nx47dask.run`.
     zarr_format : {3, 2}
@@ -50,12 +50,24 @@ def ingest(
     Returns
     -------
     dict of Path to ScanStatistics
-        By the path of the Zarr.
+        Statistics of each volume (minimum, maximum, mean, standard deviation and more), by the path of its Zarr.
 
     Raises
     ------
     InputError
         An input cannot be used, or ``<id>.zarr`` exists.
+
+    Examples
+    --------
+    Convert a TIFF volume, and look at its grey values:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> ((path, scan),) = nx47dask.ingest(["sample/train_images"], "zarr", serial=True).items()
+    >>> print(path)
+    zarr/470000001.zarr
+    >>> scan.minimum, scan.maximum, round(scan.mean, 1)
+    (42, 243, 123.6)
     """
     where = Where.of(where, **options)
     folder = locate(out)
@@ -77,10 +89,10 @@ def ingest(
 
 
 def _convert(job: VolumeJob, target: Path) -> Generator[Batch, dict[int, Record], ScanStatistics]:
-    found = yield from ingest_volume(job)
+    ingested = yield from ingest_volume(job)
     if job.copied:
         shutil.move(job.image_store.path, target)
-    return found.scan
+    return ingested.scan
 
 
 def _target(volume: Volume, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Pipelines outside a run folder: nothing is recorded, and what failed is raised."""
+"""Run pipelines outside a run folder: nothing is recorded, and a failure is raised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["run_pipelines"]
 
 
 def run_pipelines(pipelines: Mapping[str, Pipeline], where: Where) -> dict[str, Any]:
-    """Run the pipelines of several volumes and return what each returned.
+    """Run the pipelines of several volumes and return the result of each, by volume id.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The plan of a run: made here for the run itself, for ``plan`` and for ``run --dry-run``."""
+"""Plan a run: for the run itself, for ``plan`` and for ``run --dry-run``."""
 
 from __future__ import annotations
 
@@ -43,18 +43,32 @@ def plan(
     inputs, out, workflow, overrides, block, bbox, level, foreground, delete_stores, copy_input, where, **options
         As for :func:`nx47dask.run`.
     labels : path, optional
-        Plan to score the masks against labels; they are not looked at.
+        Plan to score the masks against labels; the labels are not read.
 
     Returns
     -------
     RunPlan
-        :func:`nx47dask.planning.projection.project` says what it will take, and
-        :func:`nx47dask.planning.text.plan_lines` gives both in words.
+        The plan as data. :func:`nx47dask.planning.projection.project` computes its tasks, memory and disk, and
+        :func:`nx47dask.planning.text.plan_lines` describes both in words.
 
     Raises
     ------
     InputError
         An input, an option or the workflow cannot be used.
+
+    Examples
+    --------
+    See how a volume is cut into blocks, and what the run would take:
+
+    >>> import nx47dask
+    >>> from nx47dask.planning.projection import project
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> planned = nx47dask.plan(["sample/train_images"], "first", workflow="v61.1", block=16, serial=True)
+    >>> [len(job.grid) for job in planned.jobs]
+    [8]
+    >>> projection = project(planned)
+    >>> projection.tasks, projection.worker_bytes < 1 << 30
+    (39, True)
     """
     where = Where.of(where, **options)
     volumes = discover(inputs, level=level)

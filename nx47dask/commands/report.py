@@ -1,4 +1,4 @@
-"""Write the report of a finished run again, against another baseline if wanted."""
+"""Write the report of a finished run again, compared with another baseline if wanted."""
 
 from __future__ import annotations
 
@@ -27,27 +27,42 @@ def report(
     run : path or Run
         A run folder.
     baseline : str, path or Run, optional
-        A frozen baseline by name or folder, or a run folder, to measure the run against. By default the one that the
-        run was made with, with its gates, where it is still there; else the report says that it is gone.
+        A frozen baseline by name or folder, or a run folder, to compare the run with. By default the baseline and the
+        gates that the run was made with; if that baseline cannot be used, the report says so.
     gates : str, optional
-        What the run may lose against the baseline, such as ``score>=0,recall>=-0.01``.
+        Limits on the loss against the baseline, such as ``score>=0,recall>=-0.01``.
     baselines : path
         Folder of the frozen baselines.
 
     Returns
     -------
     list of GateResult
-        Empty where there are no gates, and for a run that is not finished, which the report says.
+        Verdict of each gate; empty without gates, and for an unfinished run, whose report says so.
 
     Raises
     ------
     InputError
-        The run is a baseline or has no finished volume, there are gates without a baseline or that cannot be checked,
-        or external scores that were recorded are damaged.
+        The run is a baseline or has no finished volume, gates cannot be checked or have no baseline, or the recorded
+        external scores are damaged.
     StorageError
         A report cannot be written.
     GateError
-        A baseline is not what was frozen, or a gate failed and the report could not be written.
+        The baseline has changed since it was frozen, or a gate failed and the report could not be written.
+
+    Examples
+    --------
+    Compare the report of a run with an earlier run, and limit the loss of density:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> before = nx47dask.run(["sample/train_images"], "before", workflow="v61.1", serial=True)
+    >>> wider = ["detect.residual_band.sigma_base=2"]
+    >>> now = nx47dask.run(["sample/train_images"], "now", workflow="v61.1", overrides=wider, serial=True)
+    >>> for result in nx47dask.report(now, baseline=before, gates="density>=-0.01"):
+    ...     print(result)
+    density>=-0.01 passed: density 0.130575 -> 0.130046, difference -0.000528971
+    >>> sorted(path.name for path in now.path.glob("report.*"))
+    ['report.html', 'report.md']
     """
     candidate = open_run(run)
     if is_frozen(candidate):

@@ -1,4 +1,4 @@
-"""The main job: from input volumes to a run folder."""
+"""Do the main job: from input volumes to a run folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["run"]
 
 CLOSING_S = 10.0
 CLOSING_S_PER_VOXEL = 6e-8
-"""Zip, report and the look at both: 2 s for a volume of 320 voxels a side."""
+"""Time for zip and report and their checks: 2 s for a volume of 320 voxels a side."""
 
 
 def run(
@@ -73,7 +73,8 @@ def run(
 ) -> Run:
     """Turn volumes into binary surface masks.
 
-    The result depends neither on where it runs nor on ``block``.
+    The masks depend neither on ``block`` nor on how workers share the work; the values of networks may differ
+    slightly on another kind of device.
 
     Parameters
     ----------
@@ -89,31 +90,31 @@ def run(
     block : int, optional
         Edge of a work block in voxels.
     bbox : str, optional
-        Part to write out, ``z0:z1,y0:y1,x0:x1``.
+        Part to write out, half-open ``z0:z1,y0:y1,x0:x1`` in voxels of the volume.
     level : int
-        Level of OME-Zarr inputs.
+        Resolution level of OME-Zarr inputs.
     foreground : int
         Value of the surface in the masks, 255 or 1.
     submission : str or path, optional
-        Where a copy of ``submission.zip`` goes.
+        File for a copy of ``submission.zip``.
     delete_stores : bool
         Delete the store of a volume when its mask is written, and have few volumes under way at a time.
     copy_input : bool, optional
-        Copy Zarr inputs to the run's store at ingest, so that each of their chunks is read once, or read them in place;
-        by default those in object stores and on web servers are copied. TIFFs always are.
+        True copies Zarr inputs to the run's store at ingest, so that each of their chunks is read once; False reads
+        them in place. By default inputs in object stores and on web servers are copied. TIFFs are always copied.
     time_limit_s : float
-        Seconds in which the run ends with what it has: an empty mask stands in the zip for a volume that is not
-        finished.
+        Seconds after which the run ends with the volumes that are done; a volume that is not finished has an empty
+        mask in the zip.
     labels : path, optional
         Labels of the volumes, to score the masks against.
     baseline : str, path or Run, optional
         Name or folder of a frozen baseline, or a run folder, for the report to compare with.
     gates : str, optional
-        What the run may lose against the baseline, such as ``score>=0,recall>=-0.01``.
+        Limits on the loss against the baseline, such as ``score>=0,recall>=-0.01``.
     resume, overwrite : bool
         Go on with the run in ``out``, or delete it first.
     where : Where, optional
-        The place to run at; by default the one that ``options`` say.
+        Place to run at; by default it is made of the options.
     **options
         ``cluster`` (a YAML file, ``tcp://HOST:PORT`` or a scheduler file; by default ``cluster.yaml`` here, else a
         local cluster), ``workers`` (processes of the cluster that is started), ``serial`` (run in this process, without
@@ -122,16 +123,43 @@ def run(
     Returns
     -------
     Run
-        The finished run, to look at.
+        The finished run, with lazy arrays and metrics.
 
     Raises
     ------
     InputError
         An input, an option or the workflow cannot be used.
     BlockError, RunStoppedError, StorageError
-        The run stopped part-way, or its time was over, and can be resumed.
+        The run stopped part-way, or reached its time limit, and can be resumed.
     GateError
         The run is complete, but a gate failed.
+
+    Examples
+    --------
+    Make masks of a synthetic volume with the frozen baseline, and score them against its labels:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(
+    ...     ["sample/train_images"], "first", workflow="v61.1", labels="sample/train_labels", serial=True
+    ... )
+    >>> round(run.scores[volume]["score"], 2)
+    0.47
+    >>> sorted(path.name for path in run.path.glob("*.zip")), sorted(path.name for path in run.path.glob("masks/*"))
+    (['submission.zip'], ['470000001.tif'])
+
+    Change a parameter of the workflow, and write only a part of the volume:
+
+    >>> run = nx47dask.run(
+    ...     ["sample/train_images"],
+    ...     "part",
+    ...     workflow="v61.1",
+    ...     overrides=["detect.residual_band.sigma_base=2"],
+    ...     bbox="4:20,0:32,0:32",
+    ...     serial=True,
+    ... )
+    >>> run.mask.shape
+    (16, 32, 32)
     """
     where = Where.of(where, **options)
     planned = plan(
@@ -169,10 +197,10 @@ def run(
 def process(
     job: VolumeJob, planned: RunPlan, labels: Volume | None = None
 ) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
-    """One volume from end to end; returns what the manifest and the metrics say of it."""
+    """Process a volume from end to end; return its entries of the manifest and the metrics."""
     deleted = store_was_deleted(job)
-    found = yield from ingest(job)
-    probability = yield from detect(job, planned.detector, found.scan, found.occupied)
+    ingested = yield from ingest(job)
+    probability = yield from detect(job, planned.detector, ingested.scan, ingested.occupied)
     changes, mask = yield from postprocess(job, planned.passes, probability)
     metrics = yield from measure(job, mask)
     sha256 = yield from export(job, mask_path(planned.out, job), planned.foreground)
@@ -180,8 +208,8 @@ def process(
     clear_store(job, arrays=planned.delete_stores or deleted)
     steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
     return {
-        "scan": found.greys,
-        "source": found.source,
+        "scan": ingested.greys,
+        "source": ingested.source,
         "steps": steps,
         "mask": metrics,
         "sha256": sha256,
@@ -190,7 +218,7 @@ def process(
 
 
 def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:
-    """The mask of a volume: in the store, or where that has been deleted in the file."""
+    """Return a view of the mask of a volume: in its store, or in its file where the store was deleted."""
     if not store_deleted:
         return View(job.array("mask"), job.box.relative_to(job.work.start))
     (mask,) = discover([mask_path(planned.out, job)], masks=True)
@@ -200,24 +228,24 @@ def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:
 def _yardstick(
     planned: RunPlan, labels: str | Path | None, baseline: str | Path | Run | None, gates: str | None
 ) -> Yardstick:
-    """What the run is measured against; refused before hours of work rather than after them."""
+    """Find and check labels, baseline and gates before hours of work, not after them."""
     if gates and baseline is None:
         raise InputError(f"gate {gates}: there is nothing to compare with", hint="name a --baseline")
     if gates:
         parse_gates(gates, scored=labels is not None)
     shapes = {job.id: job.volume.shape for job in planned.jobs}
-    found = find_labels(labels, shapes) if labels is not None else {}
-    for one in found.values():
-        check_labels(one)
+    volumes = find_labels(labels, shapes) if labels is not None else {}
+    for volume in volumes.values():
+        check_labels(volume)
     return Yardstick(
-        found,
+        volumes,
         find_run(baseline) if baseline is not None else None,
         gates,
     )
 
 
 def _submission_target(submission: str | Path | None, bbox: str | None) -> Path | None:
-    """Where a copy of the zip goes; refused before hours of work rather than after them."""
+    """Return the file for a copy of the zip; refuse it before hours of work, not after them."""
     if submission is None:
         return None
     target = Path(submission)
@@ -240,7 +268,7 @@ def _submission_target(submission: str | Path | None, bbox: str | None) -> Path 
 
 
 def _closing_s(planned: RunPlan) -> float:
-    """Seconds that zip, metrics and report take at most when the tasks are over."""
+    """Bound the seconds that zip, metrics and report take after the last task."""
     return CLOSING_S + CLOSING_S_PER_VOXEL * sum(job.box.size for job in planned.jobs)
 
 
@@ -278,8 +306,8 @@ def _execute(
 
 
 def job_title(planned: RunPlan) -> JobTitle:
-    """What a run is called, and the stages over all voxels that every volume of it goes through."""
-    passes = (stage_name(one.number) for one in planned.passes)
+    """Return the title of a run, with the stages over voxels that each of its volumes goes through."""
+    passes = (stage_name(current.number) for current in planned.passes)
     stages = (INGEST, DETECT, *passes, MEASURE, EXPORT)
     return JobTitle(
         planned.out.absolute().name,

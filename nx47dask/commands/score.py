@@ -1,4 +1,4 @@
-"""Score masks of any origin against labels: files, folders, run folders."""
+"""Score masks of any origin against labels: files, folders or run folders."""
 
 from __future__ import annotations
 
@@ -39,43 +39,55 @@ def score(
     Returns
     -------
     dict
-        ``volumes``: per id what :func:`~nx47dask.metrics.score.official_score` returns; ``mean``: their means.
+        ``volumes``: by id, the dict of :func:`~nx47dask.metrics.score.official_score`; ``mean``: their means.
 
     Raises
     ------
     InputError
         Labels are missing, of another shape, empty, or hold other values.
     GateError
-        The masks of a run are not those that it wrote.
+        The masks of a run have changed since they were written.
+
+    Examples
+    --------
+    Score masks; here the labels of a synthetic volume stand for perfect masks:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> scores = nx47dask.score("sample/train_labels", "sample/train_labels", serial=True)
+    >>> scores["volumes"][volume]["surface_dice"]
+    1.0
+    >>> scores["mean"]["score"], scores["mean"]["volumes"]
+    (1.0, 1)
     """
     where = Where.of(where, **options)
-    found, boxes = _find_masks(locate(predictions))
-    if len(found) == 1 and locate(labels).is_file():
+    masks, boxes = _find_masks(locate(predictions))
+    if len(masks) == 1 and locate(labels).is_file():
         # Two files are a pair, whatever their names.
-        (name,) = found
+        (name,) = masks
         wanted = {name: discover([labels], masks=True)[0]}
     else:
-        wanted = labels_by_id(labels, list(found))
-    pairs = {name: (View.whole(found[name]), _view(wanted[name], name, *boxes[name])) for name in found}
+        wanted = labels_by_id(labels, list(masks))
+    pairs = {name: (View.whole(masks[name]), _view(wanted[name], name, *boxes[name])) for name in masks}
     pipelines = {name: score_volume(*pair) for name, pair in pairs.items()}
     scores = run_pipelines(pipelines, where)
-    ordered = {name: scores[name] for name in found}
+    ordered = {name: scores[name] for name in masks}
     return {"volumes": ordered, "mean": score_means(ordered)}
 
 
 def _find_masks(predictions: Path) -> tuple[dict[str, Volume], dict[str, tuple[Index, Box]]]:
-    """Masks by id, the shape of the volume that each belongs to, and the box of it that it covers."""
+    """Find masks by id, and by id the shape of the whole volume and the box of it that the mask covers."""
     if (predictions / "manifest.json").is_file():
         run = find_run(predictions)
         run.require_finished("score it")
-        found = {mask.id: mask for mask in discover([predictions / "masks"], masks=True)}
-        return found, {name: (run[name].shape, run[name].box) for name in found}
-    found = {mask.id: mask for mask in discover([predictions], masks=True)}
-    return found, {name: (mask.shape, Box.of_shape(mask.shape)) for name, mask in found.items()}
+        masks = {mask.id: mask for mask in discover([predictions / "masks"], masks=True)}
+        return masks, {name: (run[name].shape, run[name].box) for name in masks}
+    masks = {mask.id: mask for mask in discover([predictions], masks=True)}
+    return masks, {name: (mask.shape, Box.of_shape(mask.shape)) for name, mask in masks.items()}
 
 
 def _view(labels: Volume, name: str, shape: Index, box: Box) -> View:
-    """Labels where the mask is: those of the whole volume, or of just the mask's box."""
+    """View the labels in the box of the mask; they cover the whole volume or just that box."""
     if labels.shape == box.shape:
         return View.whole(labels)
     require_shape(labels, name, shape)

@@ -22,9 +22,9 @@ class Validation:
     submission : Path
         The zip.
     masks : int
-        Masks that it should have: one for each volume.
+        Number of masks that it should have, one for each volume.
     findings : sequence of Finding
-        Errors and warnings; empty when there is nothing to say.
+        Errors and warnings.
     """
 
     submission: Path
@@ -33,17 +33,17 @@ class Validation:
 
     @property
     def errors(self) -> int:
-        """Findings that make the zip invalid."""
+        """Number of findings that make the zip invalid."""
         return sum(finding.level == "error" for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """Findings that the scorer accepts."""
+        """Number of findings that the scorer accepts."""
         return len(self.findings) - self.errors
 
     @property
     def valid(self) -> bool:
-        """True when no error was found."""
+        """True when there is no error."""
         return not self.errors
 
     def record(self) -> dict[str, Any]:
@@ -66,17 +66,30 @@ def validate(submission: str | Path, images: str | Path) -> Validation:
     submission : path
         The zip.
     images : path
-        Folder of the volumes that it must have masks of.
+        Folder of the volumes that it must have masks of, or a single volume.
 
     Returns
     -------
     Validation
-        A zip that is not valid raises nothing; see ``valid`` and ``findings``.
+        The verdict; an invalid zip raises nothing, see ``valid`` and ``findings``.
 
     Raises
     ------
     InputError
         The zip or an image cannot be read.
+
+    Examples
+    --------
+    Check the zip of a run against its volumes, and against a folder with one volume more:
+
+    >>> import nx47dask
+    >>> ids = nx47dask.write_phantom("sample", (24, 32, 32), seed=1, count=2)
+    >>> run = nx47dask.run([f"sample/train_images/{ids[0]}.tif"], "first", workflow="v61.1", serial=True)
+    >>> nx47dask.validate("first/submission.zip", f"sample/train_images/{ids[0]}.tif").valid
+    True
+    >>> verdict = nx47dask.validate("first/submission.zip", "sample/train_images")
+    >>> verdict.valid, [(finding.code, finding.member) for finding in verdict.findings]
+    (False, [('missing-id', '470000002')])
     """
     volumes = discover([images])
     return Validation(Path(submission), len(volumes), validate_submission(Path(submission), volumes))

@@ -1,4 +1,4 @@
-"""Refusal of a run that does not fit, before its first task."""
+"""Refuse a run that does not fit, before its first task."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ __all__ = ["require_disk", "require_memory"]
 logger = logging.getLogger(__name__)
 
 LEAST_SHARE_OF_DISK = 0.3
-"""What a run may take of the projected disk, which is a bound: nobody knows before how well a scan compresses."""
+"""Least share of the projected disk that a run may take: how well a scan compresses is not known before."""
 SMALLER_BLOCKS = (384, 320, 256, 192, 160, 128, 96, 64)
-"""Edges to propose."""
+"""Edges of work blocks in voxels that a refusal may propose."""
 
 
 def require_disk(planned: RunPlan, projection: Projection) -> None:
-    """Refuse a run whose folder would outgrow the disk; what is in the folder already is room for the run.
+    """Refuse a run whose folder would outgrow the disk.
 
-    A run that fits only if its scan compresses well may begin, with a warning: should the disk be full, it stops and
-    can be resumed.
+    Files that are in the folder already count as free space. A run that fits only if its scan
+    compresses well begins with a warning: when the disk is full it stops, and it can be resumed.
+
+    Parameters
+    ----------
+    planned : RunPlan
+    projection : Projection
+        That of the plan.
 
     Raises
     ------
     InputError
-        The message names what would fit.
+        The run does not fit; the hint names what would fit.
     """
     if is_remote(planned.out):
         return
@@ -58,7 +64,7 @@ def require_disk(planned: RunPlan, projection: Projection) -> None:
 
 
 def require_memory(planned: RunPlan, projection: Projection, limit_bytes: int | None, spec: ClusterSpec | None) -> None:
-    """Refuse a run whose largest task would outgrow a worker.
+    """Refuse a run whose largest task needs more memory than a worker has.
 
     Parameters
     ----------
@@ -66,14 +72,14 @@ def require_memory(planned: RunPlan, projection: Projection, limit_bytes: int | 
     projection : Projection
         That of the plan.
     limit_bytes : int or None
-        The least that a worker of the cluster may take; None: as much as this machine has.
+        Memory of the smallest worker; None for all memory of this machine.
     spec : ClusterSpec or None
-        What the workers come from; None for this process.
+        Cluster of the workers; None for this process.
 
     Raises
     ------
     InputError
-        The message names a block that fits, and the other settings that decide it.
+        The run does not fit; the hint names a block that fits, and other settings that decide the memory.
     """
     machine: int = psutil.virtual_memory().total
     limit = machine if limit_bytes is None else limit_bytes
@@ -96,7 +102,7 @@ def _range(bound: int) -> str:
 
 
 def _smaller_block(planned: RunPlan, limit: int) -> list[str]:
-    """The largest block that fits, if one does."""
+    """Propose the largest block that fits, if any does."""
     largest = max(job.block for job in planned.jobs)
     for edge in SMALLER_BLOCKS:
         if edge < largest:
@@ -107,7 +113,7 @@ def _smaller_block(planned: RunPlan, limit: int) -> list[str]:
 
 
 def _of_cluster(spec: ClusterSpec | None, that_fit: int) -> list[str]:
-    """What decides the memory of a worker."""
+    """Propose a change of the cluster that gives each worker more memory."""
     if spec is None:
         return ["a machine with more memory"]
     if not isinstance(spec, LocalSpec):

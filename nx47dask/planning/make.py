@@ -1,4 +1,4 @@
-"""Making the plan of a run: volumes cut into work blocks, blocks of detection as large as memory allows."""
+"""Make the plan of a run: volumes cut into work blocks, blocks of detection as large as memory allows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from nx47dask.workflow import Workflow
 __all__ = ["default_block", "make_plan", "with_block"]
 
 BLOCK_BYTES = 1 << 30
-"""Most that a block of learned detection holds, apart from the network: about 380 voxels along each edge.
+"""Memory limit of a block of learned detection, apart from the network: about 380 voxels along each edge.
 
-Windows across a border are run in both blocks: of windows of 128 voxels in steps of 64, blocks of 160 run 2.7 times as
-many as there are, of 384 1.6 times. Much more memory than this would gain little.
+A window across a border runs in both blocks. With windows of 128 voxels in steps of 64, blocks of 160 run 2.7 times as
+many windows as there are, blocks of 384 run 1.6 times as many. Much more memory than this would gain little.
 """
 
 
@@ -41,7 +41,7 @@ def make_plan(
     copy_input: bool | None = None,
     device: Device | None = None,
 ) -> RunPlan:
-    """Cut the volumes into blocks.
+    """Make the plan of a run: cut the volumes into blocks, compile the passes.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def make_plan(
     block : int, optional
         Edge of a work block in voxels; by default 160 for volumes up to 384³, 256 up to 1536³, else 512.
     bbox : str, optional
-        Part to write out, ``z0:z1,y0:y1,x0:x1`` in the volume's voxels; what lies around it is read for context.
+        Part to write out, half-open ``z0:z1,y0:y1,x0:x1`` in the volume's voxels; its surroundings are read as context.
     foreground : int
         Value of the surface in the masks, 255 or 1.
     delete_stores : bool
@@ -60,7 +60,7 @@ def make_plan(
     copy_input : bool, optional
         Copy Zarr inputs to the run's store at ingest, or read them in place; by default the remote ones are copied.
     device : {"cpu", "cuda"}, optional
-        What ``device: auto`` of a network means; by default what this machine has.
+        Meaning of ``device: auto`` of a network; by default the device that this machine has.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def make_plan(
             f"foreground {foreground}: the surface of a mask is 255 or 1", hint="choose --foreground 255 or 1"
         )
     passes, detector = compile_passes(workflow.steps), workflow.bind_detector(device)
-    reach = add_radii(*(one.radius_zyx for one in passes))
+    reach = add_radii(*(current.radius_zyx for current in passes))
     jobs = []
     for volume in volumes:
         whole = Box.of_shape(volume.shape)
@@ -95,14 +95,17 @@ def make_plan(
 
 
 def with_block(planned: RunPlan, edge: int) -> RunPlan:
-    """Return the same run in other work blocks, of an edge in voxels."""
+    """Return the plan of the same run cut into work blocks of another edge, in voxels."""
     jobs = (replace(job, block=edge, detect_blocks=(1, 1, 1)) for job in planned.jobs)
     cut = (_with_detect_blocks(job, planned.detector, planned.workflow, planned.jobs) for job in jobs)
     return replace(planned, jobs=tuple(cut))
 
 
 def default_block(shape: Index) -> int:
-    """Edge of a work block: small volumes in enough blocks for a few workers, large ones in few tasks."""
+    """Return the default edge of a work block in voxels, by the shape of the volume.
+
+    Small volumes are cut into enough blocks for a few workers, large volumes into few tasks.
+    """
     size = math.prod(shape)
     return 160 if size <= 384**3 else 256 if size <= 1536**3 else 512
 
@@ -110,7 +113,7 @@ def default_block(shape: Index) -> int:
 def _with_detect_blocks(
     job: VolumeJob, detector: Fusion | ResidualBand, workflow: Workflow, volumes: Sequence[object]
 ) -> VolumeJob:
-    """The job with its blocks of detection, in two where a volume is alone."""
+    """Set the blocks of detection of a job; a single block of a lone volume is halved for two workers."""
     counts, longest = job.grid.counts, workflow.settings.detect_block
     if longest is not None:
         z, y, x = (min(n, max(1, longest // job.block)) for n in counts)
@@ -129,18 +132,18 @@ def _with_detect_blocks(
 
 
 def _halves(networks: Sequence[LearnedDetector], job: VolumeJob) -> Index:
-    """Half of the work blocks along the axis where two workers are done first; all where that gains nothing."""
+    """Halve the blocks along the axis that lets two workers end first; keep them whole where halving gains nothing."""
     z, y, x = job.grid.counts
     cuts = [(z, y, x), (-(-z // 2), y, x), (z, -(-y // 2), x), (z, y, -(-x // 2))]
     return min(cuts, key=lambda blocks: max(windows_by_block(networks, replace(job, detect_blocks=blocks))))
 
 
 def _most_blocks(counts: Index, fits: Callable[[Index], bool]) -> Index:
-    """The most blocks per axis that fit, near a cube, so that all parts are about equal."""
+    """Count the most work blocks per axis that fit into memory: near a cube, and all parts about equal."""
     blocks, growing = (1, 1, 1), [2, 1, 0]
     while growing:
         axis = growing[0]
-        z, y, x = (n + (one == axis) for one, n in enumerate(blocks))
+        z, y, x = (n + (along == axis) for along, n in enumerate(blocks))
         growing.remove(axis)
         if (z, y, x)[axis] <= counts[axis] and fits((z, y, x)):
             blocks = z, y, x

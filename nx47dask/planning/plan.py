@@ -22,20 +22,20 @@ from nx47dask.workflow import Workflow
 __all__ = ["RunPlan"]
 
 STAGE_REVISIONS = {INGEST: INGEST_REVISION, MEASURE: MEASURE_REVISION, EXPORT: EXPORT_REVISION}
-"""Stages whose algorithms no step or detector names; that of the score stands in the keys of its records."""
+"""Revisions of the stages that are not steps or detectors; the revision of the score is in the keys of its records."""
 VOLUMES_ON_DISK = 8
-"""Volumes under way where stores are deleted: enough to keep the CPUs of one machine busy."""
+"""Volumes under way at a time where stores are deleted: enough to keep the CPUs of one machine busy."""
 
 
 @dataclass(frozen=True)
 class RunPlan(FolderPlan):
-    """What a run will do.
+    """The plan of a run: all that decides its work.
 
     Attributes
     ----------
     workflow : Workflow
     detector : Fusion or ResidualBand
-        Source of the surface probability; trained networks with their weights and with what runs them.
+        Source of the surface probability; trained networks with their weights and their runtime.
     passes : tuple of Pass
         Post-processing, compiled.
     jobs : tuple of VolumeJob
@@ -61,11 +61,11 @@ class RunPlan(FolderPlan):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the bytes and the cut of a run; a run folder belongs to one identity."""
+        """All that decides the results and the blocks of a run; a run folder belongs to one identity."""
         inputs = {
             job.id: {
                 "fingerprint": job.volume.fingerprint,
-                # A Zarr's fingerprint is that of its metadata, which two volumes may share.
+                # The fingerprint of a Zarr is that of its metadata, which two volumes may share.
                 "path": [job.volume.path, job.volume.component] if job.volume.kind == "zarr" else None,
                 "shape": list(job.volume.shape),
                 "box": str(job.box),
@@ -91,15 +91,15 @@ class RunPlan(FolderPlan):
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether one of them runs on a GPU."""
+        """True when a network runs on a GPU."""
         return isinstance(self.detector, Fusion) and self.detector.uses_gpu
 
     @property
     def approximations(self) -> list[str]:
-        """What differs from a run of the whole volumes."""
+        """Notes on how the results differ from those of a run of the whole volumes."""
         if all(job.box == Box.of_shape(job.volume.shape) for job in self.jobs):
             return []
-        scans = [one.scan for one in self.passes if one.scan]
+        scans = [current.scan for current in self.passes if current.scan]
         notes = []
         rules = [name for scan in scans if isinstance(scan, ComponentScan) for name, _ in scan.rules]
         if rules:
@@ -117,6 +117,6 @@ class RunPlan(FolderPlan):
     def described_passes(self) -> list[str]:
         """The passes in words, with their radii."""
         return [
-            f"pass {one.number + 1}     {describe(one)} (radius {','.join(map(str, one.radius_zyx))})"
-            for one in self.passes
+            f"pass {current.number + 1}     {describe(current)} (radius {','.join(map(str, current.radius_zyx))})"
+            for current in self.passes
         ]

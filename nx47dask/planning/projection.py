@@ -1,4 +1,4 @@
-"""Projection of a run: what its plan will take of workers, client and disk, computed once, before anything runs."""
+"""Project the memory, disk, tasks and reads of a plan, once, before anything runs."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from nx47dask.stages.volume_job import VolumeJob
 __all__ = ["Estimate", "Projection", "VolumeProjection", "project"]
 
 PROCESS_BYTES = 230 << 20
-"""A worker with what every stage needs: numpy, scipy, zarr, Dask."""
+"""Memory of a worker with the libraries that every stage needs: numpy, scipy, zarr, Dask."""
 LIBRARY_BYTES = 250 << 20
-"""torch or another library that runs kernels or networks, once it has run."""
+"""Memory of torch, or of another library that runs kernels or networks, once it has run."""
 NETWORK_LIBRARY_BYTES = 300 << 20
-"""What a backend holds of a network beside its feature maps: compiled kernels, weights."""
+"""Memory of a network in its backend beside the feature maps: compiled kernels, weights."""
 CLIENT_BYTES = 260 << 20
-"""A client with the scheduler of a local cluster and what the report draws with."""
+"""Memory of a client with the scheduler of a local cluster and the libraries that draw the report."""
 RECORD_BYTES = 2600
-"""Client and scheduler, per task of a stage, whose record is held until the stage ends."""
+"""Memory of client and scheduler for each task of a stage, whose record is held until the stage ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeProjection:
-    """What one volume will take.
+    """Projection of one volume.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class VolumeProjection:
     halo_redundancy : float
         Voxels of the scan that detection reads, per voxel of the volume.
     windows : int
-        Different windows of all networks; their blocks run more, as the load of detection says.
+        Different windows of all networks; windows across borders run in each block, see ``windows_run``.
     source_reads : float
         How often a chunk of the source is read on average.
     mask_bytes : int
@@ -64,13 +64,13 @@ class VolumeProjection:
 
     @property
     def windows_run(self) -> int:
-        """Windows that networks run if none is skipped, those across borders of blocks in each block."""
+        """Windows that networks run if none is skipped; a window across a border counts in each block."""
         return sum(load.windows for load in self.loads)
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What a run will take, at most.
+    """Projection of a run; memory and disk are upper bounds.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Projection:
     worker_bytes : int
         Peak memory of a worker.
     worker_stage : str
-        The stage whose task takes it.
+        The stage with the task that needs it.
     client_bytes : int
         Peak memory of the client with the scheduler of a local cluster.
     disk_bytes : int
@@ -100,22 +100,22 @@ class Projection:
 
     @property
     def tasks(self) -> int:
-        """All tasks, links and merges among them."""
+        """All tasks, links and merges included."""
         return sum(load.all_tasks for load in self.loads)
 
     def disk_bytes_with(self, volumes_at_a_time: int) -> int:
-        """Bound the size of the run folder with so many stores in it at a time, all masks, and the zip of them."""
+        """Bound the size of the run folder in bytes, with so many stores at a time, all masks, and their zip."""
         return _folder_bytes(self.volumes, volumes_at_a_time)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long a run will take.
+    """Estimated time of a run.
 
     Attributes
     ----------
     stages_s : mapping of str to float
-        Seconds of one worker, over all volumes.
+        Seconds of work of each stage, summed over workers and volumes.
     wall_s : float
         From the first task to the report.
     workers : int
@@ -127,7 +127,7 @@ class Estimate:
 
 
 def project(planned: RunPlan) -> Projection:
-    """Compute what a run will take; a few milliseconds a volume, whatever its number of blocks.
+    """Project memory, disk, tasks and reads of a plan, in a few milliseconds a volume for any number of blocks.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def project(planned: RunPlan) -> Projection:
 
 
 def library_bytes(detector: Fusion | ResidualBand) -> int:
-    """Bound what the libraries of the detectors take of a process."""
+    """Bound the memory that the libraries of the detectors take in a process, in bytes."""
     if isinstance(detector, ResidualBand):
         return 0
     sources = [source for _, source in detector.active]

@@ -1,4 +1,4 @@
-"""What is read of the source: whether a run works on a copy, and how often each chunk of the source is read."""
+"""Reads of the source: decide if a run works on a copy, count how often each chunk of the source is read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["is_copied", "source_reads"]
 
 
 def is_copied(volume: Volume, wanted: bool | None) -> bool:
-    """Whether ingest copies a volume: a TIFF always, a Zarr as wanted, by default where it is remote.
+    """Decide if ingest copies a volume: always a TIFF; a Zarr as wanted, by default only a remote one.
 
     Raises
     ------
     InputError
-        A TIFF shall be read in place.
+        The volume is a TIFF and is to be read in place.
     """
     if volume.kind == "zarr":
         return volume.is_remote if wanted is None else wanted
@@ -36,9 +36,10 @@ def is_copied(volume: Volume, wanted: bool | None) -> bool:
 
 
 def source_reads(job: VolumeJob, detector: Fusion | ResidualBand, passes: Sequence[Pass]) -> float:
-    """How often a chunk of the source is read on average, if no block is empty and nothing is cached.
+    """Count the reads of each chunk of the source, on average, if no block is empty and nothing is cached.
 
-    Once at ingest; from a copy everything else is read there. In place a block reads every chunk that its halo touches.
+    Ingest reads each chunk once, and where it makes a copy, all else is read from the copy. In place, a block reads
+    every chunk that its halo touches.
     """
     if job.copied:
         return 1.0
@@ -59,16 +60,16 @@ def source_reads(job: VolumeJob, detector: Fusion | ResidualBand, passes: Sequen
 
 
 def _pass_reads(job: VolumeJob, current: Pass, box: Box) -> Box:
-    """What a pass reads of the scan for a block."""
+    """Return the box of the scan that a pass reads for a block."""
     return job.context(box, current.radius_zyx).shift(job.work.start)
 
 
 def _grid_reads(grid: BlockGrid, edges: Index, reads: Callable[[Box], Box]) -> int:
-    """Chunks that all blocks of a grid read, each what ``reads`` makes of its box."""
+    """Count the chunks that all blocks of a grid read; ``reads`` gives the box that a block reads."""
     return math.prod(map(sum, grid.along_axes(lambda box: _chunks_in(reads(box), edges))))
 
 
 def _chunks_in(box: Box, edges: Index) -> Index:
-    """Chunks per axis that a box touches."""
+    """Count the chunks per axis that a box touches."""
     z, y, x = (-(-b // edge) - a // edge for a, b, edge in zip(box.start, box.stop, edges, strict=True))
     return z, y, x

@@ -1,4 +1,4 @@
-"""A plan in words, as a table, and as plain data."""
+"""Describe a plan in words, as a table, and as plain data."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _volume_json(job: VolumeJob, volume: VolumeProjection) -> dict[str, Any]:
 
 
 def _volumes(planned: RunPlan, projection: Projection) -> Iterator[str]:
-    """A line or two for a volume, or for all those that are cut alike."""
+    """Describe each volume in a line or two, volumes that are cut alike together."""
     alike = Counter((job.volume.shape, job.work, job.volume.dtype, job.block) for job in planned.jobs)
     for job in planned.jobs:
         count = alike.pop((job.volume.shape, job.work, job.volume.dtype, job.block), 0)
@@ -82,7 +82,7 @@ def _volumes(planned: RunPlan, projection: Projection) -> Iterator[str]:
 
 
 def _rows(projection: Projection, estimate: Estimate | None) -> Iterator[tuple[str, ...]]:
-    """The table of stages: its head, a row each, their sums."""
+    """Yield the rows of the table of stages: head, one row per stage, sums."""
     head = ("stage", "tasks", "links", "merges", "memory", "disk")
     yield (*head, "time", "") if estimate else (*head, "")
     loads = projection.loads
@@ -98,7 +98,7 @@ def _rows(projection: Projection, estimate: Estimate | None) -> Iterator[tuple[s
 
 
 def _aligned(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    """Columns of equal width: the first and the last to the left, numbers to the right."""
+    """Align the columns of a table: the first and the last to the left, numbers to the right."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for first, *numbers, last in table:

@@ -1,8 +1,8 @@
-"""Frozen baselines: a run copied with the SHA-256 of every file, found by name, checked again at any time.
+"""Find and check frozen baselines: copies of runs with the SHA-256 of every file.
 
 ``baselines/<name>/`` holds ``masks/``, ``metrics/``, ``manifest.json``, ``workflow.yaml`` and ``baseline.json``, which
-lists the checksums and carries a digest of its own content. All of it is written once. ``external.json``, the scores
-that somebody else measured, is the one file that may come later.
+lists the checksums and has a digest of its own content. These files are written once. Only ``external.json``, with
+scores that somebody else measured, may come later.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ __all__ = [
 ]
 
 BASELINES = Path("baselines")
-"""Where baselines are by default: under the current directory."""
+"""Default folder of all baselines, in the current directory."""
 BASELINE_FILE = "baseline.json"
 EXTERNAL_FILE = "external.json"
 SCHEMA = 1
 
 
 def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
-    """Folder of a baseline, by name or path, or of a finished run.
+    """Find the folder of a baseline, by name or path, or of a finished run.
 
-    A name that both a baseline and a run folder here have is the baseline; ``./NAME`` is the folder.
+    If a baseline and a run folder here have the same name, the name means the baseline and ``./NAME`` the folder.
 
     Raises
     ------
     InputError
-        There is none; the message lists the known baselines.
+        There is no such folder; the message lists the known baselines.
     """
     names = _names(baselines)
     if str(name_or_path) in names:
@@ -74,9 +74,9 @@ def find_run(name_or_path: str | Path | Run, baselines: Path = BASELINES) -> Run
     Raises
     ------
     InputError
-        There is none (the message lists the known baselines), or its manifest cannot be read.
+        There is no such run (the message lists the known baselines), or its manifest cannot be read.
     GateError
-        A baseline is not what was frozen, or the masks of a run are not those that it wrote.
+        A baseline has changed since it was frozen, or the masks of a run since they were written.
     """
     if isinstance(name_or_path, Run):
         return name_or_path
@@ -89,12 +89,12 @@ def find_run(name_or_path: str | Path | Run, baselines: Path = BASELINES) -> Run
 
 
 def check_masks(run: Run) -> None:
-    """Refuse a run whose masks are not those that it wrote.
+    """Refuse a run whose masks have changed since they were written.
 
     Raises
     ------
     GateError
-        Naming every mask that is missing, extra or changed, with both checksums.
+        The message names every mask that is missing, extra or changed, with both checksums.
     """
     masks = {file: sha256 for file, sha256 in recorded_checksums(run).items() if file.startswith("masks/")}
     problems = checksum_problems(run.path, masks, "masks")
@@ -106,22 +106,23 @@ def check_masks(run: Run) -> None:
 
 
 def is_frozen(run: Run) -> bool:
-    """Whether a run is a baseline."""
+    """Return True if a run is a baseline."""
     return (run.path / BASELINE_FILE).is_file()
 
 
 def verify_folder(folder: Path) -> int:
-    """Compute the checksums of a baseline, or of a run's artefacts, again.
+    """Check the files of a baseline, or the artefacts of a run, against their recorded checksums.
 
     Returns
     -------
     int
-        Files that are as they were.
+        Number of unchanged files.
 
     Raises
     ------
     GateError
-        Naming every file that is missing, extra or changed, with both checksums; or the list itself is damaged.
+        A file is missing, extra or changed, or the list of checksums is damaged; the message names every such file,
+        with both checksums.
     InputError
         There is neither a baseline nor a finished run.
     """
@@ -135,12 +136,12 @@ def verify_folder(folder: Path) -> int:
     if problems:
         what = "what was frozen" if frozen else "the run's manifest"
         count = f"{len(problems)} difference" + ("" if len(problems) == 1 else "s")
-        raise GateError(f"{folder}: {count} from {what}:" + "".join(f"\n  {one}" for one in problems))
+        raise GateError(f"{folder}: {count} from {what}:" + "".join(f"\n  {problem}" for problem in problems))
     return len(expected)
 
 
 def read_external(folder: Path) -> dict[str, Any]:
-    """Scores that were recorded for a run or baseline: ``public``, ``private``, ``note``; those that are known.
+    """Read the scores that were recorded for a run or baseline: those of ``public``, ``private``, ``note`` that exist.
 
     Raises
     ------
@@ -150,22 +151,22 @@ def read_external(folder: Path) -> dict[str, Any]:
     path = folder / EXTERNAL_FILE
     if not path.is_file():
         return {}
-    found = read_json(path)
-    unknown = found.keys() - {"public", "private", "note"}
+    recorded = read_json(path)
+    unknown = recorded.keys() - {"public", "private", "note"}
     if unknown:
         raise InputError(f"{path}: unknown key {min(unknown)!r}; allowed: public, private, note")
     for key in ("public", "private"):
-        if key in found:
-            _check_score(f"{path}: {key}", found[key])
-    return found
+        if key in recorded:
+            _check_score(f"{path}: {key}", recorded[key])
+    return recorded
 
 
 def write_external(
     folder: Path, *, public: float | None = None, private: float | None = None, note: str | None = None
 ) -> Path:
-    """Record what somebody else measured, such as a leaderboard, in ``external.json`` of a run or baseline.
+    """Record scores that were measured elsewhere, such as on a leaderboard, in ``external.json`` of a run or baseline.
 
-    What was recorded before and is not given now stays.
+    Recorded values stay, unless new ones are given.
 
     Parameters
     ----------
@@ -198,7 +199,7 @@ def _names(baselines: Path) -> list[str]:
 
 
 def recorded_checksums(run: Run) -> dict[str, str]:
-    """SHA-256 of a run's artefacts by relative path, from its manifest."""
+    """Read the SHA-256 of a run's artefacts from its manifest, by relative path."""
     manifest = read_json(run.path / "manifest.json")
     missing = {"artefacts_sha256", "inputs", "plan_sha256", "workflow"} - manifest.keys()
     if missing:
@@ -207,7 +208,7 @@ def recorded_checksums(run: Run) -> dict[str, str]:
 
 
 def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """What ``baseline.json`` lists, and what is wrong with the file itself and with ``external.json``."""
+    """Read the checksums of ``baseline.json``, and name what is wrong in that file and in ``external.json``."""
     record = read_json(folder / BASELINE_FILE)
     if record.get("schema") != SCHEMA:
         raise InputError(
@@ -226,30 +227,30 @@ def _frozen_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def checksum_problems(folder: Path, expected: Mapping[str, str], where: str) -> list[str]:
-    """Files that are missing or changed, and those under ``where`` that are extra."""
+    """Name the files that are missing or changed, and those below ``where`` that are not in the list."""
     allowed = {*expected, BASELINE_FILE, EXTERNAL_FILE}
     there = {f"{where}/{file}" if where else file for file in visible_files(folder / where)}
     problems = [f"{file}: extra, it is not in the list of checksums" for file in sorted(there - allowed)]
     for file, sha256 in expected.items():
         try:
-            found = sha256_file(folder / file)
+            now = sha256_file(folder / file)
         except FileNotFoundError:
             problems.append(f"{file}: missing, SHA-256 was {sha256}")
         except OSError as error:
             problems.append(f"{file}: cannot be read ({error.strerror}), SHA-256 was {sha256}")
         else:
-            if found != sha256:
-                problems.append(f"{file}: changed, SHA-256 was {sha256}, is {found}")
+            if now != sha256:
+                problems.append(f"{file}: changed, SHA-256 was {sha256}, is {now}")
     return problems
 
 
 def visible_files(folder: Path) -> list[str]:
-    """Files below a folder, sorted; hidden ones are nobody's results."""
+    """List the files below a folder, sorted, without hidden files, which are not results."""
     return sorted(name for name in file_sizes(folder) if not any(part.startswith(".") for part in name.split("/")))
 
 
 def _inside(source: Path, checksums: Any) -> dict[str, str]:
-    """Checksums by relative path, none of which leads out of the folder."""
+    """Return checksums by relative path; refuse paths that lead out of the folder."""
     if not isinstance(checksums, dict) or not all(isinstance(value, str) for value in checksums.values()):
         raise InputError(f"{source}: artefacts_sha256 holds no checksums by file name")
     for name in checksums:
@@ -264,5 +265,5 @@ def _check_score(where: str, value: object) -> None:
 
 
 def content_digest(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object that does not depend on how it is written."""
+    """Return the SHA-256 of a JSON object, whatever its layout and the order of its keys."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where two JSON values differ, and where two manifests do."""
+"""Find the differences of two JSON values, and of two manifests."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ SECTIONS = {
     "labels": "labels",
     "artefacts_sha256": "artefacts",
 }
-"""Where a difference between the manifests is listed; what is not named here, under ``settings``."""
+"""Section in which a difference of an entry of the manifest is listed; for all other entries it is ``settings``."""
 NOT_COMPARED = {"arguments", "baseline", "ended_s", "memory", "passes", "plan_sha256", "stages", "wall_s"}
-"""Entries of a manifest that tell of one execution, or follow from other entries."""
+"""Entries of a manifest that describe one execution, or follow from other entries."""
 INPUT_KEYS = ("kind", "dtype", "voxel_um", "fingerprint", "box", "chunks", "absent_chunks")
 VOXEL_HASH = "voxels_sha256_by_block"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A path at which two JSON values differ.
+    """Two values at a path at which two JSON values differ.
 
     Attributes
     ----------
     path : str
         Such as ``workflow.detect[0].weight``.
     before, now : JSON value
-        None where there is none.
+        None where the value is missing.
     """
 
     path: str
@@ -46,15 +46,15 @@ class Difference:
 
 
 def find_differences(before: Any, now: Any, where: str = "") -> list[Difference]:
-    """Paths at which two JSON values differ, with both values.
+    """Find the paths at which two JSON values differ, with both values.
 
-    Lists are compared value by value when they are equally long, as a whole otherwise.
+    Lists of equal length are compared value by value, other lists as a whole.
 
     Parameters
     ----------
     before, now : JSON value
     where : str
-        Path of the two, which the paths of the differences begin with.
+        Path of both values; the paths of the differences begin with it.
     """
     if isinstance(before, dict) and isinstance(now, dict):
         names = sorted(before.keys() | now.keys())
@@ -67,7 +67,7 @@ def find_differences(before: Any, now: Any, where: str = "") -> list[Difference]
 
 
 def manifest_differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Where the manifests of two runs over the same volumes differ.
+    """Find the differences between the manifests of two runs over the same volumes.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def manifest_differences(baseline: Mapping[str, Any], candidate: Mapping[str, An
     -------
     dict
         For each of ``workflow``, ``software``, ``inputs``, ``labels``, ``artefacts`` and ``settings`` (all else that
-        decides a result) a list of ``{"path", "baseline", "candidate"}``; None stands for what is not there.
+        decides a result) a list of ``{"path", "baseline", "candidate"}``; None where a value is missing.
     """
-    found: dict[str, list[Difference]] = {name: [] for name in (*dict.fromkeys(SECTIONS.values()), "settings")}
+    sections: dict[str, list[Difference]] = {name: [] for name in (*dict.fromkeys(SECTIONS.values()), "settings")}
     same_blocks = [
         volume
         for volume, source in baseline["inputs"].items()
@@ -88,15 +88,15 @@ def manifest_differences(baseline: Mapping[str, Any], candidate: Mapping[str, An
     ]
     a, b = (_comparable(manifest, same_blocks) for manifest in (baseline, candidate))
     for key in sorted(a.keys() | b.keys()):
-        found[SECTIONS.get(key, "settings")] += find_differences(a.get(key), b.get(key), key)
+        sections[SECTIONS.get(key, "settings")] += find_differences(a.get(key), b.get(key), key)
     return {
-        name: [{"path": one.path, "baseline": one.before, "candidate": one.now} for one in differences]
-        for name, differences in found.items()
+        name: [{"path": change.path, "baseline": change.before, "candidate": change.now} for change in differences]
+        for name, differences in sections.items()
     }
 
 
 def _comparable(manifest: Mapping[str, Any], same_blocks: Sequence[str]) -> dict[str, Any]:
-    """A manifest without what tells of one execution; the hash by block only where the blocks are the same."""
+    """Return a manifest without the entries of one execution, and with hashes by block only for the same blocks."""
     inputs = {
         volume: {
             key: value
@@ -111,7 +111,7 @@ def _comparable(manifest: Mapping[str, Any], same_blocks: Sequence[str]) -> dict
 
 
 def _by_name(steps: Any) -> Any:
-    """A list of steps with parameters as a mapping, so that a step more does not make all after it differ."""
+    """Make a mapping of a list of steps, so that an added step does not make all later steps differ."""
     if not isinstance(steps, list):
         return steps
     named: dict[str, Any] = {}

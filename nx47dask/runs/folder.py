@@ -1,4 +1,4 @@
-"""The run folder: what is in it, making it, clearing it."""
+"""Make, lock and clear run folders."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ OWNED = (
     "events.jsonl",
     "ledger",
 )
-"""What a run folder holds, in the order in which ``overwrite`` deletes it.
+"""Contents of a run folder, in the order in which ``overwrite`` deletes them.
 
-The plan goes first and the ledger last: what is left of an interrupted deletion cannot be resumed, and is known as a
-run folder.
+The plan goes first and the ledger last: the rest of an interrupted deletion cannot be resumed, and is still recognised
+as a run folder.
 """
 
 
 @contextlib.contextmanager
 def occupied_folder(planned: FolderPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Hold the run folder for a plan that it can take: a new one, that of ``resume``, or one to ``overwrite``.
+    """Lock the run folder for a plan: a new folder, that of the plan with ``resume``, or any run with ``overwrite``.
 
-    A folder that the body leaves without a plan is as it was before.
+    If the body does not claim the folder for the plan, it is left as it was before.
 
     Raises
     ------
     InputError
-        The options exclude each other, the folder is not ours, holds another run or belongs to another client.
+        The options exclude each other, the folder is not a run folder, holds another run or is locked by another
+        client.
     StorageError
-        Something in the folder cannot be used, now or in the body.
+        A file of the folder cannot be used, now or in the body.
     """
     if resume and overwrite:
         raise InputError(f"{planned.out}: resume and overwrite exclude each other", hint="give --resume or --overwrite")
@@ -66,14 +67,14 @@ def occupied_folder(planned: FolderPlan, *, resume: bool, overwrite: bool) -> It
 
 
 def _leave(folder: Path) -> None:
-    """Delete what a refused run has left of a folder that holds no other."""
+    """Delete the files that a refused run left, and the folder if it is empty then."""
     (folder / "run.lock").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # it was there before, with the rest of another run
+    with contextlib.suppress(OSError):  # not empty: it was there before
         folder.rmdir()
 
 
 def prepare_folder(planned: FolderPlan, resume: bool) -> None:
-    """Make the run folder; refuse one that is not ours before anything is put into it or deleted."""
+    """Make the run folder; refuse a folder of something else, before anything in it is written or deleted."""
     folder = planned.out
     if resume and not planned.record.is_file():
         raise InputError(f"{folder}: nothing to resume here", hint="run without --resume")
@@ -89,7 +90,7 @@ def prepare_folder(planned: FolderPlan, resume: bool) -> None:
 
 
 def clear_folder(folder: Path, more: Sequence[str] = ()) -> None:
-    """Delete a run, and ``more`` that a folder of this kind holds, and nothing else that may lie in it."""
+    """Delete the files of a run, and ``more`` names that a folder of this kind holds; other files stay."""
     first, *others = OWNED
     for path in [
         *(folder / name for name in (first, *more, *others)),
@@ -100,7 +101,7 @@ def clear_folder(folder: Path, more: Sequence[str] = ()) -> None:
 
 
 def refuse_nesting(inputs: Sequence[str | Path], out: Path) -> None:
-    """Refuse a run folder inside an input, which it would become part of, and the reverse, which could delete it."""
+    """Refuse a run folder inside an input, and an input inside the run folder: the run could read or delete its own."""
     resolved = out.resolve()
     for given in inputs:
         source = locate(given).resolve()
@@ -114,7 +115,7 @@ def refuse_nesting(inputs: Sequence[str | Path], out: Path) -> None:
 
 @contextlib.contextmanager
 def folder_errors(folder: Path) -> Iterator[None]:
-    """Say which file or folder cannot be written or read."""
+    """Turn an error of the operating system into one that names the file or folder."""
     try:
         yield
     except OSError as error:

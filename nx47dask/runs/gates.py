@@ -1,4 +1,4 @@
-"""Regression gates: limits on what a candidate may lose against its baseline."""
+"""Check regression gates: limits on the loss of a candidate against its baseline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit on the difference candidate - baseline of one mean.
+    """A limit on the difference, candidate - baseline, of a mean.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate with the means it was checked on."""
+    """A gate and the two means on which it was checked."""
 
     gate: Gate
     baseline: float
@@ -62,19 +62,19 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference keeps the limit."""
+        """True when the difference keeps the limit."""
         if self.gate.relation == ">=":
             return self.difference >= self.gate.limit - ROUNDING_ERROR
         return self.difference <= self.gate.limit + ROUNDING_ERROR
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> GateResult:
-        """Make the result again from what :meth:`as_dict` returned."""
+        """Make a result from the JSON values of :meth:`as_dict`."""
         (gate,) = parse_gates(record["gate"])
         return cls(gate, record["baseline"], record["candidate"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The gate in words, its name, both means, the difference and the verdict as JSON values."""
+        """Return the gate in words, its name, both means, the difference and the verdict as JSON values."""
         return {
             "gate": str(self.gate),
             "name": self.gate.name,
@@ -99,12 +99,12 @@ def parse_gates(text: str, *, scored: bool = True) -> list[Gate]:
     text : str
         ``NAME>=VALUE`` or ``NAME<=VALUE``, comma separated.
     scored : bool
-        Whether both runs have scores; without them only density and components can be gated.
+        Both runs have scores; without scores only density and components can be gated.
 
     Raises
     ------
     InputError
-        A gate cannot be read, names nothing that is known, or needs scores that are not there.
+        A gate cannot be read, names an unknown measure, or needs scores that are not there.
     """
     return [_parse_gate(part.strip(), text, scored) for part in text.split(",")]
 
@@ -147,7 +147,7 @@ def check_run(gates: str | None, baseline: Run | None, candidate: Run) -> tuple[
     -------
     list of GateResult
     list of str
-        Notes for the report: the gates of a run that is not finished, which are not checked.
+        Notes for the report: the gates of an unfinished run are not checked.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def require_passed(results: Sequence[GateResult]) -> None:
     Raises
     ------
     GateError
-        Naming each failed gate with both means and the difference.
+        A gate failed; the message names each failed gate with both means and the difference.
     """
     failed = [str(result) for result in results if not result.passed]
     if failed:
@@ -185,7 +185,7 @@ def require_passed(results: Sequence[GateResult]) -> None:
 
 @contextmanager
 def gates_first(results: Sequence[GateResult]) -> Iterator[None]:
-    """Raise for a failed gate where the work inside fails, so that a page that cannot be drawn hides no gate.
+    """Raise for a failed gate if the work inside fails, so that a page that cannot be drawn hides no failed gate.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a folder of results belongs to: the identity of what fills it, written into it before the first task."""
+"""Identify the plan that a folder of results belongs to; its identity is written before the first task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FolderPlan"]
 
 @dataclass(frozen=True)
 class FolderPlan(ABC):
-    """A plan that a folder belongs to.
+    """A plan to which a folder of results belongs.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class FolderPlan(ABC):
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
     def claim(self) -> None:
-        """Take a run folder that :meth:`check` has let pass for this plan."""
+        """Write the identity into a run folder that passed :meth:`check`."""
         if not self.record.exists():
             write_text(self.record, json.dumps(self.identity, indent=1) + "\n")
 

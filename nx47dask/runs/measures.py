@@ -1,6 +1,6 @@
-"""Measures of masks and of their scores by name: of one volume, means over volumes, paired differences of two runs.
+"""Collect measures of masks and scores by name: of a volume, means over volumes, paired differences of two runs.
 
-Reports, comparisons, campaigns and gates all take their names and numbers from here.
+Reports, comparisons, campaigns and gates take their names and numbers from this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 SIDES = ("baseline", "candidate")
-"""Two runs that are compared."""
+"""Names of two runs that are compared."""
 AGREEMENT = ("precision", "recall", "dice")
 CLEAN = "clean_volumes"
 
@@ -50,11 +50,11 @@ TITLES = {
     "density": "density",
     "components": "components",
 }
-"""The measures in words, for tables."""
+"""Names of the measures in tables."""
 
 
 def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) -> dict[str, float]:
-    """Measures of one volume by name.
+    """Return the measures of a volume by name.
 
     Parameters
     ----------
@@ -66,14 +66,15 @@ def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) ->
     Returns
     -------
     dict of str to float
-        ``NAMES``, but instead of ``clean_volumes`` there is ``clean``: 1 where no feature is spurious.
+        ``NAMES``, with ``clean`` (1 if no feature is spurious, else 0) instead of ``clean_volumes``; without a score,
+        ``MASK_NAMES``.
     """
-    found = {"density": float(mask["density"]), "components": float(mask["components_26"])}
-    return found if score is None else _score_measures(score) | found
+    of_mask = {"density": float(mask["density"]), "components": float(mask["components_26"])}
+    return of_mask if score is None else _score_measures(score) | of_mask
 
 
 def score_means(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Means over the scores of volumes, and how many volumes have no spurious feature: ``mean`` of ``volumes.json``."""
+    """Average the scores of volumes and count volumes without a spurious feature: ``mean`` of ``volumes.json``."""
     means = mean_measures([_score_measures(score) for score in scores.values()])
     return {**means, CLEAN: int(means[CLEAN]), "volumes": len(scores)}
 
@@ -88,14 +89,16 @@ def _score_measures(score: Mapping[str, Any]) -> dict[str, float]:
 
 
 def run_measures(run: Run) -> dict[str, dict[str, float]]:
-    """Measures of a run's volumes by id."""
-    return {name: volume_measures(one["mask"], one.get("score")) for name, one in run.volume_metrics.items()}
+    """Return the measures of the volumes of a run, by id."""
+    return {
+        name: volume_measures(metrics["mask"], metrics.get("score")) for name, metrics in run.volume_metrics.items()
+    }
 
 
 def shared_measures(baseline: Run, candidate: Run) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
-    """Measures of both runs, the same ones, of each volume that can be compared, by id.
+    """Return the measures that two runs share, for each volume that can be compared, by id.
 
-    Those are the volumes of which both have the same box; scores count where they are for the same labels.
+    A volume can be compared if both runs have the same box of it, its scores if they are against the same labels.
     """
     before, now = run_measures(baseline), run_measures(candidate)
     shared = {}
@@ -108,15 +111,16 @@ def shared_measures(baseline: Run, candidate: Run) -> dict[str, tuple[dict[str, 
     return shared
 
 
-def _same_part(one: RunVolume, other: RunVolume) -> bool:
-    return (one.shape, one.box) == (other.shape, other.box)
+def _same_part(before: RunVolume, now: RunVolume) -> bool:
+    return (before.shape, before.box) == (now.shape, now.box)
 
 
 def mean_measures(volumes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every measure over the volumes that have it; ``clean_volumes`` is a count."""
+    """Average each measure over the volumes that have it; ``clean_volumes`` is a count."""
     means = {}
     for name in NAMES:
-        values = [one[key] for one in volumes if (key := "clean" if name == CLEAN else name) in one]
+        key = "clean" if name == CLEAN else name
+        values = [measures[key] for measures in volumes if key in measures]
         if values:
             means[name] = math.fsum(values) / (1 if name == CLEAN else len(values))
     return means
@@ -125,16 +129,16 @@ def mean_measures(volumes: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def paired_measures(
     baseline: Sequence[Mapping[str, float]], candidate: Sequence[Mapping[str, float]]
 ) -> dict[str, PairedDifference]:
-    """Paired difference of every mean over the volumes of which both have it.
+    """Compute the paired difference of each measure over the volumes that have it in both runs.
 
     Parameters
     ----------
     baseline, candidate : sequence of mapping
         Measures of the same volumes in the same order.
     """
-    found = {}
+    differences = {}
     for name in NAMES:
         pairs = [(a[name], b[name]) for a, b in zip(baseline, candidate, strict=True) if name in a and name in b]
         if pairs:
-            found[name] = paired_difference(*zip(*pairs, strict=True))
-    return found
+            differences[name] = paired_difference(*zip(*pairs, strict=True))
+    return differences

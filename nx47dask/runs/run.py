@@ -1,4 +1,4 @@
-"""A run folder to look at: lazy arrays for notebooks, metrics as records."""
+"""Read a finished run: lazy arrays for notebooks, metrics as records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VOLUME_KEYS = frozenset({"mask", "scan", "steps"})
 
 @dataclass(frozen=True)
 class RunVolume:
-    """One volume of a finished run.
+    """A volume of a finished run.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class RunVolume:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What ``metrics/volumes.json`` says of the volume."""
+        """Metrics of the volume in ``metrics/volumes.json``."""
         metrics: dict[str, Any] = self.run.volume_metrics[self.id]
         return metrics
 
@@ -111,7 +111,7 @@ class RunVolume:
         return _from_zarr(path)
 
     def _reopened(self, recorded: dict[str, Any]) -> da.Array:
-        """What the manifest says was read of the volume, where it is still the same."""
+        """Open again an input that the manifest names; refuse one that has changed."""
         for volume in discover([recorded["path"]]):
             if volume.id == self.id and volume.fingerprint == recorded["fingerprint"]:
                 return _lazy(volume)
@@ -119,7 +119,7 @@ class RunVolume:
 
 
 def _lazy(volume: Volume) -> da.Array:
-    """A volume that is read when computed: by its chunks, or a TIFF by slabs of whole pages."""
+    """Make an array that reads a volume when computed: a Zarr by chunks, a TIFF by slabs of whole pages."""
     import dask.array as da
     from dask.delayed import delayed
 
@@ -139,7 +139,7 @@ def _cut(array: da.Array, box: Box) -> da.Array:
 
 
 def _from_zarr(path: Path) -> da.Array:
-    """A Zarr array without its leading axes of length 1."""
+    """Open a Zarr array without its leading axes of length 1."""
     import dask.array as da
 
     array: da.Array = da.from_zarr(zarr_store(path, read_only=True))
@@ -151,12 +151,28 @@ def _from_zarr(path: Path) -> da.Array:
 class Run:
     """A finished run.
 
-    ``run["<id>"]`` is one volume; ``run.image``, ``run.probability`` and ``run.mask`` are those of the only volume.
+    ``run["<id>"]`` is a volume. A run of a single volume has its arrays as ``run.image``, ``run.probability`` and
+    ``run.mask``.
 
     Attributes
     ----------
     path : Path
         The run folder.
+
+    Examples
+    --------
+    Look at the arrays and metrics of a run:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("scrolls", (24, 32, 32), seed=1)
+    >>> run = nx47dask.run(["scrolls/train_images"], "look", workflow="v61.1", serial=True)
+    >>> run.volumes
+    ['470000001']
+    >>> run.mask.shape, str(run.mask.dtype), int(run.mask.max().compute())
+    ((24, 32, 32), 'uint8', 1)
+    >>> densities = [row["density"] for row in run.metrics]
+    >>> len(densities), round(run[volume].metrics["mask"]["density"], 2)
+    (24, 0.13)
     """
 
     path: Path
@@ -190,7 +206,7 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One record per slice, as in ``metrics/slices.csv``, with numbers as numbers (None: no slice before).
+        """Metrics of each slice, as in ``metrics/slices.csv``; numbers are numbers, None stands for no slice before.
 
         Raises
         ------
@@ -199,16 +215,16 @@ class Run:
         """
         path = self.path / "metrics" / "slices.csv"
         rows = _read_slices(path)
-        found = Counter(row["volume"] for row in rows)
+        depths = Counter(row["volume"] for row in rows)
         for volume in self.volumes:
             depth = self[volume].box.shape[0]
-            if found[volume] != depth:
-                raise InputError(f"{path}: {found[volume]} slices of volume {volume}, the run has {depth}", hint=AGAIN)
+            if depths[volume] != depth:
+                raise InputError(f"{path}: {depths[volume]} slices of volume {volume}, the run has {depth}", hint=AGAIN)
         return rows
 
     @cached_property
     def volume_metrics(self) -> dict[str, Any]:
-        """``metrics/volumes.json`` by volume.
+        """Metrics of each volume, from ``metrics/volumes.json``.
 
         Raises
         ------
@@ -216,15 +232,15 @@ class Run:
             The file is damaged or lacks a volume of the run.
         """
         path = self.path / "metrics" / "volumes.json"
-        found = read_json(path, AGAIN).get("volumes")
-        if not isinstance(found, dict):
+        metrics = read_json(path, AGAIN).get("volumes")
+        if not isinstance(metrics, dict):
             raise InputError(f"{path}: has no 'volumes'", hint=AGAIN)
         for volume in self.volumes:
-            if volume not in found:
+            if volume not in metrics:
                 raise InputError(f"{path}: volume {volume} of the run's manifest is not in it", hint=AGAIN)
-            if missing := VOLUME_KEYS.difference(found[volume]):
+            if missing := VOLUME_KEYS.difference(metrics[volume]):
                 raise InputError(f"{path}: volume {volume} has no {min(missing)!r}", hint=AGAIN)
-        return found
+        return metrics
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -233,19 +249,21 @@ class Run:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What tells the labels of each scored volume from others, by volume; empty where the run had no labels."""
+        """Keys that identify the labels of each scored volume, by id; empty where the run had no labels."""
         recorded = self.manifest.get("labels", {})
-        return {name: _label_key(one["kind"], one["path"], one["fingerprint"]) for name, one in recorded.items()}
+        return {
+            name: _label_key(known["kind"], known["path"], known["fingerprint"]) for name, known in recorded.items()
+        }
 
     def scored_with(self, labels: Mapping[str, Volume]) -> bool:
-        """Whether the run has the scores for all of these labels."""
+        """Return True if the run has a score against each of these labels."""
         known = self.labels
-        keys = {name: _label_key(one.kind, one.path, one.fingerprint) for name, one in labels.items()}
+        keys = {name: _label_key(volume.kind, volume.path, volume.fingerprint) for name, volume in labels.items()}
         return all(known.get(name) == key for name, key in keys.items())
 
     @property
     def unfinished(self) -> list[str]:
-        """Volumes that a time limit or a failure left undone; they are not among ``volumes``."""
+        """Ids of the volumes that a time limit or a failure left undone; they are not among ``volumes``."""
         return list(self.manifest.get("submission", {}).get("unfinished", []))
 
     @property
@@ -259,7 +277,7 @@ class Run:
         Raises
         ------
         InputError
-            Naming the volumes that are not finished, and what to do when they are.
+            A volume is not finished; the message names it, the hint says how to go on.
         """
         if self.unfinished:
             raise InputError(
@@ -269,7 +287,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """``manifest.json``.
+        """Contents of ``manifest.json``.
 
         Raises
         ------
@@ -277,10 +295,10 @@ class Run:
             The file is damaged.
         """
         path = self.path / "manifest.json"
-        found = read_json(path, AGAIN)
-        if missing := MANIFEST_KEYS - found.keys():
+        manifest = read_json(path, AGAIN)
+        if missing := MANIFEST_KEYS - manifest.keys():
             raise InputError(f"{path}: not the manifest of a run ({min(missing)} is missing)", hint=AGAIN)
-        return found
+        return manifest
 
     def _only(self) -> RunVolume:
         if len(self.volumes) != 1:
@@ -301,6 +319,18 @@ def open_run(path: str | Path | Run) -> Run:
     ------
     InputError
         There is no finished run.
+
+    Examples
+    --------
+    Open a run again, and count the voxels of its mask slice by slice:
+
+    >>> import nx47dask
+    >>> (volume,) = nx47dask.write_phantom("sample", (24, 32, 32), seed=1)
+    >>> _ = nx47dask.run(["sample/train_images"], "first", workflow="v61.1", serial=True)
+    >>> run = nx47dask.open_run("first")
+    >>> counts = run.mask.sum(axis=(1, 2)).compute()
+    >>> counts.tolist() == [row["foreground_vox"] for row in run.metrics]
+    True
     """
     if isinstance(path, Run):
         return path
@@ -316,12 +346,12 @@ def open_run(path: str | Path | Run) -> Run:
 
 
 def _label_key(kind: str, path: str, fingerprint: str) -> str:
-    # A Zarr's fingerprint is that of its metadata, which two volumes may share.
+    # The fingerprint of a Zarr is that of its metadata, which two volumes may share.
     return f"{fingerprint} {path}" if kind == "zarr" else fingerprint
 
 
 def _read_slices(path: Path) -> list[dict[str, Any]]:
-    """Rows of ``slices.csv``."""
+    """Read the rows of ``slices.csv``."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             lines = list(csv.reader(stream, strict=True))

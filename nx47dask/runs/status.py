@@ -1,4 +1,4 @@
-"""How far a run is and what failed, read from its folder, alive or dead; nothing is written."""
+"""Read the progress and the failures of a run from its folder, under way or not; nothing is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Quarantined", "RunStatus", "StageStatus", "read_status"]
 
 Key = tuple[str, str, int]
 LAST = ("manifest.json", "calibration.json")
-"""What is written last."""
+"""Files of which one is written last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +34,24 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One stage over all volumes.
+    """Progress of a stage over all volumes.
 
     Attributes
     ----------
     name : str
     done : int
-        Tasks with a record, skipped ones among them.
+        Tasks with a record, skipped tasks included.
     tasks : int or None
-        All tasks, those expected of volumes that have not begun the stage among them; None before the first has.
+        All tasks, with those expected of volumes that have not begun the stage; None before any volume has begun it.
     volumes : int
         Volumes that have begun it.
     skipped, retried, quarantined : int
-        Tasks that did not have to run; tries that were repeated, by all clients of the run; blocks that failed for
-        good and have not been done since.
+        Tasks that did not have to run; tries that were repeated, by all clients of the run; blocks that failed in
+        every try and have not been done since.
     task_s : float
-        Sum of the tasks' own times, in seconds.
+        Sum of the times of its tasks, in seconds.
     merges : bool
-        Its tasks unite what those of another stage found; they cover no voxels.
+        Its tasks merge the results of another stage and cover no voxels.
     """
 
     name: str
@@ -67,15 +67,15 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """What a run folder says of its run.
+    """Progress of a run, as its folder shows it.
 
     Attributes
     ----------
     folder : str
     state : {"running", "finished", "stopped", "killed"}
-        "stopped": the last client ended before the run was complete; "killed": it could not even say so.
+        "stopped": the last client ended before the run was complete; "killed": it ended without saying so.
     owner : str or None
-        Who works in the folder.
+        Client that works in the folder.
     workflow : str
     volumes, finished : int
         All volumes, and those whose mask is written.
@@ -83,9 +83,9 @@ class RunStatus:
         Part of the work that is done, 0 to 1.
     stages : list of StageStatus
     voxels_per_s, left_s : float or None
-        While it runs: speed lately and time left; see :func:`nx47dask.monitor.estimate.time_left_s`.
+        While it runs: recent speed and time left; see :func:`nx47dask.monitor.estimate.time_left_s`.
     unknown : list of str
-        Stages that the time left does not count.
+        Stages that the time left does not include.
     quarantined : list of Quarantined
     last_s : float
         Unix time of the last event.
@@ -109,25 +109,25 @@ class RunStatus:
     advice: str
 
     def record(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """Return all of it as JSON values."""
         return asdict(self)
 
 
 @dataclass
 class _Events:
-    """What ``events.jsonl`` tells: into the job what is of it, and beside it what a page does not need.
+    """Contents of ``events.jsonl``: the job as the live page shows it, and facts that only ``status`` needs.
 
     Attributes
     ----------
     job : Job
     ended : bool
-        The last client did.
+        The last client ended the run.
     last_s : float
         Unix time of the last event.
     voxels : dict of (str, str) to float
-        Of a task, by volume and stage.
+        Voxels of a task, by volume and stage.
     failures : dict
-        The events of blocks that failed for good.
+        Events of the blocks that failed in every try.
     """
 
     job: Job
@@ -156,7 +156,7 @@ class _Events:
 
 
 def read_status(folder: Path, now_s: float) -> RunStatus:
-    """Read how far the run of a folder is.
+    """Read the progress of the run of a folder.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def read_status(folder: Path, now_s: float) -> RunStatus:
     plan = _read_plan(folder)
     owner = lock_owner(folder)
     title = {"workflow": plan["workflow"].get("name", ""), "volumes": plan["inputs"], "stages": (), "arguments": []}
-    # A calibration works on more than its inputs, and its parts go through stages of their own: its events say so.
+    # A calibration works on more than its inputs, in stages of its own; the events have their names.
     job = Job(title, 0.0)
     events = _Events(job)
     for event in _parse(folder / "events.jsonl"):
@@ -230,7 +230,7 @@ def _parse(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _read_ledger(folder: Path, job: Job) -> None:
-    """Put into a job what has a record, and which volumes are written."""
+    """Add to a job the tasks that have a record, and the volumes that are written."""
     for name, volume in job.volumes.items():
         states: dict[str, dict[int, int]] = {}
         for record in _parse(folder / "ledger" / f"{name}.jsonl"):

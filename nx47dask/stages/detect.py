@@ -1,4 +1,4 @@
-"""Detect: surface probability of every block, uint8 or uint16 on one scale."""
+"""Detect: compute the surface probability of every block, stored on one scale."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = [
 
 STAGE = "detect"
 SLICE_TASK_VOXELS = 64 << 20
-"""Voxels that a task of whole slices holds at the most, unless a single slice with its context has more."""
+"""Most voxels that a task of whole slices holds, unless a single slice with its context has more."""
 DETECT_BYTES_PER_VOXEL = 48
-"""Detectors, per voxel of a block with its halo."""
+"""Memory of detectors, per voxel of a block with its halo."""
 SUM_BYTES_PER_VOXEL = 16
-"""Sums and weights of blended windows and what becomes of them, per voxel of a block, beside the image."""
+"""Memory of blending (sums, weights, result) beside the image, per voxel of a block."""
 NETWORK_BYTES_PER_VOXEL = 600
-"""Inside a network, per voxel of a batch: a few feature maps of 32 channels at full resolution."""
+"""Memory of a network, per voxel of a batch: a few feature maps of 32 channels at full resolution."""
 TORCH_NETWORK_BYTES = 600 << 20
-"""The least for torch on a CPU, whose convolutions of a lone window of up to 64 voxels make a matrix of it first."""
+"""Least memory of a network in torch on a CPU, which makes a matrix of a lone window of up to 64 voxels first."""
 
 
 def detect(
     job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics, occupied: Occupancy
 ) -> Generator[Batch, dict[int, Record], Occupancy]:
-    """Fill the probability store; returns where it is not empty."""
+    """Fill the probability store; return its occupancy."""
     one_level = 1.0 if job.probability_dtype == "float32" else 1 / np.iinfo(job.probability_dtype).max
     job.prepare(job.array("probability"), probability_per_level=one_level)
     thresholds = None
@@ -67,7 +67,7 @@ def detect(
 
 
 def detect_loads(job: VolumeJob, detector: Fusion | ResidualBand) -> Iterator[StageLoad]:
-    """Bound what detection takes for a volume: thresholds of slices, where there are any, and blocks."""
+    """Bound the loads of detection for a volume: thresholds of slices, if the detector needs them, and blocks."""
     scan = widest_scan(job.volume)
     if isinstance(detector, ResidualBand):
         halo, page = detector.radius_zyx(scan)[0], math.prod(job.volume.shape[1:])
@@ -98,7 +98,7 @@ def count_windows(networks: Sequence[LearnedDetector], job: VolumeJob, core: Box
 
 
 def detection_bytes(detector: Fusion | ResidualBand, job: VolumeJob, shape: Index) -> int:
-    """Bound the memory for detection in a block of a shape, apart from networks."""
+    """Bound the memory of detection in a block of a shape, in bytes, without networks."""
     scan = widest_scan(job.volume)
 
     def outer(source: Detector | ResidualBand) -> int:
@@ -116,7 +116,7 @@ def detection_bytes(detector: Fusion | ResidualBand, job: VolumeJob, shape: Inde
 def widest_scan(volume: Volume) -> ScanStatistics:
     """Return statistics with the widest spread of greys that a volume of this type can have.
 
-    Sigma grows with the spread, which is known after ingest; half of the range is the most it can be.
+    Sigma grows with the spread, which is known after ingest; it is at most half of the range.
     """
     top = np.iinfo(volume.dtype).max
     return ScanStatistics(0, top, top / 2, top / 2)
@@ -130,9 +130,10 @@ def detect_block(
     number: int,
     in_pieces: bool = False,
 ) -> dict[str, Any]:
-    """Detect in one block and store the probability shard by shard; ``in_pieces``: one work block after the other.
+    """Detect in a block and store the probability shard by shard.
 
-    Either way the same bytes are stored; pieces need less memory and run more windows.
+    ``in_pieces`` detects in one work block after the other. It stores the same bytes, needs less memory and runs more
+    windows.
     """
     box = job.detect_grid.numbered(number).box
     store, filled, crc32 = job.array("probability"), [], 0
@@ -154,7 +155,7 @@ def _probability(
     thresholds: NDArray[np.float32] | None,
     box: Box,
 ) -> NDArray[np.unsignedinteger] | NDArray[np.float32]:
-    """The probability in a box of ``work`` as it is stored, from its voxels and their context."""
+    """Compute the probability in a box of ``work``, in the type in which it is stored."""
     core, volume = _core(job, box), job.volume_box
     outer = detector.context(core, volume, scan)
     image = job.image.read(outer)
@@ -172,13 +173,13 @@ def _probability(
 def measure_slices(
     job: VolumeJob, detector: ResidualBand, scan: ScanStatistics, first: int, last: int, slab: Box
 ) -> dict[str, Any]:
-    """Thresholds of the whole slices ``first`` to ``last`` of the volume (half-open); ``slab`` holds their context."""
-    found = detector.slice_thresholds(job.image.read(slab), first - slab.start[0], last - first, scan)
-    return {"thresholds": found.tolist()}
+    """Find the thresholds of the slices ``first`` to ``last`` of the volume (half-open); ``slab`` has their context."""
+    thresholds = detector.slice_thresholds(job.image.read(slab), first - slab.start[0], last - first, scan)
+    return {"thresholds": thresholds.tolist()}
 
 
 def slice_slabs(job: VolumeJob, detector: ResidualBand, scan: ScanStatistics) -> list[tuple[int, int, Box]]:
-    """First and last slice (half-open) of each task that finds thresholds, and what it reads."""
+    """Return the first and last slice (half-open) of each task that finds thresholds, and the box that it reads."""
     halo = detector.radius_zyx(scan)[0]
     needed = job.work.expand((halo, 0, 0)).clip(job.volume_box)
     step = _slices_per_task(job, halo)
@@ -188,7 +189,7 @@ def slice_slabs(job: VolumeJob, detector: ResidualBand, scan: ScanStatistics) ->
 
 
 def _slices_per_task(job: VolumeJob, halo: int) -> int:
-    """Slices whose thresholds one task finds; it reads ``halo`` more on both sides."""
+    """Count the slices whose thresholds a task finds; it reads ``halo`` more slices on both sides."""
     _, height, width = job.volume.shape
     return max(1, min(job.block, SLICE_TASK_VOXELS // (height * width) - 2 * halo))
 
@@ -196,7 +197,7 @@ def _slices_per_task(job: VolumeJob, halo: int) -> int:
 def _slice_thresholds(
     job: VolumeJob, detector: ResidualBand, scan: ScanStatistics
 ) -> Generator[Batch, dict[int, Record], NDArray[np.float32]]:
-    """Thresholds of every slice of the volume that blocks will need, shape (Z, 2); other rows are not a number."""
+    """Find the thresholds of every slice that blocks will need, shape (Z, 2); other rows are NaN."""
     depth, height, width = job.volume.shape
     spans = slice_slabs(job, detector, scan)
     tasks = (
@@ -218,7 +219,7 @@ def _rows(
     thresholds: NDArray[np.float32] | None,
     box: Box,
 ) -> NDArray[np.float32] | None:
-    """The rows of the slice thresholds that one block needs."""
+    """Return the rows of the slice thresholds that a block needs."""
     if thresholds is None:
         return None
     outer = detector.context(_core(job, box), job.volume_box, scan)
@@ -226,19 +227,19 @@ def _rows(
 
 
 def _core(job: VolumeJob, box: Box) -> Box:
-    """A box of ``work`` in voxels of the volume."""
+    """Shift a box of ``work`` to voxels of the volume."""
     return box.shift(job.work.start)
 
 
 def _all_windows(network: LearnedDetector, job: VolumeJob) -> int:
-    """Windows of a network over all blocks of detection, those across borders as often as they run."""
+    """Count the windows of a network over all blocks of detection; a window across borders counts in each block."""
     lattice = network.lattice(job.volume_box)
     counts = job.detect_grid.along_axes(lambda box: lattice.counts_touching(_core(job, box)))
     return math.prod(map(sum, counts))
 
 
 def _network_bytes(network: LearnedDetector) -> int:
-    """Memory inside a network for a batch of windows."""
+    """Bound the memory of a network for a batch of windows, in bytes."""
     engine = network.engine
     least = TORCH_NETWORK_BYTES if (engine.backend, engine.device) == ("torch", "cpu") else 0
     return max(least, math.prod(network.info.window_zyx) * engine.batch * NETWORK_BYTES_PER_VOXEL)

@@ -1,8 +1,8 @@
-"""Empty space: which blocks need not be read or computed, because what would come out is known to be zeros.
+"""Find empty space: blocks that need not be read or computed, because their result is known to be zeros.
 
-The client decides, before a task is made. Ingest has looked at every voxel and leaves which cells of 32 voxels hold
-anything; the records of every later stage say which blocks it filled. The results are those of a run that decides
-nothing, byte for byte.
+The client decides this before it makes a task. Ingest reads every voxel and notes which cells of 32 voxels are not
+empty; the records of every later stage name the blocks that it filled. The results are the same, byte for byte, as
+those of a run that skips nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nx47dask.steps.chain import Changes, apply_chain
 from nx47dask.steps.passes import Pass
 
 __all__ = [
-    "CELL_VOX",
+    "SCAN_CELL_VOX",
     "Occupancy",
     "add_cells",
     "cell_counts",
@@ -37,13 +37,13 @@ __all__ = [
     "unpack_cells",
 ]
 
-CELL_VOX = 32
-"""Edge of the cells, anchored at multiples of it in the volume, in which ingest says whether a scan is empty."""
+SCAN_CELL_VOX = 32
+"""Edge in voxels of the cells in which ingest notes if a scan is empty; they start at multiples of it."""
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """Where an array holds anything but zeros.
+    """Cells of an array that may hold voxels other than 0.
 
     Attributes
     ----------
@@ -57,42 +57,42 @@ class Occupancy:
     cell: Index
 
     def is_empty(self, box: Box) -> bool:
-        """Whether all voxels of a box are certain to be 0."""
+        """Return True if all voxels of a box are certain to be 0."""
         ends = zip(box.start, box.stop, self.cell, strict=True)
         return not self.cells[tuple(slice(a // edge, -(-b // edge)) for a, b, edge in ends)].any()
 
 
 def grey_cells(voxels: NDArray[np.unsignedinteger], box: Box) -> NDArray[np.bool_]:
-    """Which cells that a box of the volume touches hold a voxel of the box above 0."""
-    return occupied_cells(voxels, box, 0, CELL_VOX)
+    """Mark the cells that a box of the volume touches and in which it has a voxel above 0."""
+    return occupied_cells(voxels, box, 0, SCAN_CELL_VOX)
 
 
 def cell_counts(shape: Index) -> Index:
-    """Cells of a volume per axis."""
-    return BlockGrid(shape, (CELL_VOX,) * 3).counts
+    """Count the cells of a volume per axis."""
+    return BlockGrid(shape, (SCAN_CELL_VOX,) * 3).counts
 
 
 def add_cells(cells: NDArray[np.bool_], box: Box, part: NDArray[np.bool_]) -> None:
-    """Mark the cells of a whole volume that a box of it has filled, as :func:`grey_cells` says."""
-    first = box.align(CELL_VOX).start
-    at = (slice(a // CELL_VOX, a // CELL_VOX + n) for a, n in zip(first, part.shape, strict=True))
+    """Add the cells of a box, from :func:`grey_cells`, to the cells of the whole volume."""
+    first = box.align(SCAN_CELL_VOX).start
+    at = (slice(a // SCAN_CELL_VOX, a // SCAN_CELL_VOX + n) for a, n in zip(first, part.shape, strict=True))
     cells[tuple(at)] |= part
 
 
 def pack_cells(cells: NDArray[np.bool_]) -> str:
-    """The cells of a volume as text for a record: a bit each, compressed."""
+    """Pack the cells of a volume into text for a record: one bit per cell, compressed."""
     return pack_arrays({"cells": np.packbits(cells)})
 
 
 def unpack_cells(text: str, shape: Index) -> Occupancy:
-    """The occupancy of a scan of a shape, from what :func:`pack_cells` has put into a record."""
+    """Unpack the occupancy of a scan of a shape from the text of :func:`pack_cells`."""
     counts = cell_counts(shape)
     bits = np.unpackbits(unpack_arrays(text)["cells"], count=math.prod(counts))
-    return Occupancy(bits.view(bool).reshape(counts), (CELL_VOX,) * 3)
+    return Occupancy(bits.view(bool).reshape(counts), (SCAN_CELL_VOX,) * 3)
 
 
 def filled_by(records: Mapping[int, Record], grid: BlockGrid) -> Occupancy:
-    """The occupancy of a store from the records of the tasks that filled it, which name the blocks with anything."""
+    """Return the occupancy of a store, from the records of its tasks, which name the blocks that are not empty."""
     cells = np.zeros(len(grid), dtype=bool)
     for record in records.values():
         cells[record["filled"]] = True
@@ -102,25 +102,25 @@ def filled_by(records: Mapping[int, Record], grid: BlockGrid) -> Occupancy:
 def finds_nothing(
     detector: Fusion | ResidualBand, core: Box, job: VolumeJob, scan: ScanStatistics, occupied: Occupancy
 ) -> bool:
-    """Whether detection in a box of the volume is certain to give 0 everywhere."""
+    """Return True if detection in a box of the volume is certain to give 0 everywhere."""
     if not occupied.is_empty(core):  # saves asking the detector, which may have to load torch
         return False
     box = detector.empty_box(core, job.volume_box, scan)
     return box is not None and occupied.is_empty(box)
 
 
-def changes_of_nothing(one: Pass, levels: NDArray[np.int64] | None, job: VolumeJob) -> Changes | None:
-    """What the steps of a pass change where their input is empty; None where something would come out.
+def changes_of_nothing(current: Pass, levels: NDArray[np.int64] | None, job: VolumeJob) -> Changes | None:
+    """Return the changes that a pass makes where its input is empty; None if its output would not be empty.
 
-    Tried on a few zeros, under an empty scan and a full one. A quantile that differs between slices is least where it
-    lets most through.
+    The pass is tried on a few zeros, under an empty scan and under a full one, with the lowest levels of any slice,
+    which let most voxels through.
     """
     zeros = np.zeros((4, 4, 4), dtype=job.probability_dtype)
     least = None if levels is None else levels.min(axis=0, keepdims=True)
-    changes: Changes = {name: [0, 0] for name, _ in one.resolve.rules} if one.resolve else {}
+    changes: Changes = {name: [0, 0] for name, _ in current.resolve.rules} if current.resolve else {}
     for grey in (0, np.iinfo(job.volume.dtype).max):
         image = np.full(zeros.shape, grey, dtype=job.volume.dtype)
-        result, changed = apply_chain(one.local, zeros, image, least, Box.of_shape((4, 4, 4)))
+        result, changed = apply_chain(current.local, zeros, image, least, Box.of_shape((4, 4, 4)))
         if result.any():
             return None
         changes |= changed

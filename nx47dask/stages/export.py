@@ -1,4 +1,4 @@
-"""Export: the mask store of a volume to one binary TIFF, page by page."""
+"""Export: write the mask of a volume to a binary TIFF, page by page."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ STAGE = "export"
 REVISION = 1
 """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SLAB_VOXELS = 8 << 20
+"""Voxels of a slab that is read at a time."""
 LEAST_SLICES = 8
-"""Every slab decompresses the chunks that it cuts, so very thin ones would cost more time than they save memory."""
+"""Least depth of a slab: every slab decompresses the chunks that it cuts, so thin slabs cost much time."""
 INTERMEDIATES = ("work", "summaries")
+"""Folders of a store that a finished volume does not need."""
 ARRAYS = ("image", "probability", "mask")
+"""Folders of a store with the arrays that users look at."""
 
 
 def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict[int, Record], str]:
-    """Write ``masks/<id>.tif``; returns its SHA-256."""
+    """Write the mask to ``masks/<id>.tif`` and return its SHA-256."""
     task = Task(0, path.name, export_mask, (job, path, foreground), job.box.size)
     record = (yield Batch(STAGE, [task], 1, job.box.size))[0]
     sha256: str = record["sha256"]
@@ -40,7 +43,7 @@ def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict
 
 
 def export_load(job: VolumeJob) -> StageLoad:
-    """Bound what the stage takes for a volume: its TIFF, and the copy of that in the zip."""
+    """Bound the load of the stage for a volume: its TIFF, and the copy of the TIFF in the zip."""
     slab = _slab_depth(job) * math.prod(job.box.shape[1:]) * SLAB_BYTES_PER_VOXEL
     return StageLoad(STAGE, "mask to TIFF", 1, job.box.size, slab, 2 * mask_bytes(job.box))
 
@@ -52,23 +55,23 @@ def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
 
 
 def _slab_depth(job: VolumeJob) -> int:
-    """Slices to read at a time: a storage chunk deep where they are small, at least a few where they are large."""
+    """Count the slices to read at a time: as deep as a storage chunk, fewer where slices are large."""
     _, height, width = job.box.shape
     return min(storage_chunk(job.block), max(LEAST_SLICES, SLAB_VOXELS // (height * width)))
 
 
 def mask_path(folder: Path, job: VolumeJob) -> Path:
-    """Where the mask of a volume goes."""
+    """Return the path of the mask of a volume."""
     return folder.absolute() / "masks" / f"{job.id}.tif"
 
 
 def store_was_deleted(job: VolumeJob) -> bool:
-    """Whether an earlier client finished the volume and deleted its arrays, by an option that may not be given now."""
+    """Return True if an earlier client finished the volume and deleted its arrays, as ``--delete-stores`` does."""
     return slices_path(job).is_file() and not any((locate(job.store) / name).exists() for name in ARRAYS)
 
 
 def clear_store(job: VolumeJob, *, arrays: bool) -> None:
-    """Delete what a finished volume no longer needs: intermediates, and if wanted the arrays as well."""
+    """Delete the intermediates of a finished volume, and if wanted its arrays too."""
     for name in INTERMEDIATES + (ARRAYS if arrays else ()):
         with contextlib.suppress(OSError):
             remove_tree(locate(job.store) / name)

@@ -1,4 +1,4 @@
-"""Ingest: every voxel of the input is read once, for a copy where the run needs one and for the volume's statistics."""
+"""Ingest: read every voxel of the input once, to copy it where the run needs a copy, and to measure its greys."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ STAGE = "ingest"
 REVISION = 1
 """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SHOWN = ("minimum", "maximum", "mean", "std")
-"""Statistics for the report; the others are there for normalisations."""
+"""Statistics that the report shows; the others serve normalisations."""
 Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What ingest has found.
+    """Results of ingest for a volume.
 
     Attributes
     ----------
     scan : ScanStatistics
     greys : dict
-        The same with a histogram of 256 bins as plain values.
+        Its shown statistics as plain values, with a histogram of 256 bins.
     source : dict
-        For the manifest: a SHA-256 over those of the voxels of each part (a slab of pages or a block) in order, and the
-        chunk files of a Zarr input.
+        Entries of the manifest: the SHA-256 of the SHA-256 of all parts (slabs of pages, or blocks) in order, and the
+        numbers of present and absent chunk files of a Zarr input.
     occupied : Occupancy
-        Where the scan is not empty.
+        Cells where the scan is not empty.
     """
 
     scan: ScanStatistics
@@ -54,7 +54,7 @@ class Ingested:
 
 
 def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], Ingested]:
-    """Make the image readable by blocks and measure it."""
+    """Make the scan readable by blocks, and measure it."""
     if job.copied:
         job.prepare(job.image_store)
     grid = job.ingest_grid
@@ -73,7 +73,7 @@ def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], Ingested]:
 
 
 def ingest_load(job: VolumeJob) -> StageLoad:
-    """Bound what the stage takes for a volume."""
+    """Bound the load of the stage for a volume."""
     grid, item = job.ingest_grid, np.dtype(job.volume.dtype).itemsize
     slab = grid.block((0, 0, 0)).box.size * SLAB_BYTES_PER_VOXEL * item
     copy = 0
@@ -86,7 +86,7 @@ def ingest_load(job: VolumeJob) -> StageLoad:
 
 
 def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
-    """Read a block of the input once: count its grey values, and copy it where the run works on a copy."""
+    """Read a block of the input: count its grey values, and copy it where the run works on a copy."""
     box = job.ingest_grid.numbered(number).box
     voxels = job.volume.read(box)
     chunks, absent = count_chunks(job.volume, box)
@@ -97,7 +97,7 @@ def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
 
 
 def merge_statistics(job: VolumeJob) -> dict[str, Any]:
-    """Statistics of the whole volume from the histograms of its parts."""
+    """Merge the histograms of all parts into the statistics of the volume."""
     counts = np.zeros(np.iinfo(job.volume.dtype).max + 1, dtype=np.int64)
     cells = np.zeros(cell_counts(job.volume.shape), dtype=bool)
     digest = hashlib.sha256()
@@ -117,7 +117,7 @@ def merge_statistics(job: VolumeJob) -> dict[str, Any]:
 
 def _measure(job: VolumeJob, number: int, box: Box, voxels: NDArray[np.unsignedinteger]) -> Path:
     counts = np.zeros(np.iinfo(voxels.dtype).max + 1, dtype=np.int64)
-    for plane in voxels:  # bincount widens what it counts to int64, so one plane at a time
+    for plane in voxels:  # bincount makes int64 of its input, so count plane by plane
         counts += np.bincount(plane.ravel(), minlength=len(counts))
     digest = np.frombuffer(hashlib.sha256(np.ascontiguousarray(voxels).data).digest(), dtype=np.uint8)
     path = job.summary(STAGE, number)
@@ -126,7 +126,7 @@ def _measure(job: VolumeJob, number: int, box: Box, voxels: NDArray[np.unsignedi
 
 
 def _copy(store: ArrayStore, box: Box, voxels: NDArray[np.unsignedinteger]) -> Iterator[Path]:
-    """Store a block shard by shard, so that those of zeros are left out; yields the files that hold it."""
+    """Store a block shard by shard, without all-zero shards; return the files that hold it."""
     for shard in BlockGrid(store.shape, store.shard).touching(box):
         store.write(shard.box, np.ascontiguousarray(voxels[shard.box.relative_to(box.start).slices]))
     return store.files(box)

@@ -1,9 +1,9 @@
-"""Components across blocks: save what a block shows its neighbours, link groups of blocks, unite the whole.
+"""Link components across blocks: save the faces of each block, link groups of blocks, unite all.
 
-The stage between a scan of blocks and the verdict on its components; :mod:`nx47dask.merge.components` has the
-algorithm. All data goes through summary files, so neither client nor scheduler ever holds it: a link task reads the
+This stage lies between a scan of blocks and the verdict on its components; :mod:`nx47dask.merge.components` has the
+algorithm. All data goes through summary files, so that neither client nor scheduler holds it: a link task reads the
 summaries of its group of blocks and of their neighbours, and the task that unites a graph reads one group at a time.
-A block without a voxel leaves no summary, since its components are known.
+An empty block leaves no summary, since its components are known.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ __all__ = [
 ]
 
 BLOCKS_PER_GROUP = 32
+"""Blocks that a task links."""
 FACE_BYTES_PER_VOXEL = 4
-"""Labels at the faces of blocks."""
+"""Memory of labels, per voxel of the faces of blocks."""
 SHARED_PER_FACE_VOXEL = 0.0015
-"""Components that cross faces: 24 million in 10,240 blocks of 512 voxels a side."""
+"""Shared components per voxel of the faces: 24 million in 10,240 blocks of 512 voxels a side."""
 UNITE_BYTES_PER_SHARED = 250
-"""A union of shared components with their links and attributes."""
+"""Memory of a union, per shared component with its links and attributes."""
 
 
 @dataclass(frozen=True)
 class BlockScan:
-    """A stage that labels every block.
+    """Labelling of every block by a stage.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class BlockScan:
         Name of the summaries.
     labelling : Labelling
     attributes : tuple of str
-        What is known of each component.
+        Names of the attributes of each component.
     """
 
     job: VolumeJob
@@ -70,19 +71,19 @@ class BlockScan:
     attributes: tuple[AttributeName, ...]
 
     def path(self, number: int) -> Path:
-        """Summary of a block."""
+        """Return the file with the summary of a block."""
         return self.job.summary(self.stage, number)
 
     def link_path(self, group: int) -> Path:
-        """Links of a group of blocks, and the attributes of its shared components."""
+        """Return the file with the links of a group of blocks and the attributes of its shared components."""
         return self.job.summary(f"{self.stage}.link", group)
 
     def resolve_path(self, group: int) -> Path:
-        """Verdict on the shared components of each block of a group, by the block's number."""
+        """Return the file with the verdicts on the shared components of a group's blocks, by number of the block."""
         return self.job.summary(f"{self.stage}.resolve", group)
 
     def of_empty(self, number: int) -> BlockComponents:
-        """The components of a block without a voxel."""
+        """Return the components of a block without foreground."""
         block = self.grid.numbered(number)
         inner = self.grid.inner_faces(block)
         return empty_components(block.box.shape, self.labelling, self.attributes, inner, block.box.start[0])
@@ -90,13 +91,13 @@ class BlockScan:
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks that one task links; their shared components are consecutive nodes of a graph.
+    """Blocks that a task links; their shared components are consecutive nodes of a graph.
 
     Attributes
     ----------
     index : int
     shared : dict of int to int
-        Shared components of each block, by its number, in the order of the nodes; at least one each.
+        Number of shared components, at least one, by number of the block, in the order of the nodes.
     """
 
     index: int
@@ -116,12 +117,12 @@ class Graph:
 
     @property
     def starts(self) -> dict[int, int]:
-        """First node of each block, by its number."""
+        """First node of each block, by number of the block."""
         shared = {number: count for group in self.groups for number, count in group.shared.items()}
         return dict(zip(shared, accumulate(shared.values(), initial=0), strict=False))
 
     def split(self, values: NDArray[Any]) -> Iterator[tuple[Group, dict[int, NDArray[Any]]]]:
-        """Values of all nodes by group and block."""
+        """Split the values of all nodes by group and block."""
         first = 0
         for group in self.groups:
             of_blocks = {}
@@ -131,30 +132,30 @@ class Graph:
             yield group, of_blocks
 
 
-def save_components(found: BlockComponents, path: Path, **more: NDArray[np.generic]) -> None:
-    """Write the shared components of a block, their faces and attributes, and more that only the block itself needs."""
-    write_summary(path, {**_summary(found), **more})
+def save_components(components: BlockComponents, path: Path, **more: NDArray[np.generic]) -> None:
+    """Write the faces and attributes of the shared components of a block, and ``more`` that only the block needs."""
+    write_summary(path, {**_summary(components), **more})
 
 
 def link(
     scan: BlockScan, shared: Mapping[int, int], empty: Collection[int]
 ) -> Generator[Batch, dict[int, Record], list[Graph]]:
-    """Link all blocks, by one task for each group of neighbouring ones.
+    """Link all blocks, with a task for each group of neighbouring blocks.
 
     Parameters
     ----------
     scan : BlockScan
         Its tasks are done.
     shared : mapping of int to int
-        Shared components of each block that is not empty, by its number.
+        Number of shared components of each block that is not empty, by number of the block.
     empty : collection of int
-        Blocks without a voxel.
+        Numbers of the blocks without foreground.
 
     Returns
     -------
     list of Graph
-        Slices on their own link no block with the next layer, so there each layer of blocks has its graph. None where
-        no component is shared.
+        A graph for all blocks, or for each layer of blocks if slices are labelled on their own; empty if no component
+        is shared.
     """
     counts = {**shared, **{number: len(scan.of_empty(number).shared) for number in empty}}
     graphs = make_graphs(scan, counts)
@@ -165,7 +166,7 @@ def link(
 
 
 def make_graphs(scan: BlockScan, counts: Mapping[int, int]) -> list[Graph]:
-    """Blocks with shared components in groups of neighbours."""
+    """Put the blocks with shared components into groups of neighbours, and these into graphs."""
     blocks = [block for block in scan.grid if counts.get(block.number)]
     layer: Callable[[Block], int] = (lambda block: block.index[0]) if scan.labelling.per_slice else lambda block: 0
     graphs: list[Graph] = []
@@ -180,19 +181,19 @@ def make_graphs(scan: BlockScan, counts: Mapping[int, int]) -> list[Graph]:
 
 
 def link_group(scan: BlockScan, group: Group, starts: Mapping[int, int], empty: Collection[int]) -> dict[str, Any]:
-    """Link a group of blocks with their forward neighbours, inside the group and outside; ``starts`` has them all."""
-    found = {
+    """Link a group of blocks with their forward neighbours; ``starts`` has the first node of each of these blocks."""
+    summaries = {
         number: _summary(scan.of_empty(number)) if number in empty else read_summary(scan.path(number))
         for number in starts
     }
-    pairs = list(_pairs(scan, group, starts, found))
+    pairs = list(_pairs(scan, group, starts, summaries))
     names = [f"attribute.{name}" for name in scan.attributes]
     path = scan.link_path(group.index)
     write_summary(
         path,
         {
             "pairs": np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64),
-            **{name: np.concatenate([found[number][name] for number in group.shared]) for name in names},
+            **{name: np.concatenate([summaries[number][name] for number in group.shared]) for name in names},
         },
     )
     return {"pairs": sum(map(len, pairs)), "files": scan.job.files(path)}
@@ -201,7 +202,7 @@ def link_group(scan: BlockScan, group: Group, starts: Mapping[int, int], empty: 
 def resolve_batch(
     scan: BlockScan, graphs: Sequence[Graph], function: Callable[..., dict[str, Any]], *arguments: Any
 ) -> Batch:
-    """A task for each graph: ``function(scan, graph, *arguments)``."""
+    """Make a batch with a task for each graph: ``function(scan, graph, *arguments)``."""
     tasks = (
         Task(number, f"components of graph {number}", function, (scan, graph, *arguments))
         for number, graph in enumerate(graphs)
@@ -210,17 +211,17 @@ def resolve_batch(
 
 
 def unite_graph(scan: BlockScan, graph: Graph) -> Components:
-    """Unite the linked components of a graph and combine their attributes; one group at a time is read."""
+    """Unite the linked components of a graph and combine their attributes, reading one group at a time."""
     return unite(graph.nodes, (_part(scan, group) for group in graph.groups))
 
 
 def face_bytes(grid: BlockGrid) -> int:
-    """Bound the summaries of labelled blocks on the disk: few labels over many voxels, which compress well."""
+    """Bound the bytes of the summaries of labelled blocks: few labels over many voxels compress well."""
     return len(grid) * (TASK_FILE_BYTES + int(_face_voxels(grid) * 0.5))
 
 
 def union_bytes(grid: BlockGrid) -> int:
-    """Bound the memory of linking a group of blocks with its neighbours, and of uniting all blocks: the larger."""
+    """Bound the bytes of memory of linking a group of blocks or of uniting all blocks, whichever is larger."""
     if len(grid) == 1:
         return 0
     read = min(len(grid), 3 * BLOCKS_PER_GROUP) * _face_voxels(grid) * FACE_BYTES_PER_VOXEL
@@ -228,14 +229,14 @@ def union_bytes(grid: BlockGrid) -> int:
 
 
 def count_links(grid: BlockGrid, labelling: Labelling) -> tuple[int, int]:
-    """Count the tasks that link blocks and those that unite what is linked; of lone slices, layer by layer."""
+    """Count the tasks that link blocks, and those that unite graphs."""
     layers = grid.counts[0] if labelling.per_slice else 1
     blocks = len(grid) // layers
     return (layers * -(-blocks // BLOCKS_PER_GROUP), layers) if blocks > 1 else (0, 0)
 
 
 def _face_voxels(grid: BlockGrid) -> int:
-    """Voxels at the faces of a block."""
+    """Count the voxels at the faces of a block."""
     z, y, x = grid.block((0, 0, 0)).box.shape
     return 2 * (z * y + y * x + z * x)
 
@@ -246,24 +247,24 @@ def _link_tasks(scan: BlockScan, graphs: Sequence[Graph], empty: Collection[int]
         starts = graph.starts
         for group in graph.groups:
             blocks = [scan.grid.numbered(number) for number in group.shared]
-            others = (scan.grid.neighbour(block, offset) for block in blocks for offset in offsets)
-            wanted = dict.fromkeys([*group.shared, *(other.number for other in others if other)])
+            neighbours = (scan.grid.neighbour(block, offset) for block in blocks for offset in offsets)
+            wanted = dict.fromkeys([*group.shared, *(block.number for block in neighbours if block)])
             near = {number: starts[number] for number in wanted if number in starts}
             place = f"{len(blocks)} blocks from {blocks[0].number}"
             yield Task(group.index, place, link_group, (scan, group, near, {n for n in near if n in empty}))
 
 
 def _pairs(
-    scan: BlockScan, group: Group, starts: Mapping[int, int], found: Mapping[int, dict[str, Any]]
+    scan: BlockScan, group: Group, starts: Mapping[int, int], summaries: Mapping[int, dict[str, Any]]
 ) -> Iterator[NDArray[np.int64]]:
-    """Pairs of linked nodes."""
+    """Yield pairs of linked nodes."""
     offsets = forward_offsets(scan.labelling)
     for number in group.shared:
         for offset in offsets:
-            other = scan.grid.neighbour(scan.grid.numbered(number), offset)
-            if other is not None and other.number in starts:
-                pairs = link_blocks(_faces(found[number]), _faces(found[other.number]), offset, scan.labelling)
-                yield pairs - 1 + np.array([starts[number], starts[other.number]])
+            near = scan.grid.neighbour(scan.grid.numbered(number), offset)
+            if near is not None and near.number in starts:
+                pairs = link_blocks(_faces(summaries[number]), _faces(summaries[near.number]), offset, scan.labelling)
+                yield pairs - 1 + np.array([starts[number], starts[near.number]])
 
 
 def _part(scan: BlockScan, group: Group) -> Part:
@@ -271,9 +272,9 @@ def _part(scan: BlockScan, group: Group) -> Part:
     return Part(saved["pairs"], {name: saved[f"attribute.{name}"] for name in scan.attributes})
 
 
-def _summary(found: BlockComponents) -> dict[str, NDArray[np.generic]]:
-    faces = {f"face.{axis}.{side}": plane for (axis, side), plane in found.faces.items()}
-    return {**faces, **{f"attribute.{name}": values for name, values in found.shared_attributes().items()}}
+def _summary(components: BlockComponents) -> dict[str, NDArray[np.generic]]:
+    faces = {f"face.{axis}.{side}": plane for (axis, side), plane in components.faces.items()}
+    return {**faces, **{f"attribute.{name}": values for name, values in components.shared_attributes().items()}}
 
 
 def _faces(summary: dict[str, Any]) -> dict[Face, NDArray[np.unsignedinteger]]:

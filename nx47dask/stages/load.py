@@ -1,7 +1,7 @@
-"""Loads of stages: tasks, memory and disk that a stage will take, known before it runs.
+"""Loads of stages: the tasks, memory and disk that a stage will take, known before it runs.
 
-Loads are bounds: what a run measures must not exceed them. The factors are measured peaks with some room. Each stage
-computes its own load, in its own module; here is what they share.
+Loads are upper bounds: no run may exceed them. The factors are measured peaks with some room. Each stage computes its
+load in its own module; this module has the parts that they share.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from nx47dask.stages.volume_job import VolumeJob
 __all__ = ["StageLoad", "add_loads", "context_voxels", "mask_bytes", "stored_array_bytes"]
 
 PASS_BYTES_PER_VOXEL = 24
-"""Labelling and local steps, per voxel of a block with its halo."""
+"""Memory of labelling and local steps, per voxel of a block with its halo."""
 SLAB_BYTES_PER_VOXEL = 4
-"""Slabs of whole slices and blocks at ingest, at export and for slice thresholds, per voxel and byte of the scan."""
+"""Memory of slabs and blocks at ingest, at export and for slice thresholds, per voxel and byte of the scan."""
 MASK_BYTES_PER_VOXEL = 0.25
-"""A mask as it compresses at worst, in a store or as a TIFF."""
+"""Disk of a mask that compresses badly, in a store or as a TIFF."""
 TASK_FILE_BYTES = 4 << 10
-"""Files of a task at the least."""
+"""Least disk that the files of a task take."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageLoad:
-    """Work, memory and disk of a stage; links and merges of its components belong to it.
+    """Work, memory and disk of a stage, the links and merges of its components included.
 
     Attributes
     ----------
     stage, what : str
         Its name, and its work in words.
     tasks : int
-        Over blocks, slabs or octants.
+        Number of blocks, slabs or octants.
     voxels : int
-        Voxels that its tasks read, halos counted as often as they are read.
+        Voxels that its tasks read; a voxel that is read twice counts twice.
     task_bytes : int
-        Memory of its largest task, the worker process not counted.
+        Memory of its largest task, without the worker process.
     stored_bytes : int
-        Bytes that it leaves on the disk, at most.
+        Most bytes that it leaves on the disk.
     links, merges : int
-        At most: blocks that share no component are not linked.
+        Most tasks that link blocks and that merge results; blocks that share no component are not linked.
     windows : int
         Windows that networks run if none is skipped.
     """
@@ -68,7 +68,7 @@ class StageLoad:
 def add_loads(loads: Iterable[StageLoad]) -> list[StageLoad]:
     """Add up the loads of several volumes stage by stage, in the order of the stages.
 
-    The words are those of the first volume; the memory is that of the largest task.
+    The words are those of the first volume, the memory is that of the largest task, all else is summed.
     """
     sums: dict[str, StageLoad] = {}
     for load in loads:
@@ -85,7 +85,7 @@ def context_voxels(grid: BlockGrid, radius_zyx: Index) -> tuple[int, int]:
 
 
 def stored_array_bytes(job: VolumeJob, kind: str) -> int:
-    """Bytes of an array over ``work`` in the store: a ``"probability"``, or a mask as it compresses at worst."""
+    """Bound the bytes of an array over ``work`` in the store: a ``"probability"``, or else a mask."""
     files = len(job.grid) * TASK_FILE_BYTES
     if kind == "probability":
         return job.work.size * np.dtype(job.probability_dtype).itemsize + files
@@ -93,7 +93,7 @@ def stored_array_bytes(job: VolumeJob, kind: str) -> int:
 
 
 def mask_bytes(box: Box) -> int:
-    """Bytes of the TIFF of a mask as it compresses at worst."""
+    """Bound the bytes of the TIFF of a mask."""
     return int(box.size * MASK_BYTES_PER_VOXEL) + box.shape[0] * 300
 
 

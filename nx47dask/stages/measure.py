@@ -1,4 +1,4 @@
-"""Measure: slice and volume metrics of the mask as sums over blocks, components across blocks included."""
+"""Measure: compute slice and volume metrics of the mask as sums over blocks, with components across blocks."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ STAGE = "measure"
 REVISION = 1
 """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 LARGEST = 10
+"""Largest components whose sizes are kept."""
 
 OBJECTS = "objects"
 CAVITIES = "cavities"
@@ -52,13 +53,13 @@ LABELLINGS: dict[str, tuple[Labelling, tuple[AttributeName, ...]]] = {
 
 
 def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
-    """Measure the mask over the box that is written out; returns the volume's metrics.
+    """Measure the mask in the box that is written out; return the metrics of the volume.
 
     Parameters
     ----------
     job : VolumeJob
     mask : Occupancy
-        Where the mask is not empty, in coordinates of ``work``.
+        Occupancy of the mask, in coordinates of ``work``.
     """
     grid = job.grid_of(job.box.shape)
     offset = job.box.relative_to(job.work.start).start
@@ -77,8 +78,8 @@ def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Recor
         graphs = yield from link(_block_scan(job, kind), shared, empty)
         whole[kind] = []
         if graphs:
-            found = yield resolve_batch(_block_scan(job, kind), graphs, count_components, kind)
-            whole[kind] = [record["counted"] for record in found.values()]
+            counted = yield resolve_batch(_block_scan(job, kind), graphs, count_components, kind)
+            whole[kind] = [record["counted"] for record in counted.values()]
     merge = Task(0, "metrics", merge_measures, (job, sorted(measured), whole))
     record = (yield Batch(f"{STAGE}.merge", [merge], 1, 0))[0]
     metrics: dict[str, Any] = record["metrics"]
@@ -86,7 +87,7 @@ def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Recor
 
 
 def measure_load(job: VolumeJob) -> StageLoad:
-    """Bound what the stage takes for a volume."""
+    """Bound the load of the stage for a volume."""
     grid = job.grid_of(job.box.shape)
     largest, voxels = context_voxels(grid, (1, 1, 1))
     memory = max(largest * PASS_BYTES_PER_VOXEL, union_bytes(grid))
@@ -98,7 +99,7 @@ def measure_load(job: VolumeJob) -> StageLoad:
 
 
 def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
-    """Count the cells and the components of one block."""
+    """Count the cells and the components of a block."""
     grid = job.grid_of(job.box.shape)
     block = grid.numbered(number)
     padded = _read_padded(job, block)
@@ -109,11 +110,11 @@ def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
     complete: dict[str, NDArray[np.int64]] = {}
     shared = {}
     for kind, (labelling, attributes) in LABELLINGS.items():
-        found = find_components(mask.view(np.uint8), labelling, attributes, inner, block.box.start[0])
-        complete[kind] = _complete_attribute(found, attributes[0])
-        shared[kind] = len(found.shared)
+        components = find_components(mask.view(np.uint8), labelling, attributes, inner, block.box.start[0])
+        complete[kind] = _complete_attribute(components, attributes[0])
+        shared[kind] = len(components.shared)
         if filled:
-            save_components(found, _block_scan(job, kind).path(number))
+            save_components(components, _block_scan(job, kind).path(number))
     depth = block.box.shape[0]
     write_summary(
         job.summary(STAGE, number),
@@ -148,22 +149,22 @@ def count_components(scan: BlockScan, graph: Graph, kind: str) -> dict[str, Any]
 def merge_measures(
     job: VolumeJob, measured: Sequence[int], whole: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """Sum the blocks that were measured, add the components that cross their faces; write the rows of ``slices.csv``.
+    """Sum the metrics of the measured blocks and of the components across them; write the rows of ``slices.csv``.
 
     Parameters
     ----------
     job : VolumeJob
     measured : sequence of int
-        Blocks that left a summary; nothing is in the others.
+        Blocks that left a summary; the other blocks are empty.
     whole : mapping
-        What :func:`count_components` has counted in the graphs of each kind.
+        By kind, the counts of :func:`count_components`, one for each graph.
     """
     grid = job.grid_of(job.box.shape)
     columns = ("voxels", "euler", "perimeter", "overlap", "components")
     counts = {name: np.zeros(job.box.shape[0], dtype=np.int64) for name in columns}
-    objects = sum(found["objects"] for found in whole[OBJECTS])
-    cavities = sum(found["cavities"] for found in whole[CAVITIES])
-    largest = [np.array(found["largest"], dtype=np.int64) for found in whole[OBJECTS]]
+    objects = sum(graph["objects"] for graph in whole[OBJECTS])
+    cavities = sum(graph["cavities"] for graph in whole[CAVITIES])
+    largest = [np.array(graph["largest"], dtype=np.int64) for graph in whole[OBJECTS]]
     euler = 0
     for block in map(grid.numbered, measured):
         part = read_summary(job.summary(STAGE, block.number))
@@ -183,7 +184,7 @@ def merge_measures(
 
 
 def slices_path(job: VolumeJob) -> Path:
-    """The volume's rows of ``slices.csv``, without the header."""
+    """Return the path of the volume's rows of ``slices.csv``, without the header."""
     return locate(job.store) / "slices.csv"
 
 
@@ -199,12 +200,12 @@ def _block_scan(job: VolumeJob, kind: str) -> BlockScan:
 
 
 def _context(job: VolumeJob, block: Block) -> Box:
-    """A block with one voxel of context inside the box that is written out."""
+    """Add one voxel of context to a block, clipped to the box that is written out."""
     return block.box.expand((1, 1, 1)).clip(Box.of_shape(job.box.shape))
 
 
 def _read_padded(job: VolumeJob, block: Block) -> NDArray[np.bool_]:
-    """The mask of a block with one voxel of context; background outside the box that is written out."""
+    """Read the mask of a block with one voxel of context; outside the box that is written out it is background."""
     wanted = block.box.expand((1, 1, 1))
     inside = _context(job, block)
     offset = job.box.relative_to(job.work.start).start
@@ -213,5 +214,5 @@ def _read_padded(job: VolumeJob, block: Block) -> NDArray[np.bool_]:
     return padded
 
 
-def _complete_attribute(found: BlockComponents, name: str) -> NDArray[np.int64]:
-    return found.attributes[name][found.complete()].astype(np.int64)
+def _complete_attribute(components: BlockComponents, name: str) -> NDArray[np.int64]:
+    return components.attributes[name][components.complete()].astype(np.int64)

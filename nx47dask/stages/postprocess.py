@@ -1,4 +1,4 @@
-"""Post-process: the passes of the workflow over blocks, from probability to mask."""
+"""Post-process: run the passes of the workflow over blocks, from probability to mask."""
 
 from __future__ import annotations
 
@@ -42,26 +42,31 @@ def postprocess(
 ) -> Generator[Batch, dict[int, Record], tuple[Changes, Occupancy]]:
     """Run the passes; the last one fills the mask store.
 
-    Returns the voxels added and removed by each step, and where the mask is not empty.
+    Returns
+    -------
+    Changes
+        Voxels that each step added and removed.
+    Occupancy
+        The blocks where the mask is not empty.
     """
     source, state = "probability", _State(probability)
     changes: Changes = {}
-    for one in passes:
-        stage = stage_name(one.number)
-        intermediate = f"work/{one.gives}.{one.number}" if one.writes else source
-        target = "mask" if one.number == len(passes) - 1 else intermediate
+    for current in passes:
+        stage = stage_name(current.number)
+        intermediate = f"work/{current.gives}.{current.number}" if current.writes else source
+        target = "mask" if current.number == len(passes) - 1 else intermediate
         if target != source:
             job.prepare(job.array(target))
-        records = yield _pass_batch(job, one, source, target, state)
+        records = yield _pass_batch(job, current, source, target, state)
         for record in records.values():
             _add_changes(changes, record["changes"])
         source, state = target, _State(filled_by(records, job.grid))
         empty = frozenset(number for number, record in records.items() if not record["filled"])
-        if isinstance(one.scan, ComponentScan):
+        if isinstance(current.scan, ComponentScan):
             shared = {number: record["shared"] for number, record in records.items() if number not in empty}
-            yield from _judge(_block_scan(job, one.scan, stage), one.scan, shared, empty, state)
-        elif isinstance(one.scan, QuantileScan):
-            merge = Task(0, "quantiles", merge_quantiles, (job, one.scan, stage, empty))
+            yield from _judge(_block_scan(job, current.scan, stage), current.scan, shared, empty, state)
+        elif isinstance(current.scan, QuantileScan):
+            merge = Task(0, "quantiles", merge_quantiles, (job, current.scan, stage, empty))
             merged = yield Batch(f"{stage}.resolve", [merge], 1, 0)
             state.levels = np.array(merged[0]["levels"], dtype=np.int64)
     return changes, state.filled
@@ -69,18 +74,18 @@ def postprocess(
 
 @dataclass
 class _State:
-    """What the client knows between two passes.
+    """State of the client between two passes.
 
     Attributes
     ----------
     filled : Occupancy
-        Where the store that is read next is not empty.
+        Blocks where the store that the next pass reads is not empty.
     levels : ndarray of int64, optional
-        Levels at quantiles.
+        Levels at quantiles, one row per slice, or a single row for the volume.
     groups : dict of int to int
-        The group whose file has the verdict on a block's shared components.
+        By block number, the group whose file has the verdict on the block's shared components.
     changed : set of int
-        Empty blocks that the verdict changes.
+        Numbers of empty blocks that the verdict changes.
     """
 
     filled: Occupancy
@@ -92,7 +97,7 @@ class _State:
 def _judge(
     scan: BlockScan, rules: ComponentScan, shared: dict[int, int], empty: frozenset[int], state: _State
 ) -> Generator[Batch, dict[int, Record], None]:
-    """Link the components of all blocks and judge them; the state learns where the verdicts are."""
+    """Link the components of all blocks, judge them, and note in the state which files hold the verdicts."""
     graphs = yield from link(scan, shared, empty)
     if not graphs:
         return
@@ -102,12 +107,12 @@ def _judge(
 
 
 def stage_name(number: int) -> str:
-    """Name of a pass among the stages of a run."""
+    """Return the name of a pass among the stages of a run."""
     return f"postprocess.{number + 1}"
 
 
 def pass_load(job: VolumeJob, current: Pass, *, is_last: bool) -> StageLoad:
-    """Bound what a pass takes for a volume."""
+    """Bound the load of a pass for a volume."""
     grid = job.grid
     largest, voxels = context_voxels(grid, current.radius_zyx)
     memory = largest * PASS_BYTES_PER_VOXEL
@@ -127,15 +132,15 @@ def pass_load(job: VolumeJob, current: Pass, *, is_last: bool) -> StageLoad:
     return StageLoad(name, what, len(grid), voxels, memory, stored, links=links, merges=merges)
 
 
-def _pass_batch(job: VolumeJob, one: Pass, source: str, target: str, state: _State) -> Batch:
+def _pass_batch(job: VolumeJob, current: Pass, source: str, target: str, state: _State) -> Batch:
     grid = job.grid
-    nothing = changes_of_nothing(one, state.levels, job)
+    nothing = changes_of_nothing(current, state.levels, job)
 
     def task(block: Block) -> Task:
-        outer = job.context(block.box, one.radius_zyx)
+        outer = job.context(block.box, current.radius_zyx)
         empty = state.filled.is_empty(outer)
-        idle = empty and nothing is not None and not _fills(one, block.number, state)
-        arguments = (job, one, source, target, _rows(state.levels, outer), state.groups.get(block.number), empty)
+        idle = empty and nothing is not None and not _fills(current, block.number, state)
+        arguments = (job, current, source, target, _rows(state.levels, outer), state.groups.get(block.number), empty)
         return Task(
             block.number,
             describe_block(block, job),
@@ -145,19 +150,19 @@ def _pass_batch(job: VolumeJob, one: Pass, source: str, target: str, state: _Sta
             known={"changes": nothing, "filled": []} if idle else None,
         )
 
-    return Batch(stage_name(one.number), map(task, grid), len(grid), job.work.size, grid=grid.counts)
+    return Batch(stage_name(current.number), map(task, grid), len(grid), job.work.size, grid=grid.counts)
 
 
-def _fills(one: Pass, number: int, state: _State) -> bool:
-    """Whether the verdict may change an empty block: its background is one component, which a rule may fill."""
-    if one.resolve is None or not one.resolve.labelling.background:
+def _fills(current: Pass, number: int, state: _State) -> bool:
+    """Return True if the verdict may fill an empty block, whose background is one component."""
+    if current.resolve is None or not current.resolve.labelling.background:
         return False
     return number in state.changed or number not in state.groups
 
 
 def run_pass(
     job: VolumeJob,
-    one: Pass,
+    current: Pass,
     source: str,
     target: str,
     levels: NDArray[np.int64] | None,
@@ -165,33 +170,33 @@ def run_pass(
     empty: bool,
     number: int,
 ) -> dict[str, Any]:
-    """One pass over one block: resolve, local steps, write, scan. ``empty``: its input is, context included."""
+    """Run a pass over a block: resolve, local steps, write, scan; ``empty``: its input, context included, is zeros."""
     block = job.grid.numbered(number)
-    outer = job.context(block.box, one.radius_zyx)
+    outer = job.context(block.box, current.radius_zyx)
     core = block.box.relative_to(outer.start)
     store = job.array(source)
     data = np.zeros(outer.shape, dtype=store.dtype) if empty else store.read(outer)
     changes: Changes = {}
-    if one.resolve:
-        scan = _block_scan(job, one.resolve, stage_name(one.number - 1))
-        data = _resolve(scan, one.resolve, block, group, data, changes)
-    image = job.read_image(outer) if one.reads_image else None
-    data, changed = apply_chain(one.local, data, image, levels, core)
+    if current.resolve:
+        scan = _block_scan(job, current.resolve, stage_name(current.number - 1))
+        data = _resolve(scan, current.resolve, block, group, data, changes)
+    image = job.read_image(outer) if current.reads_image else None
+    data, changed = apply_chain(current.local, data, image, levels, core)
     data = np.ascontiguousarray(data[core.slices])
     filled = bool(data.any())
     record = {"crc32": zlib.crc32(data.data), "changes": changes | changed, "filled": [number] if filled else []}
     files = []
-    if filled and one.scan:
-        record |= _scan(job, one, block, data)
-        files.append(job.summary(stage_name(one.number), number))
-    if one.writes:
+    if filled and current.scan:
+        record |= _scan(job, current, block, data)
+        files.append(job.summary(stage_name(current.number), number))
+    if current.writes:
         job.array(target).write(block.box, data)
         files += job.array(target).files(block.box)
     return {**record, "files": job.files(*files)}
 
 
 def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empty: frozenset[int]) -> dict[str, Any]:
-    """The verdict on every component that crosses block faces, a file for each group of blocks.
+    """Judge the components of a graph, which cross faces of blocks, and write a file for each group of blocks.
 
     The record names the ``empty`` blocks that the verdict changes.
     """
@@ -211,16 +216,16 @@ def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empt
 
 
 def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str, empty: frozenset[int]) -> dict[str, Any]:
-    """Levels at the quantiles of every slice, or of the volume; ``empty`` blocks left no summary."""
+    """Find the levels at the quantiles of every slice, or of the volume; ``empty`` blocks left no summary."""
     by_slice = scan.thresholds.by == "slice"
     parts = _layers(job.grid) if by_slice else [job.grid]
-    found = (_sum_histograms(job, stage, part, empty, by_slice) for part in parts)
-    levels = [quantile_levels(histograms, scan.thresholds.thresholds) for histograms in found]
+    histograms = (_sum_histograms(job, stage, part, empty, by_slice) for part in parts)
+    levels = [quantile_levels(counts, scan.thresholds.thresholds) for counts in histograms]
     return {"levels": np.concatenate(levels).tolist()}
 
 
 def _layers(grid: BlockGrid) -> Iterator[list[Block]]:
-    """The blocks that share their slices: the histograms of all slices may be more than memory holds."""
+    """Yield the blocks layer by layer, since the histograms of all slices may not fit into memory."""
     _, ny, nx = grid.counts
     for first in range(0, len(grid), ny * nx):
         yield [grid.numbered(number) for number in range(first, first + ny * nx)]
@@ -229,7 +234,7 @@ def _layers(grid: BlockGrid) -> Iterator[list[Block]]:
 def _sum_histograms(
     job: VolumeJob, stage: str, blocks: Iterable[Block], empty: frozenset[int], by_slice: bool
 ) -> NDArray[np.int64]:
-    """Histograms of the slices of blocks that lie beside one another, or of whole blocks."""
+    """Sum the histograms of blocks: slice by slice for a layer of blocks, or of whole blocks."""
     values = np.iinfo(job.probability_dtype).max + 1
 
     def histograms(block: Block) -> NDArray[np.int64]:
@@ -256,7 +261,7 @@ def _resolve(
     state: NDArray[np.uint8],
     changes: Changes,
 ) -> NDArray[np.uint8]:
-    """Apply the verdict on components: what the scan decided of complete ones, what all blocks decided of the rest."""
+    """Apply the verdicts on the components of a block: of its scan for complete ones, of the graph for shared ones."""
     background = rules.labelling.background
     foreground = state != 0
     if foreground.any():
@@ -264,8 +269,8 @@ def _resolve(
         verdict, shared = summary["verdict"], summary["shared"]
         labels, _ = label(~foreground if background else foreground, rules.labelling)
     else:
-        found = scan.of_empty(block.number)
-        verdict, shared, labels = rules.decide(found.attributes), found.shared, found.labels
+        known = scan.of_empty(block.number)
+        verdict, shared, labels = rules.decide(known.attributes), known.shared, known.labels
     if len(shared):
         assert group is not None
         verdict[shared - 1] = read_summary(scan.resolve_path(group))[str(block.number)]
@@ -278,23 +283,23 @@ def _resolve(
     return result.view(np.uint8)
 
 
-def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> dict[str, int]:
-    """Summarise a block that is not empty for the next verdict; returns what the client has to know of it."""
-    path = job.summary(stage_name(one.number), block.number)
-    if isinstance(one.scan, ComponentScan):
-        scan, inner = one.scan, job.grid.inner_faces(block)
-        found = find_components(data, scan.labelling, scan.attributes, inner, block.box.start[0])
-        save_components(found, path, verdict=scan.decide(found.attributes), shared=found.shared)
-        return {"shared": len(found.shared)}
-    assert one.scan
+def _scan(job: VolumeJob, current: Pass, block: Block, data: NDArray[np.uint8]) -> dict[str, int]:
+    """Write the summary of a block that is not empty, for the next verdict; return what its record needs."""
+    path = job.summary(stage_name(current.number), block.number)
+    if isinstance(current.scan, ComponentScan):
+        scan, inner = current.scan, job.grid.inner_faces(block)
+        components = find_components(data, scan.labelling, scan.attributes, inner, block.box.start[0])
+        save_components(components, path, verdict=scan.decide(components.attributes), shared=components.shared)
+        return {"shared": len(components.shared)}
+    assert current.scan
     histograms = slice_histograms(data)
-    whole = one.scan.thresholds.by == "volume"
+    whole = current.scan.thresholds.by == "volume"
     write_summary(path, {"histograms": histograms.sum(axis=0, keepdims=True) if whole else histograms})
     return {}
 
 
 def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:
-    """Levels of a block's slices; a single row serves all."""
+    """Return the levels of a block's slices; a single row serves all slices."""
     return levels if levels is None or len(levels) == 1 else levels[box.slices[0]]
 
 

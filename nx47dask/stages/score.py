@@ -1,4 +1,4 @@
-"""Score: masks against labels, octant by octant."""
+"""Score: compare masks with labels, octant by octant."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ STAGE = "score"
 REVISION = 1
 """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SCORE_BYTES_PER_VOXEL = 48
-"""Scoring, per voxel of an octant with its halo."""
+"""Memory of scoring, per voxel of an octant with its halo."""
 SLAB_SLICES = 64
-"""Slices of labels to check at a time."""
+"""Slices of labels that are checked at a time."""
 LARGEST_OCTANT = 2**31 - 1
-"""Voxels."""
+"""Most voxels of an octant with its halo: its voxels are numbered with 32 bits."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A box of a volume, in coordinates that start at 0."""
+    """A box of a volume, read in coordinates that start at 0."""
 
     source: Volume | ArrayStore
     box: Box
 
     @classmethod
     def whole(cls, volume: Volume) -> View:
-        """All of a volume."""
+        """Make a view of a whole volume."""
         return cls(volume, Box.of_shape(volume.shape))
 
     def read(self, box: Box) -> NDArray[Any]:
-        """Voxels of a box inside the view."""
+        """Read the voxels of a box of the view."""
         wanted = box.shift(self.box.start)
         if isinstance(self.source, ArrayStore) or self.source.kind == "zarr":
             return self.source.read(wanted)
-        # A TIFF is decoded by whole pages, and the octants of one half need the same ones.
+        # A TIFF is decoded by whole pages, and the octants of one half need the same pages.
         slab = _slab(self.source, wanted.start[0], wanted.stop[0])
         return slab[(slice(None), *wanted.slices[1:])]
 
@@ -63,32 +63,33 @@ def _slab(volume: Volume, start: int, stop: int) -> NDArray[Any]:
 
 
 def find_labels(labels: str | Path, shapes: Mapping[str, Index]) -> dict[str, Volume]:
-    """The labels of volumes, by id; labels of others are left alone, and a log line says so.
+    """Find the labels of volumes, by id; a warning names labels of other volumes, which are not used.
 
     Raises
     ------
     InputError
         Labels are missing or have another shape than their volume.
     """
-    found = labels_by_id(labels, list(shapes))
+    known = labels_by_id(labels, list(shapes))
     for name, shape in shapes.items():
-        require_shape(found[name], name, shape)
-    return found
+        require_shape(known[name], name, shape)
+    return known
 
 
 def labels_by_id(labels: str | Path, names: Sequence[str]) -> dict[str, Volume]:
-    found = {volume.id: volume for volume in discover([labels], masks=True)}
-    missing = [name for name in names if name not in found]
+    """Find the labels of the named volumes, of any shape; see :func:`find_labels`."""
+    known = {volume.id: volume for volume in discover([labels], masks=True)}
+    missing = [name for name in names if name not in known]
     if missing:
         raise InputError(
-            f"{labels}: no labels of {', '.join(missing[:5])}{_more(missing)}; the {len(found)} labels there are of "
-            f"{', '.join(list(found)[:5])}{_more(list(found))}",
+            f"{labels}: no labels of {', '.join(missing[:5])}{_more(missing)}; the {len(known)} labels there are of "
+            f"{', '.join(list(known)[:5])}{_more(list(known))}",
             hint="names must be those of the volumes",
         )
-    others = [name for name in found if name not in names]
-    if others:
-        logger.warning("%s: not used, there is no mask of %s%s", labels, ", ".join(others[:5]), _more(others))
-    return {name: found[name] for name in names}
+    unused = [name for name in known if name not in names]
+    if unused:
+        logger.warning("%s: not used, there is no mask of %s%s", labels, ", ".join(unused[:5]), _more(unused))
+    return {name: known[name] for name in names}
 
 
 def check_labels(labels: Volume) -> None:
@@ -110,7 +111,7 @@ def check_labels(labels: Volume) -> None:
 
 
 def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
-    """Score one volume; returns what :func:`~nx47dask.metrics.score.official_score` returns."""
+    """Score a volume; return what :func:`~nx47dask.metrics.score.official_score` returns."""
     grid = octants(prediction.box.shape)
     _refuse_large(labels, grid)
     fingerprint = labels.source.fingerprint if isinstance(labels.source, Volume) else ""
@@ -127,14 +128,14 @@ def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record],
 
 
 def score_load(box: Box) -> StageLoad:
-    """Bound what the stage takes for a mask of a box."""
+    """Bound the load of the stage for a mask of a box."""
     grid = octants(box.shape)
     sizes = [octant_context(grid, octant).size for octant in grid]
     return StageLoad(STAGE, "masks against labels", len(sizes), sum(sizes), max(sizes) * SCORE_BYTES_PER_VOXEL, 0)
 
 
 def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any]:
-    """Read an octant with its halo from both masks and measure it."""
+    """Read an octant with its halo from mask and labels, and measure it."""
     grid = octants(prediction.box.shape)
     context = octant_context(grid, octant)
     label = labels.read(context)
@@ -143,6 +144,7 @@ def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any
 
 
 def require_shape(labels: Volume, name: str, shape: Index) -> None:
+    """Refuse labels of another shape than their volume."""
     if labels.shape != shape:
         raise InputError(
             f"{labels.path}: the labels of {name} have the shape {_by(labels.shape)}, the volume has {_by(shape)}"
@@ -150,7 +152,7 @@ def require_shape(labels: Volume, name: str, shape: Index) -> None:
 
 
 def _refuse_large(view: View, grid: BlockGrid) -> None:
-    """Voxels of an octant are numbered with 32 bits."""
+    """Refuse a mask whose largest octant has more voxels than 32 bits can number."""
     largest = max(octant_context(grid, octant).size for octant in grid)
     if largest > LARGEST_OCTANT:
         raise InputError(
