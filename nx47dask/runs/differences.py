@@ -41,6 +41,11 @@ class Difference:
     before: Any
     now: Any
 
+    @property
+    def values(self) -> tuple[Any, Any]:
+        """Both values, the earlier one first."""
+        return self.before, self.now
+
     def __str__(self) -> str:
         return f"{self.path} was {json.dumps(self.before)}, is {json.dumps(self.now)}"
 

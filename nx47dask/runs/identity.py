@@ -66,6 +66,8 @@ class FolderPlan(ABC):
             return
         before = json.loads(self.record.read_text(encoding="utf-8"))
         differences = find_differences(before, json.loads(json.dumps(self.identity)))
+        # An algorithm that only one of the plans has follows from the workflow, which differs as well.
+        differences = [each for each in differences if not (each.path.startswith("revisions.") and None in each.values)]
         if differences:
             shown = "; ".join(map(str, differences[:5])) + (
                 f"; and {len(differences) - 5} more" if len(differences) > 5 else ""

@@ -350,7 +350,7 @@ def small_disk(tmp_path):
 @pytest.fixture
 def filled_by_others(monkeypatch):
     """The disk had room when the run began."""
-    monkeypatch.setattr("nx47dask.commands.run.require_disk", lambda planned: None)
+    monkeypatch.setattr("nx47dask.commands.run.require_disk", lambda planned, projection: None)
 
 
 def test_full_disk_stops_and_resumes(small_disk, filled_by_others, tmp_path, command):
