@@ -37,6 +37,7 @@ import tifffile
 import yaml
 
 from nx47dask.metrics.score import official_score
+from nx47dask.metrics.terms import SCORES
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import compile_passes
 from nx47dask.steps.whole import whole_mask
@@ -84,7 +85,6 @@ A step on probabilities goes before the base's first step that gives a mask, a s
 ``replaces`` it stands for a step of the base. What is ``extra`` is shown alone and after the whole chain.
 """
 
-TERMS = ("score", "topo", "surface_dice", "voi")
 SHARES = ("pinholes", "holes", "bridges", "specks", "lost")
 PINHOLE_VOX = 1.0
 WARM_UP = (slice(0, 48),) * 3
@@ -186,7 +186,7 @@ def evaluate(case: Case, chain: Chain) -> dict[str, float]:
     score = official_score(mask, labels, places=False)
     matched, predicted, labelled = score["counts"][1]
     found = {"seconds": seconds, "matched": matched, "predicted": predicted, "labelled": labelled}
-    found |= {name: score[name] for name in TERMS}
+    found |= {name: score[name] for name in SCORES}
     if not case.labels:
         after = repaired(planted_case(case), mask)
         found |= {
@@ -285,7 +285,7 @@ def table(results: Results, lines: list[Line]) -> str:
 
         cells = [
             title,
-            *(f"{mean(key):.4f}" for key in TERMS),
+            *(f"{mean(key):.4f}" for key in SCORES),
             f"{statistics.mean(one['score'] for one in results.found[sample]):.4f}",
             *(f"{mean(key):.0f}" for key in ("predicted", "labelled", "matched")),
             *(f"{mean(key):.2%}" if key == "lost" else f"{mean(key):.0%}" for key in shares),
