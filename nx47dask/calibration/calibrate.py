@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from nx47dask.cluster.pool import open_pool
 from nx47dask.cluster.spec import ClusterSpec, LocalSpec, read_cluster
 from nx47dask.commands.compare import compare_runs
 from nx47dask.commands.run import device_of, plan, run
-from nx47dask.engine import Batch, Ledger, Record, execute
+from nx47dask.engine import Ledger, Pipeline, execute
 from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle
 from nx47dask.engine.progress import progress_for
@@ -251,7 +251,7 @@ def _source_plan(planned: Calibration, number: int, device: Device | None) -> Ru
     return replace(made, jobs=tuple(jobs))
 
 
-def _detected(source: RunPlan, job: VolumeJob) -> Generator[Batch, dict[int, Record], ScanStatistics]:
+def _detected(source: RunPlan, job: VolumeJob) -> Pipeline[ScanStatistics]:
     found = yield from ingest(job)
     yield from detect(job, source.detector, found.scan, found.occupied)
     return found.scan

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,14 @@ from nx47dask.geometry import Box
 from nx47dask.io import ArrayStore, Volume
 from nx47dask.kernels.components import Labelling, label
 from nx47dask.metrics.octants import octant_context, octants
-from nx47dask.metrics.score import WEIGHTS, combine_octants, count_octant, measure_octant
+from nx47dask.metrics.score import TERMS, WEIGHTS, Term, combine_octants, count_octant, measure_octant
 from nx47dask.steps.base import LocalStep
 from nx47dask.steps.passes import compile_passes
 from nx47dask.steps.whole import whole_mask
 from nx47dask.workflow import Workflow
 
 __all__ = [
-    "TERMS",
+    "CandidateTerms",
     "LeastScore",
     "Subject",
     "evaluate",
@@ -42,7 +42,8 @@ __all__ = [
     "without_weight",
 ]
 
-TERMS = ("score", "topo", "surface_dice", "voi")
+CHEAP: tuple[Term, ...] = ("surface_dice", "voi")
+"""Terms that need no topology."""
 TOLERANCE = "2"
 TOPOLOGY_SLACK = 0.05
 """How much better the topology of a candidate may be than the best one's."""
@@ -95,7 +96,7 @@ class LeastScore:
     def in_play(self, terms: Mapping[str, float]) -> bool:
         """Whether the cheap terms of a candidate leave it a chance."""
         most = min(1.0, self.topo + TOPOLOGY_SLACK)
-        cheap = math.fsum(WEIGHTS[name] * terms[name] for name in ("surface_dice", "voi"))
+        cheap = math.fsum(WEIGHTS[name] * terms[name] for name in CHEAP)
         return cheap + WEIGHTS["topo"] * most >= self.score - SCORE_SLACK
 
 
@@ -115,7 +116,13 @@ def subject_bytes(subject: Subject) -> int:
     return PROCESS_BYTES + subject.box.size * (BYTES_PER_VOXEL + 4 * len(subject.sources))
 
 
-def evaluate(subject: Subject, workflow: Workflow, least: LeastScore | None = None) -> dict[str, Any]:
+class CandidateTerms(TypedDict):
+    """What the evaluation of a candidate leaves; see :func:`mask_terms`."""
+
+    terms: dict[str, float]
+
+
+def evaluate(subject: Subject, workflow: Workflow, least: LeastScore | None = None) -> CandidateTerms:
     """The official score of a candidate on a volume, its terms, and what else describes its mask.
 
     Where ``least`` is not in reach by surface Dice and variation of information, features are not counted: then
@@ -134,17 +141,14 @@ def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastS
         parts[octant.number] = measure_octant(
             grid, octant, mask[context], labels[context], places=False, topology=False
         )
-    found = combine_octants(grid, parts)
-    if least is None or least.in_play(found):
+    score, known = combine_octants(grid, parts), CHEAP
+    if least is None or least.in_play({name: score[name] for name in CHEAP}):
         for octant in grid:
             parts[octant.number]["counts"] = count_octant(mask[octant.box.slices], labels[octant.box.slices])
-        found = combine_octants(grid, parts)
-        known: tuple[str, ...] = TERMS
-    else:
-        known = ("surface_dice", "voi")
-    near = found["agreement"][TOLERANCE]
+        score, known = combine_octants(grid, parts), TERMS
+    near = score["agreement"][TOLERANCE]
     return {
-        **{name: found[name] for name in known},
+        **{name: score[name] for name in known},
         "precision": near["precision"],
         "recall": near["recall"],
         "density": float(mask.mean()),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from nx47dask.calibration.candidates import TERMS, Subject, field_of, labels_of, mask_of, scan_of
+from nx47dask.calibration.candidates import Subject, field_of, labels_of, mask_of, scan_of
 from nx47dask.calibration.methods.density import features, fit, held_out_errors
 from nx47dask.calibration.methods.evidence import evidence
 from nx47dask.calibration.methods.importance import one_at_a_time
@@ -18,9 +18,10 @@ from nx47dask.calibration.methods.space import Candidate, SearchSpace
 from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
 from nx47dask.calibration.search import Evaluations
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.io import Volume
 from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.metrics.score import TERMS
 from nx47dask.steps.base import ThresholdBasis
 from nx47dask.steps.objects import SmallObjects
 from nx47dask.steps.thresholds import Hysteresis, Threshold
@@ -35,7 +36,7 @@ QUANTILES = tuple(np.round(np.arange(0.7, 0.985, 0.0125), 4).tolist())
 THRESHOLD_STEP = 1e-4
 
 Findings = dict[str, Any]
-Work = Generator[Batch, dict[int, Record], Findings]
+Work = Pipeline[Findings]
 
 
 @dataclass(frozen=True)

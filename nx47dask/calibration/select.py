@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from nx47dask.calibration.candidates import TERMS
 from nx47dask.calibration.findings import density_targets, evidence_of_gains, neighbours, trade_offs
 from nx47dask.calibration.methods.importance import importances
 from nx47dask.calibration.methods.space import Candidate, own_values
@@ -18,10 +17,11 @@ from nx47dask.calibration.methods.verdict import Fold, FoldResult, Verdict, choo
 from nx47dask.calibration.plan import Calibration
 from nx47dask.calibration.search import Evaluations, TrialScores, search
 from nx47dask.calibration.shortlist import shortlist
-from nx47dask.engine import Batch, Record
+from nx47dask.engine import Pipeline
 from nx47dask.errors import RunStoppedError
 from nx47dask.io import Volume, discover
 from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.metrics.score import TERMS
 from nx47dask.runs.run import Run
 
 __all__ = ["ALL", "select"]
@@ -41,7 +41,7 @@ def select(
     scans: Mapping[str, ScanStatistics],
     baseline: Run,
     over: Callable[[], bool],
-) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+) -> Pipeline[dict[str, Any]]:
     """Search on all volumes and on those of each fold, and judge; returns what ``calibration.json`` says."""
     own = own_values(planned.space, planned.base.resolved)
     volumes = {ALL: tuple(planned.volumes)} | {fold.name: fold.training for fold in planned.folds}

@@ -40,6 +40,7 @@ def compare(
     from nx47dask.commands.compare import compare_runs, have_scores
     from nx47dask.report.compare import refuse_other_files, write_comparison
     from nx47dask.report.compare_tables import summary
+    from nx47dask.report.documents import GatedComparison
     from nx47dask.runs.baselines import find_run
     from nx47dask.runs.gates import check_gates, parse_gates, require_passed
 
@@ -49,7 +50,7 @@ def compare(
     gates = [] if gate is None else parse_gates(gate, scored=have_scores(a, b, labels))
     found = compare_runs(a, b, labels=labels, cluster=cluster, workers=workers, serial=serial)
     results = check_gates(gates, found["means"]["baseline"], found["means"]["candidate"])
-    comparison = {**found, "gates": [result.as_dict() for result in results]}
+    comparison: GatedComparison = {**found, "gates": [result.as_dict() for result in results]}
     files = write_comparison(comparison, out)
     write_json(comparison, json_file)
     if json_file != STANDARD_OUTPUT:

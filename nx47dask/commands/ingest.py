@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
 from nx47dask.commands.pipelines import run_pipelines
-from nx47dask.engine import Batch, Record
+from nx47dask.engine import Pipeline
 from nx47dask.errors import InputError
 from nx47dask.files.paths import is_remote, locate
 from nx47dask.geometry import Box
@@ -75,7 +75,7 @@ def ingest_volumes(
     return {targets[name]: scan for name, scan in results.items()}
 
 
-def _convert(job: VolumeJob, target: Path) -> Generator[Batch, dict[int, Record], ScanStatistics]:
+def _convert(job: VolumeJob, target: Path) -> Pipeline[ScanStatistics]:
     found = yield from ingest(job)
     if job.copied:
         shutil.move(job.image_store.path, target)

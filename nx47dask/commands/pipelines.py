@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -14,15 +14,17 @@ from nx47dask.engine.progress import progress_for
 
 __all__ = ["run_pipelines"]
 
+T = TypeVar("T")
+
 
 def run_pipelines(
-    pipelines: Mapping[str, Pipeline],
+    pipelines: Mapping[str, Pipeline[T]],
     *,
     cluster: str | None = None,
     workers: int | None = None,
     serial: bool = False,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> dict[str, T]:
     """Run the pipelines of several volumes on a cluster and return what each returned.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Console
 
@@ -11,11 +11,27 @@ from nx47dask.commands.pipelines import run_pipelines
 from nx47dask.files.paths import locate
 from nx47dask.geometry import Box, Index
 from nx47dask.io import Volume, discover
+from nx47dask.metrics.score import Score
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.measures import score_means
 from nx47dask.stages.score import View, labels_by_id, require_shape, score
 
-__all__ = ["score_volumes"]
+__all__ = ["VolumeScores", "score_volumes"]
+
+
+class VolumeScores(TypedDict):
+    """Scores of masks.
+
+    Attributes
+    ----------
+    volumes : dict of str to Score
+        By id.
+    mean : dict of str to float
+        Means over the volumes, and how many of them have no spurious feature.
+    """
+
+    volumes: dict[str, Score]
+    mean: dict[str, float]
 
 
 def score_volumes(
@@ -26,7 +42,7 @@ def score_volumes(
     workers: int | None = None,
     serial: bool = False,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> VolumeScores:
     """Score masks against labels of the same ids.
 
     Parameters
@@ -40,8 +56,8 @@ def score_volumes(
 
     Returns
     -------
-    dict
-        ``volumes``: per id what :func:`~nx47dask.metrics.score.official_score` returns; ``mean``: their means.
+    VolumeScores
+        A dict of JSON values.
 
     Raises
     ------

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from nx47dask.report.markup import Html
-from nx47dask.words import number, percent
+from nx47dask.words import Paired, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -187,9 +187,9 @@ def sparkline(values: Sequence[float], top: float) -> Html:
     )
 
 
-def whisker(paired: Mapping[str, Any]) -> Html:
+def whisker(paired: Paired) -> Html:
     """The interval of a difference as a line with a dot at the mean, on a scale of its own with a mark at 0."""
-    low, mean, high = (paired[key] for key in ("low", "mean", "high"))
+    low, mean, high = paired["low"], paired["mean"], paired["high"]
     reach = max(abs(low), abs(high)) or 1
 
     def x(value: float) -> str:

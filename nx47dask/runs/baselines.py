@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import yaml
 
@@ -27,6 +27,7 @@ from nx47dask.runs.run import Run, open_run
 
 __all__ = [
     "BASELINES",
+    "ExternalScores",
     "check_masks",
     "find_folder",
     "find_run",
@@ -44,6 +45,14 @@ EXTERNAL_FILE = "external.json"
 SUBMISSION = "submission.zip"
 SCHEMA = 1
 READ_ONLY = 0o444
+
+
+class ExternalScores(TypedDict, total=False):
+    """``external.json``: the public and the private score, and a note; those that are known."""
+
+    public: float
+    private: float
+    note: str
 
 
 def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
@@ -180,8 +189,8 @@ def verify(folder: Path) -> int:
     return len(expected)
 
 
-def read_external(folder: Path) -> dict[str, Any]:
-    """Scores that were recorded for a run or baseline: ``public``, ``private``, ``note``; those that are known.
+def read_external(folder: Path) -> ExternalScores:
+    """Read the scores that were recorded for a run or baseline.
 
     Raises
     ------
@@ -191,14 +200,14 @@ def read_external(folder: Path) -> dict[str, Any]:
     path = folder / EXTERNAL_FILE
     if not path.is_file():
         return {}
-    found = read_json(path)
-    unknown = found.keys() - {"public", "private", "note"}
+    external = read_json(path)
+    unknown = external.keys() - {"public", "private", "note"}
     if unknown:
         raise InputError(f"{path}: unknown key {min(unknown)!r}; allowed: public, private, note")
     for key in ("public", "private"):
-        if key in found:
-            _check_score(f"{path}: {key}", found[key])
-    return found
+        if key in external:
+            _check_score(f"{path}: {key}", external[key])
+    return cast("ExternalScores", external)
 
 
 def record_score(

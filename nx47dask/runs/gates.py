@@ -6,14 +6,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from nx47dask.errors import GateError, InputError
 from nx47dask.metrics.paired import TOLERANCE
 from nx47dask.runs.measures import MASK_NAMES, NAMES, SCORE_NAMES, mean_measures, shared_measures
 from nx47dask.runs.run import Run
 
-__all__ = ["Gate", "GateResult", "check_gates", "check_runs", "parse_gates", "require_passed"]
+__all__ = ["Gate", "GateRecord", "GateResult", "check_gates", "check_runs", "parse_gates", "require_passed"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,28 @@ class Gate:
         return f"{self.name}{self.relation}{self.limit:g}"
 
 
+class GateRecord(TypedDict):
+    """A gate that was checked, as JSON values.
+
+    Attributes
+    ----------
+    gate : str
+        In words, such as ``score>=0``.
+    name : str
+        Of the mean.
+    baseline, candidate, difference : float
+        Both means, and candidate - baseline.
+    passed : bool
+    """
+
+    gate: str
+    name: str
+    baseline: float
+    candidate: float
+    difference: float
+    passed: bool
+
+
 @dataclass(frozen=True)
 class GateResult:
     """A gate with the means it was checked on."""
@@ -57,8 +79,8 @@ class GateResult:
             return self.difference >= self.gate.limit - TOLERANCE
         return self.difference <= self.gate.limit + TOLERANCE
 
-    def as_dict(self) -> dict[str, Any]:
-        """The gate in words, its name, both means, the difference and the verdict as JSON values."""
+    def as_dict(self) -> GateRecord:
+        """As JSON values."""
         return {
             "gate": str(self.gate),
             "name": self.gate.name,

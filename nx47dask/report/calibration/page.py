@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nx47dask.metrics.score import TERMS
 from nx47dask.report.calibration.importance import around_best, importance
 from nx47dask.report.calibration.questions import density_target, evidence, knees, tradeoff
 from nx47dask.report.calibration.words import NOTHING, average, baseline_name, cell, change, known, setting
@@ -18,7 +19,6 @@ __all__ = ["FILES", "summary", "trial_rows", "verdict", "write_calibration"]
 
 STEM = "calibration"
 FILES = page_files(STEM)
-TERMS = ("score", "topo", "surface_dice", "voi")
 MEANS = (*TERMS, "precision", "recall", "density", "components")
 SIDES = ("baseline", "uncalibrated", "held out", "in sample")
 
