@@ -28,6 +28,7 @@ from nx47dask.errors import InputError, PlanMismatchError
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.models.backends import Device
 from nx47dask.planning.plan import RunPlan, make_plan
+from nx47dask.report.calibration.document import CalibrationRecord
 from nx47dask.report.compare import write_comparison
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.folder import clear_folder, occupied_folder
@@ -79,7 +80,7 @@ def calibrate_workflow(
     resume: bool = False,
     overwrite: bool = False,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> CalibrationRecord:
     """Find the parameters of a workflow that score best on labelled volumes, and refuse what only looks better.
 
     The search is done once for every volume that is left out, and once on all. The same seed gives the same results,
@@ -111,8 +112,8 @@ def calibrate_workflow(
 
     Returns
     -------
-    dict
-        JSON values, as in ``calibration.json``.
+    CalibrationRecord
+        A dict of JSON values, as in ``calibration.json``.
 
     Raises
     ------
@@ -197,7 +198,7 @@ def _finished_run(
 
 def _search(
     planned: Calibration, baseline: Run, deadline: Deadline, spec: ClusterSpec | None, console: Console
-) -> dict[str, Any]:
+) -> CalibrationRecord:
     """Detect every source once, search, and look around what was found."""
     sources = [
         _source_plan(planned, number, device_of(spec)) for number, _ in enumerate(planned.base.resolved["detect"])
@@ -232,8 +233,10 @@ def _search(
         scans = work(detections)
         known = {name: scans[f"{name}.{_source_name(0)}"] for name in subjects}
         evaluations = Evaluations(subjects, planned.workflow_of, planned.space.identity)
-        found: dict[str, Any] = work({CANDIDATES: select(planned, evaluations, known, baseline, deadline.over)})
-    return dict(found[CANDIDATES])
+        found: dict[str, CalibrationRecord] = work(
+            {CANDIDATES: select(planned, evaluations, known, baseline, deadline.over)}
+        )
+    return found[CANDIDATES]
 
 
 def _source_plan(planned: Calibration, number: int, device: Device | None) -> RunPlan:

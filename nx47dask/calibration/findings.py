@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -22,6 +22,16 @@ from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.io import Volume
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.metrics.score import TERMS
+from nx47dask.report.calibration.document import (
+    CostRecord,
+    DensityRecord,
+    EvidenceRecord,
+    KneeRecord,
+    KneesRecord,
+    Neighbour,
+    PointRecord,
+    TradeoffRecord,
+)
 from nx47dask.steps.base import ThresholdBasis
 from nx47dask.steps.objects import SmallObjects
 from nx47dask.steps.thresholds import Hysteresis, Threshold
@@ -35,8 +45,41 @@ VALUES = tuple(np.round(np.arange(0.05, 0.96, 0.05), 3).tolist())
 QUANTILES = tuple(np.round(np.arange(0.7, 0.985, 0.0125), 4).tolist())
 THRESHOLD_STEP = 1e-4
 
-Findings = dict[str, Any]
-Work = Pipeline[Findings]
+
+@dataclass(frozen=True, slots=True)
+class TradeOffs:
+    """Curves along the threshold of a workflow.
+
+    Attributes
+    ----------
+    key : str
+        Of the threshold.
+    by : {"value", "volume", "slice"}
+    volumes : dict of str to TradeoffRecord
+    features : dict of str to dict
+        What is known of each volume without labels.
+    knees : KneesRecord or None
+        None: no curve has a knee.
+    """
+
+    key: str
+    by: ThresholdBasis
+    volumes: dict[str, TradeoffRecord]
+    features: dict[str, dict[str, float]]
+    knees: KneesRecord | None
+
+
+class MeasuredCurve(TypedDict):
+    """Rows of threshold, density, precision and recall; and what is known of the volume without labels."""
+
+    curve: list[list[float]]
+    features: dict[str, float]
+
+
+class MeasuredEvidence(TypedDict):
+    """The evidence of a volume."""
+
+    evidence: EvidenceRecord
 
 
 @dataclass(frozen=True)
@@ -93,7 +136,7 @@ class Sweep:
         return low if self.high is None else max(low, self.high)
 
 
-def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) -> Work:
+def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) -> Pipeline[dict[str, list[Neighbour]]]:
     """The score and its terms where one key of the best candidate is changed: a list of means by key."""
     threshold = Sweep.of(evaluations.workflow_of(best)).key
     finer = one_at_a_time(space, best, THRESHOLDS)
@@ -118,8 +161,11 @@ def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) ->
 
 
 def trade_offs(
-    evaluations: Evaluations, best: Candidate, around: Findings, scans: Mapping[str, ScanStatistics]
-) -> Work:
+    evaluations: Evaluations,
+    best: Candidate,
+    around: Mapping[str, Sequence[Neighbour]],
+    scans: Mapping[str, ScanStatistics],
+) -> Pipeline[TradeOffs]:
     """Recall and precision along the threshold of each volume, the knee, the cost of recall; features for a density.
 
     Precision, recall and density are those of the mask after thresholds and small objects, before later steps.
@@ -128,7 +174,7 @@ def trade_offs(
     sweep = Sweep.of(workflow)
     scored = around.get(sweep.key, [])
     fixed = None if sweep.key.removesuffix("low") + "high" in best else sweep.high
-    thresholds = sweep.thresholds([one["value"] for one in scored], fixed)
+    thresholds = sweep.thresholds([neighbour["value"] for neighbour in scored], fixed)
     tasks = [
         Task(
             number,
@@ -139,35 +185,35 @@ def trade_offs(
         )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
     ]
-    records = yield Batch("curves", tasks, len(tasks), 0)
-    found: Findings = {}
+    records: dict[int, MeasuredCurve] = yield Batch("curves", tasks, len(tasks), 0)
+    tradeoffs: dict[str, TradeoffRecord] = {}
     knees = []
     for number, volume in enumerate(evaluations.subjects):
-        scores = {one["value"]: one["scores"][volume] for one in scored}
+        scores = {neighbour["value"]: neighbour["scores"][volume] for neighbour in scored}
         rows = records[number]["curve"]
         curve = [CurvePoint(at, density, right, seen, scores.get(at)) for at, density, right, seen in rows]
-        falls = knee([one.density for one in curve], [one.precision for one in curve])
+        falls = knee([point.density for point in curve], [point.precision for point in curve])
         knees.append(falls)
-        found[volume] = {
-            "curve": [asdict(one) for one in curve],
-            "operating": asdict(operating_point(curve, sweep.value)),
-            "recall_cost": asdict(recall_cost(_filled(curve), sweep.value)),
-            "knee": asdict(falls) if falls else None,
-            "features": records[number]["features"],
+        tradeoffs[volume] = {
+            "curve": [_point(point) for point in curve],
+            "operating": _point(operating_point(curve, sweep.value)),
+            "recall_cost": cast("CostRecord", asdict(recall_cost(_filled(curve), sweep.value))),
+            "knee": cast("KneeRecord", asdict(falls)) if falls else None,
         }
+    features_of = {volume: records[number]["features"] for number, volume in enumerate(evaluations.subjects)}
     range_of_knees = spread(knees)
-    return {
-        "volumes": found,
-        "key": sweep.key,
-        "by": sweep.by,
-        "knees": asdict(range_of_knees) if range_of_knees else None,
-    }
+    summed = cast("KneesRecord", asdict(range_of_knees)) if range_of_knees else None
+    return TradeOffs(sweep.key, sweep.by, tradeoffs, features_of, summed)
+
+
+def _point(point: CurvePoint) -> PointRecord:
+    return cast("PointRecord", asdict(point))
 
 
 def measure_curve(
     subject: Subject, workflow: Workflow, sweep: Sweep, thresholds: list[float], scan: ScanStatistics
-) -> dict[str, Any]:
-    """Rows of threshold, density, precision and recall; and what is known of the volume without labels."""
+) -> MeasuredCurve:
+    """Measure a volume along the threshold."""
     field = field_of(subject, workflow)
     highs = sorted({sweep.high_at(low) for low in thresholds})
     table = threshold_table(field, thresholds, highs, [sweep.least_vox], by=sweep.by, labels=labels_of(subject))
@@ -180,17 +226,16 @@ def measure_curve(
     return {"curve": rows, "features": features(known, field)}
 
 
-def density_targets(evaluations: Evaluations, best: Candidate, curves: Findings) -> Work:
+def density_targets(evaluations: Evaluations, best: Candidate, curves: TradeOffs) -> Pipeline[DensityRecord]:
     """Does a density told without labels steer the threshold better than one threshold for all?
 
     The target of a volume is told by a model that has not seen it, and its threshold is the one that gives this
     density; the score decides.
     """
-    volumes, key = curves["volumes"], curves["key"]
-    targets = {volume: _best_density(one["curve"]) for volume, one in volumes.items()}
-    if None in targets.values() or len(targets) < 2 or curves["by"] == "slice":
+    volumes, key, known = curves.volumes, curves.key, curves.features
+    targets = {volume: _best_density(tradeoff["curve"]) for volume, tradeoff in volumes.items()}
+    if None in targets.values() or len(targets) < 2 or curves.by == "slice":
         return {}
-    known = {volume: one["features"] for volume, one in volumes.items()}
     goals = {volume: target for volume, target in targets.items() if target is not None}
     steered: dict[str, tuple[float, Candidate]] = {}
     for volume in volumes:
@@ -216,7 +261,9 @@ def density_targets(evaluations: Evaluations, best: Candidate, curves: Findings)
     }
 
 
-def evidence_of_gains(evaluations: Evaluations, best: Candidate, baseline: Mapping[str, Volume]) -> Work:
+def evidence_of_gains(
+    evaluations: Evaluations, best: Candidate, baseline: Mapping[str, Volume]
+) -> Pipeline[dict[str, EvidenceRecord]]:
     """Whether the voxels gained over the baseline's masks are surface, by volume."""
     workflow = evaluations.workflow_of(best)
     tasks = [
@@ -229,15 +276,15 @@ def evidence_of_gains(evaluations: Evaluations, best: Candidate, baseline: Mappi
         )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
     ]
-    records = yield Batch("evidence", tasks, len(tasks), 0)
+    records: dict[int, MeasuredEvidence] = yield Batch("evidence", tasks, len(tasks), 0)
     return {volume: records[number]["evidence"] for number, volume in enumerate(evaluations.subjects)}
 
 
-def measure_evidence(subject: Subject, workflow: Workflow, baseline: Volume) -> dict[str, Any]:
+def measure_evidence(subject: Subject, workflow: Workflow, baseline: Volume) -> MeasuredEvidence:
     """See :func:`nx47dask.calibration.methods.evidence.evidence`."""
     before = baseline.read(subject.box) != 0
     found = evidence(scan_of(subject), before, mask_of(subject, workflow), labels_of(subject))
-    return {"evidence": found.as_dict()}
+    return {"evidence": cast("EvidenceRecord", found.as_dict())}
 
 
 def _terms(evaluations: Evaluations, candidate: Candidate, volume: str) -> dict[str, float]:
@@ -264,12 +311,12 @@ def _order(value: Any) -> tuple[float, str]:
     return (float(value), "") if number else (math.inf, str(value))
 
 
-def _best_density(curve: Sequence[Mapping[str, Any]]) -> float | None:
+def _best_density(curve: Sequence[PointRecord]) -> float | None:
     """Density of the point with the best score, if any has one and the mask there is neither empty nor full."""
-    scored = [one for one in curve if one["score"] is not None]
+    scored = [(score, point["density"]) for point in curve if (score := point["score"]) is not None]
     if not scored:
         return None
-    density: float = max(scored, key=lambda one: one["score"])["density"]
+    _, density = max(scored, key=lambda pair: pair[0])
     return density if 0 < density < 1 else None
 
 
@@ -279,8 +326,8 @@ def _moved(candidate: Candidate, key: str, threshold: float) -> Candidate:
     return {**candidate, key: threshold} | ({high: max(candidate[high], threshold)} if high in candidate else {})
 
 
-def _threshold_at(curve: Sequence[Mapping[str, float]], density: float) -> float:
+def _threshold_at(curve: Sequence[PointRecord], density: float) -> float:
     """Where the density of the curve, which falls with the threshold, reaches a value."""
     falling = list(reversed(curve))
-    at = float(np.interp(density, [one["density"] for one in falling], [one["threshold"] for one in falling]))
+    at = float(np.interp(density, [point["density"] for point in falling], [point["threshold"] for point in falling]))
     return max(THRESHOLD_STEP, round(math.floor(at / THRESHOLD_STEP) * THRESHOLD_STEP, 4))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nx47dask.calibration.findings import Sweep, density_targets
+from nx47dask.calibration.findings import Sweep, TradeOffs, density_targets
 from nx47dask.calibration.search import Evaluations
 from nx47dask.geometry import Box
 from nx47dask.workflow import load_workflow
@@ -29,13 +29,13 @@ def steered(best):
     subjects = {name: SimpleNamespace(box=Box((0, 0, 0), (2, 2, 2))) for name in "abcd"}
     evaluations = Evaluations(subjects, dict, lambda one: str(sorted(one.items())))
     evaluations._known |= {(evaluations.identity(best), name): {"score": 0.4} for name in subjects}
-    curves = {
-        "key": LOW,
-        "by": "volume",
-        "volumes": {
-            name: {"curve": curve(0.01 * n), "features": {"tells": float(n)}} for n, name in enumerate(subjects)
-        },
-    }
+    curves = TradeOffs(
+        key=LOW,
+        by="volume",
+        volumes={name: {"curve": curve(0.01 * n)} for n, name in enumerate(subjects)},
+        features={name: {"tells": float(n)} for n, name in enumerate(subjects)},
+        knees=None,
+    )
     work = density_targets(evaluations, best, curves)
     asked = {task.place.split()[1].rstrip(","): task for task in next(work).tasks}
     numbers = {task.number: {"terms": {"score": 0.45}} for task in asked.values()}
