@@ -7,8 +7,8 @@ octant with a small halo is all that is ever read.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +16,127 @@ from numpy.typing import NDArray
 from nx47dask.files.summaries import pack_arrays, unpack_arrays
 from nx47dask.geometry import Block, BlockGrid, Box
 from nx47dask.kernels.components import find_components
-from nx47dask.metrics.defects import find_bridges, find_holes
+from nx47dask.metrics.defects import Place, find_bridges, find_holes
 from nx47dask.metrics.octants import TOLERANCE, octant_context, octants
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
 from nx47dask.metrics.terms import TERMS, OctantSums, dice, ratio
 from nx47dask.metrics.topology import count_features
 from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
 
-__all__ = ["IGNORE", "combine_octants", "count_octant", "measure_octant", "official_score"]
+__all__ = [
+    "DEFECT_KINDS",
+    "IGNORE",
+    "Agreement",
+    "Defect",
+    "DefectKind",
+    "Defects",
+    "OctantMeasures",
+    "Score",
+    "combine_octants",
+    "count_octant",
+    "measure_octant",
+    "official_score",
+]
 
 IGNORE = 2
 """Label of voxels that are left out."""
+DefectKind = Literal["holes", "bridges"]
+DEFECT_KINDS: tuple[DefectKind, ...] = ("holes", "bridges")
 LARGEST_PLACES = 50
 """Places that are kept of each kind of defect."""
 
 
-def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True) -> dict[str, Any]:
+class Agreement(TypedDict):
+    """How voxels agree at a tolerance, each in [0, 1]; 1 where there is nothing to be wrong about."""
+
+    precision: float
+    recall: float
+    dice: float
+
+
+class Defect(TypedDict):
+    """The place of a spurious hole or bridge: its box in the volume, and its voxels."""
+
+    box: str
+    voxels: int
+
+
+class Defects(TypedDict):
+    """Spurious features of one kind.
+
+    Attributes
+    ----------
+    count : int
+    places : list of Defect
+        The largest 50, largest first.
+    """
+
+    count: int
+    places: list[Defect]
+
+
+class Score(TypedDict):
+    """The score of a volume.
+
+    Attributes
+    ----------
+    score, topo, surface_dice, voi : float, in [0, 1]
+        The score and its terms.
+    voi_split, voi_merge : float
+        In bits.
+    counts : list of list of int, shape (3, 3)
+        For dimensions 0, 1, 2 the features matched, of the prediction, of the labels.
+    agreement : dict of str to Agreement
+        At a tolerance of "0" and "2" voxels.
+    defects : dict of str to Defects
+        ``holes`` and ``bridges``; empty where their places were not looked for.
+    """
+
+    score: float
+    topo: float
+    surface_dice: float
+    voi: float
+    voi_split: float
+    voi_merge: float
+    counts: list[list[int]]
+    agreement: dict[str, Agreement]
+    defects: dict[DefectKind, Defects]
+
+
+class SurfaceCounts(TypedDict):
+    """What surface Dice and agreement of an octant are made of.
+
+    Attributes
+    ----------
+    surface : list of float
+        Area near the other surface, and area, of the prediction and of the labels.
+    voxels : list of int
+        Of both masks; of the prediction near the labels, of the prediction; the same of the labels.
+    """
+
+    surface: list[float]
+    voxels: list[int]
+
+
+class OctantMeasures(SurfaceCounts):
+    """What is measured in one octant.
+
+    Attributes
+    ----------
+    counts : list of list of int, shape (3, 3)
+        As in :class:`Score`.
+    overlaps : str
+        Overlaps of components, packed.
+    defects : dict of str to Defects
+        As in :class:`Score`.
+    """
+
+    counts: list[list[int]]
+    overlaps: str
+    defects: dict[DefectKind, Defects]
+
+
+def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True) -> Score:
     """Score a prediction.
 
     Parameters
@@ -45,10 +150,8 @@ def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bo
 
     Returns
     -------
-    dict
-        ``score`` and its :data:`~nx47dask.metrics.terms.TERMS` in [0, 1]; ``voi_split``, ``voi_merge`` in bits;
-        ``counts``, for dimensions 0, 1, 2 the features matched, of the prediction, of the labels; ``agreement`` by
-        voxels at a tolerance of 0 and 2 voxels; ``defects``, spurious holes and bridges with their places.
+    Score
+        A dict of JSON values.
 
     Raises
     ------
@@ -80,7 +183,7 @@ def measure_octant(
     *,
     places: bool = True,
     topology: bool = True,
-) -> dict[str, Any]:
+) -> OctantMeasures:
     """Measure one octant.
 
     Parameters
@@ -98,8 +201,8 @@ def measure_octant(
 
     Returns
     -------
-    dict of JSON values
-        For :func:`combine_octants`.
+    OctantMeasures
+        JSON values for :func:`combine_octants`.
     """
     context = octant_context(grid, octant)
     masks = _masks(prediction, labels)
@@ -118,7 +221,8 @@ def measure_octant(
 
 def count_octant(prediction: NDArray[Any], labels: NDArray[Any]) -> list[list[int]]:
     """The ``counts`` of an octant, from its values without context; see :func:`measure_octant`."""
-    return count_features(*map(np.ascontiguousarray, _masks(prediction, labels))).tolist()  # type: ignore[no-any-return]
+    counts: list[list[int]] = count_features(*map(np.ascontiguousarray, _masks(prediction, labels))).tolist()
+    return counts
 
 
 def _masks(prediction: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -127,7 +231,7 @@ def _masks(prediction: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.b
     return (prediction != 0) & kept, (labels != 0) & kept
 
 
-def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def combine_octants(grid: BlockGrid, parts: Mapping[int, OctantMeasures]) -> Score:
     """Put the octants of a volume together; returns what :func:`official_score` returns."""
     ordered = [parts[number] for number in sorted(parts)]
     counts = np.sum([part["counts"] for part in ordered], axis=0)
@@ -138,7 +242,9 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
     terms = {name: term.of(sums) for name, term in TERMS.items()}
     return {
         "score": math.fsum(TERMS[name].weight * value for name, value in terms.items()),
-        **terms,
+        "topo": terms["topo"],
+        "surface_dice": terms["surface_dice"],
+        "voi": terms["voi"],
         "voi_split": split,
         "voi_merge": merge,
         "counts": counts.tolist(),
@@ -149,11 +255,8 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
 
 def _count_surface(
     prediction: NDArray[np.bool_], labels: NDArray[np.bool_], grid: BlockGrid, octant: Block, context: Box
-) -> dict[str, list[Any]]:
-    """What surface Dice and agreement are made of.
-
-    ``surface``: area near the other surface, and area, of the prediction and of the labels. ``voxels``: of both masks;
-    of the prediction near the labels, of the prediction; the same of the labels.
+) -> SurfaceCounts:
+    """Count what surface Dice and agreement are made of.
 
     Surface elements belong to the octant of their upper voxel; those beyond the volume's far faces to the last octant.
     """
@@ -171,7 +274,7 @@ def _count_surface(
     return {"surface": surface, "voxels": voxels}
 
 
-def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def _agreement(voxels: NDArray[np.int64]) -> dict[str, Agreement]:
     both, near_prediction, predicted, near_labels, labelled = (int(count) for count in voxels)
     return {
         str(tolerance): {
@@ -185,16 +288,20 @@ def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
 
 def _find_defects(
     prediction: NDArray[np.bool_], labels: NDArray[np.bool_], octant: Box, context: Box
-) -> dict[str, dict[str, Any]]:
+) -> dict[DefectKind, Defects]:
     """Defects whose middle is in an octant, found in its context; boxes are in voxels of the volume."""
-    found = {}
-    for kind, find in (("holes", find_holes), ("bridges", find_bridges)):
+    defects: dict[DefectKind, Defects] = {}
+    finders: tuple[tuple[DefectKind, Callable[..., list[Place]]], ...] = (
+        ("holes", find_holes),
+        ("bridges", find_bridges),
+    )
+    for kind, find in finders:
         places = [(place.box.shift(context.start), place.voxels) for place in find(prediction, labels)]
-        own = [{"box": str(box), "voxels": voxels} for box, voxels in places if octant.contains(box.middle)]
-        found[kind] = {"count": len(own), "places": own[:LARGEST_PLACES]}
-    return found
+        own = [Defect(box=str(box), voxels=voxels) for box, voxels in places if octant.contains(box.middle)]
+        defects[kind] = {"count": len(own), "places": own[:LARGEST_PLACES]}
+    return defects
 
 
-def _largest(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _largest(parts: Sequence[Defects]) -> Defects:
     places = sorted((place for part in parts for place in part["places"]), key=lambda place: -place["voxels"])
     return {"count": sum(part["count"] for part in parts), "places": places[:LARGEST_PLACES]}

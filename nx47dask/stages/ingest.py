@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, count_chunks
 from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.runs.manifest import ReadRecord, ScanMetrics
 from nx47dask.stages.emptiness import Occupancy, add_cells, cell_counts, grey_cells, pack_cells, unpack_cells
 from nx47dask.stages.load import SLAB_BYTES_PER_VOXEL, TASK_FILE_BYTES, StageLoad
 from nx47dask.stages.volume_job import VolumeJob
@@ -26,9 +27,6 @@ __all__ = ["ingest", "ingest_load"]
 STAGE = "ingest"
 REVISION = 1
 """Raised when the bits of a result change: part of the identity of every plan that uses it."""
-SHOWN = ("minimum", "maximum", "mean", "std")
-"""Statistics for the report; the others are there for normalisations."""
-Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,38 +36,69 @@ class Ingested:
     Attributes
     ----------
     scan : ScanStatistics
-    greys : dict
-        The same with a histogram of 256 bins as plain values.
-    source : dict
-        For the manifest: a SHA-256 over those of the voxels of each part (a slab of pages or a block) in order, and the
-        chunk files of a Zarr input.
+    greys : ScanMetrics
+        Those of it that the report shows.
+    source : ReadRecord
+        For the manifest.
     occupied : Occupancy
         Where the scan is not empty.
     """
 
     scan: ScanStatistics
-    greys: Facts
-    source: Facts
+    greys: ScanMetrics
+    source: ReadRecord
     occupied: Occupancy
 
 
-def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], Ingested]:
+class IngestedBlock(TypedDict):
+    """What ingest finds in a block: chunk files of a Zarr input that it touches, and those that are not there."""
+
+    chunks: int
+    absent_chunks: int
+    files: dict[str, int]
+
+
+class VolumeStatistics(TypedDict):
+    """What ingest finds in a volume.
+
+    Attributes
+    ----------
+    scan : dict
+        Fields of :class:`~nx47dask.kernels.statistics.ScanStatistics`.
+    histogram : list of int
+        Voxels in 256 bins.
+    sha256 : str
+        Over those of the voxels of each part.
+    occupied : str
+        As of :func:`~nx47dask.stages.emptiness.pack_cells`.
+    """
+
+    scan: dict[str, Any]
+    histogram: list[int]
+    sha256: str
+    occupied: str
+
+
+def ingest(job: VolumeJob) -> Pipeline[Ingested]:
     """Make the image readable by blocks and measure it."""
     if job.copied:
         job.prepare(job.image_store)
     grid = job.ingest_grid
     tasks = (Task(b.number, f"block {b.number} [{b.box}]", ingest_block, (job, b.number), b.box.size) for b in grid)
-    records = (yield Batch(STAGE, tasks, len(grid), job.volume_box.size, grid=grid.counts)).values()
+    blocks: dict[int, IngestedBlock] = yield Batch(STAGE, tasks, len(grid), job.volume_box.size, grid=grid.counts)
     merge = Task(0, "statistics", merge_statistics, (job,))
-    known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
-    scan = ScanStatistics(**known["scan"] | {"permille": tuple(known["scan"]["permille"])})
-    greys = {key: known["scan"][key] for key in SHOWN} | {"histogram": known["histogram"]}
-    source = {
-        "voxels_sha256_by_block": known["sha256"],
-        "chunks": sum(record.get("chunks", 0) for record in records),
-        "absent_chunks": sum(record.get("absent_chunks", 0) for record in records),
-    }
-    return Ingested(scan, greys, source, unpack_cells(known["occupied"], job.volume.shape))
+    volumes: dict[int, VolumeStatistics] = yield Batch(f"{STAGE}.statistics", [merge], 1, 0)
+    volume = volumes[0]
+    scan = ScanStatistics(**volume["scan"])
+    greys = ScanMetrics(
+        minimum=scan.minimum, maximum=scan.maximum, mean=scan.mean, std=scan.std, histogram=volume["histogram"]
+    )
+    source = ReadRecord(
+        voxels_sha256_by_block=volume["sha256"],
+        chunks=sum(block.get("chunks", 0) for block in blocks.values()),
+        absent_chunks=sum(block.get("absent_chunks", 0) for block in blocks.values()),
+    )
+    return Ingested(scan, greys, source, unpack_cells(volume["occupied"], job.volume.shape))
 
 
 def ingest_load(job: VolumeJob) -> StageLoad:
@@ -85,7 +114,7 @@ def ingest_load(job: VolumeJob) -> StageLoad:
     return StageLoad(STAGE, what, len(grid), job.volume_box.size, slab, copy + histograms, merges=1)
 
 
-def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
+def ingest_block(job: VolumeJob, number: int) -> IngestedBlock:
     """Read a block of the input once: count its grey values, and copy it where the run works on a copy."""
     box = job.ingest_grid.numbered(number).box
     voxels = job.volume.read(box)
@@ -96,7 +125,7 @@ def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
     return {"chunks": chunks, "absent_chunks": absent, "files": job.files(*files)}
 
 
-def merge_statistics(job: VolumeJob) -> dict[str, Any]:
+def merge_statistics(job: VolumeJob) -> VolumeStatistics:
     """Statistics of the whole volume from the histograms of its parts."""
     counts = np.zeros(np.iinfo(job.volume.dtype).max + 1, dtype=np.int64)
     cells = np.zeros(cell_counts(job.volume.shape), dtype=bool)

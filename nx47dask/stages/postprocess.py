@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid, Box
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
-from nx47dask.stages.emptiness import Occupancy, changes_of_nothing, filled_by
+from nx47dask.stages.emptiness import Filled, Occupancy, changes_of_nothing, filled_by
 from nx47dask.stages.linking import (
     BlockScan,
     Graph,
@@ -37,9 +37,54 @@ from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, describe
 __all__ = ["pass_load", "postprocess", "stage_name"]
 
 
+class ProcessedBlock(Filled):
+    """What a pass leaves of a block; without the optional values where nothing had to run.
+
+    Attributes
+    ----------
+    changes : dict
+        Voxels added and removed by each step.
+    crc32 : int, optional
+        Of the values of the block.
+    shared : int, optional
+        Components at its inner faces, where the pass scans for components.
+    files : dict of str to int, optional
+        With their bytes.
+    """
+
+    changes: Changes
+    crc32: NotRequired[int]
+    shared: NotRequired[int]
+    files: NotRequired[dict[str, int]]
+
+
+class JudgedGraph(TypedDict):
+    """What the verdict on the components of a graph leaves.
+
+    Attributes
+    ----------
+    shared, components : int
+        Components of the blocks, and what they unite to.
+    changed : list of int
+        Empty blocks that the verdict changes.
+    files : dict of str to int
+    """
+
+    shared: int
+    components: int
+    changed: list[int]
+    files: dict[str, int]
+
+
+class QuantileLevels(TypedDict):
+    """Levels at the quantiles of every slice; one row where they are of the volume."""
+
+    levels: list[list[int]]
+
+
 def postprocess(
     job: VolumeJob, passes: tuple[Pass, ...], probability: Occupancy
-) -> Generator[Batch, dict[int, Record], tuple[Changes, Occupancy]]:
+) -> Pipeline[tuple[Changes, Occupancy]]:
     """Run the passes; the last one fills the mask store.
 
     Returns the voxels added and removed by each step, and where the mask is not empty.
@@ -52,7 +97,7 @@ def postprocess(
         target = "mask" if one.number == len(passes) - 1 else intermediate
         if target != source:
             job.prepare(job.array(target))
-        records = yield _pass_batch(job, one, source, target, state)
+        records: dict[int, ProcessedBlock] = yield _pass_batch(job, one, source, target, state)
         for record in records.values():
             _add_changes(changes, record["changes"])
         source, state = target, _State(filled_by(records, job.grid))
@@ -62,7 +107,7 @@ def postprocess(
             yield from _judge(_block_scan(job, one.scan, stage), one.scan, shared, empty, state)
         elif isinstance(one.scan, QuantileScan):
             merge = Task(0, "quantiles", merge_quantiles, (job, one.scan, stage, empty))
-            merged = yield Batch(f"{stage}.resolve", [merge], 1, 0)
+            merged: dict[int, QuantileLevels] = yield Batch(f"{stage}.resolve", [merge], 1, 0)
             state.levels = np.array(merged[0]["levels"], dtype=np.int64)
     return changes, state.filled
 
@@ -91,12 +136,12 @@ class _State:
 
 def _judge(
     scan: BlockScan, rules: ComponentScan, shared: dict[int, int], empty: frozenset[int], state: _State
-) -> Generator[Batch, dict[int, Record], None]:
+) -> Pipeline[None]:
     """Link the components of all blocks and judge them; the state learns where the verdicts are."""
     graphs = yield from link(scan, shared, empty)
     if not graphs:
         return
-    verdicts = yield resolve_batch(scan, graphs, resolve_components, rules, empty)
+    verdicts: dict[int, JudgedGraph] = yield resolve_batch(scan, graphs, resolve_components, rules, empty)
     state.groups = {number: group.index for graph in graphs for group in graph.groups for number in group.shared}
     state.changed = {number for record in verdicts.values() for number in record["changed"]}
 
@@ -164,7 +209,7 @@ def run_pass(
     group: int | None,
     empty: bool,
     number: int,
-) -> dict[str, Any]:
+) -> ProcessedBlock:
     """One pass over one block: resolve, local steps, write, scan. ``empty``: its input is, context included."""
     block = job.grid.numbered(number)
     outer = job.context(block.box, one.radius_zyx)
@@ -179,18 +224,25 @@ def run_pass(
     data, changed = apply_chain(one.local, data, image, levels, core)
     data = np.ascontiguousarray(data[core.slices])
     filled = bool(data.any())
-    record = {"crc32": zlib.crc32(data.data), "changes": changes | changed, "filled": [number] if filled else []}
+    record: ProcessedBlock = {
+        "crc32": zlib.crc32(data.data),
+        "changes": changes | changed,
+        "filled": [number] if filled else [],
+    }
     files = []
     if filled and one.scan:
-        record |= _scan(job, one, block, data)
+        shared = _scan(job, one, block, data)
+        if shared is not None:
+            record["shared"] = shared
         files.append(job.summary(stage_name(one.number), number))
     if one.writes:
         job.array(target).write(block.box, data)
         files += job.array(target).files(block.box)
-    return {**record, "files": job.files(*files)}
+    record["files"] = job.files(*files)
+    return record
 
 
-def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empty: frozenset[int]) -> dict[str, Any]:
+def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empty: frozenset[int]) -> JudgedGraph:
     """The verdict on every component that crosses block faces, a file for each group of blocks.
 
     The record names the ``empty`` blocks that the verdict changes.
@@ -210,7 +262,7 @@ def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empt
     }
 
 
-def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str, empty: frozenset[int]) -> dict[str, Any]:
+def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str, empty: frozenset[int]) -> QuantileLevels:
     """Levels at the quantiles of every slice, or of the volume; ``empty`` blocks left no summary."""
     by_slice = scan.thresholds.by == "slice"
     parts = _layers(job.grid) if by_slice else [job.grid]
@@ -278,19 +330,19 @@ def _resolve(
     return result.view(np.uint8)
 
 
-def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> dict[str, int]:
-    """Summarise a block that is not empty for the next verdict; returns what the client has to know of it."""
+def _scan(job: VolumeJob, one: Pass, block: Block, data: NDArray[np.uint8]) -> int | None:
+    """Summarise a block that is not empty for the next verdict; returns how many components it shares with others."""
     path = job.summary(stage_name(one.number), block.number)
     if isinstance(one.scan, ComponentScan):
         scan, inner = one.scan, job.grid.inner_faces(block)
         found = find_components(data, scan.labelling, scan.attributes, inner, block.box.start[0])
         save_components(found, path, verdict=scan.decide(found.attributes), shared=found.shared)
-        return {"shared": len(found.shared)}
+        return len(found.shared)
     assert one.scan
     histograms = slice_histograms(data)
     whole = one.scan.thresholds.by == "volume"
     write_summary(path, {"histograms": histograms.sum(axis=0, keepdims=True) if whole else histograms})
-    return {}
+    return None
 
 
 def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:
