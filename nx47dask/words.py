@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import TypedDict
 
 __all__ = [
     "PAIRED_HEAD",
+    "Paired",
     "duration",
     "few_volumes",
     "in_brackets",
@@ -93,20 +91,32 @@ def signed(name: str, difference: float) -> str:
     return f"{difference:+.4f}" if abs(difference) >= 0.0001 else f"{difference:+.1e}"
 
 
-def interval(name: str, paired: Mapping[str, Any]) -> str:
+class Paired(TypedDict):
+    """A paired difference as JSON values; see :class:`~nx47dask.metrics.paired.PairedDifference`."""
+
+    mean: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+    ties: int
+    p: float
+
+
+def interval(name: str, paired: Paired) -> str:
     """Write an interval as ``-0.0010 to +0.0120``; the text is empty for a single volume, which has no interval."""
     if _volumes(paired) < 2:
         return ""
     return f"{signed(name, paired['low'])} to {signed(name, paired['high'])}"
 
 
-def in_brackets(name: str, paired: Mapping[str, Any]) -> str:
+def in_brackets(name: str, paired: Paired) -> str:
     """Write an interval for a sentence: `` (95 % interval -0.0010 to +0.0120 over 8 volumes)``."""
     text = interval(name, paired)
     return f" ({f'95 % interval {text} ' if text else ''}{over(paired)})"
 
 
-def over(paired: Mapping[str, Any]) -> str:
+def over(paired: Paired) -> str:
     """Write the number of volumes as ``over 8 volumes``."""
     return f"over {plural(_volumes(paired), 'volume')}"
 
@@ -124,14 +134,13 @@ def few_volumes(count: int) -> list[str]:
     return [note]
 
 
-def paired_cells(name: str, paired: Mapping[str, Any] | None) -> list[str]:
+def paired_cells(name: str, paired: Paired | None) -> list[str]:
     """Return the cells under ``PAIRED_HEAD``; they are empty where nothing is paired."""
     if paired is None:
         return [""] * len(PAIRED_HEAD)
-    counts = (number(paired[key]) for key in ("wins", "losses", "ties"))
-    return [interval(name, paired), *counts, f"{paired['p']:.3g}"]
+    counts = (paired["wins"], paired["losses"], paired["ties"])
+    return [interval(name, paired), *map(number, counts), f"{paired['p']:.3g}"]
 
 
-def _volumes(paired: Mapping[str, Any]) -> int:
-    count: int = paired["wins"] + paired["losses"] + paired["ties"]
-    return count
+def _volumes(paired: Paired) -> int:
+    return paired["wins"] + paired["losses"] + paired["ties"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -13,6 +12,7 @@ from nx47dask.calibration.methods.space import variant
 from nx47dask.calibration.plan import Calibration
 from nx47dask.errors import InputError
 from nx47dask.files.atomic import replace_file, write_text
+from nx47dask.reports.calibration.document import CalibrationRecord, DimensionRecord
 from nx47dask.reports.calibration.page import trial_rows, write_calibration
 from nx47dask.version import __version__
 
@@ -21,7 +21,7 @@ __all__ = ["BEST", "write_results"]
 BEST, REFUSED = "best", "candidate"
 
 
-def write_results(planned: Calibration, found: dict[str, Any]) -> None:
+def write_results(planned: Calibration, found: CalibrationRecord) -> None:
     """Add to what was found how it was made, and write all; the same findings give the same bytes.
 
     A workflow that passed is ``best.yaml``; one that was refused is ``candidate.yaml``.
@@ -38,10 +38,12 @@ def write_results(planned: Calibration, found: dict[str, Any]) -> None:
         "seed": planned.seed,
         "method": planned.method,
         "volumes": [
-            {"id": name, "scroll": planned.scrolls.get(name), "shape": list(one.shape)}
-            for name, one in planned.volumes.items()
+            {"id": name, "scroll": planned.scrolls.get(name), "shape": list(volume.shape)}
+            for name, volume in planned.volumes.items()
         ],
-        "space": {key: asdict(one) for key, one in planned.space.dimensions.items()},
+        "space": {
+            key: cast("DimensionRecord", asdict(dimension)) for key, dimension in planned.space.dimensions.items()
+        },
     }
     wanted, other = (BEST, REFUSED) if found["promoted"] else (REFUSED, BEST)
     (planned.out / f"{other}.yaml").unlink(missing_ok=True)
@@ -51,28 +53,29 @@ def write_results(planned: Calibration, found: dict[str, Any]) -> None:
     write_calibration(found, planned.out)
 
 
-def _workflow_text(planned: Calibration, found: Mapping[str, Any]) -> str:
+def _workflow_text(planned: Calibration, found: CalibrationRecord) -> str:
     """The workflow of the best candidate, with what it was found by."""
     verdict = found["verdicts"]["baseline"]
     held_out = "no held-out estimate"
-    if verdict["held_out_mean"] is not None:
-        low, high = verdict["held_out_interval"]
-        held_out = f"held-out score {verdict['held_out_mean']:.3f} [{low:.3f}, {high:.3f}]"
+    mean, interval = verdict["held_out_mean"], verdict["held_out_interval"]
+    if mean is not None and interval is not None:
+        low, high = interval
+        held_out = f"held-out score {mean:.3f} [{low:.3f}, {high:.3f}]"
     outcome = "promoted" if found["promoted"] else "refused: " + "; ".join(found["reasons"])
     data = variant(planned.base.resolved, found["workflows"]["best"]["candidate"])
     head = f"# {planned.command}\n# {held_out} over {len(planned.volumes)} volumes, {outcome}\n"
     return head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
 
 
-def _per_volume_text(found: Mapping[str, Any]) -> str:
+def _per_volume_text(found: CalibrationRecord) -> str:
     """Return for each volume the threshold that scores best on it, and the one for all volumes."""
     volumes = {}
-    for name, one in found["tradeoff"].items():
-        scored = [point for point in one["curve"] if point["score"] is not None]
+    for name, tradeoff in found["tradeoff"].items():
+        scored = [(score, point) for point in tradeoff["curve"] if (score := point["score"]) is not None]
         volumes[name] = {
             "threshold": found["threshold_key"],
-            "best": max(scored, key=lambda point: point["score"]) if scored else None,
-            "all_volumes": one["operating"],
+            "best": max(scored, key=lambda pair: pair[0])[1] if scored else None,
+            "all_volumes": tradeoff["operating"],
         }
     return yaml.safe_dump(volumes, sort_keys=False, width=120)
 

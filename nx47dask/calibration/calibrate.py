@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -18,7 +18,7 @@ from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.compare import compare
 from nx47dask.commands.plan import plan
 from nx47dask.commands.run import run
-from nx47dask.engine import Batch, Ledger, Record, execute
+from nx47dask.engine import Ledger, Pipeline, execute
 from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle
 from nx47dask.engine.progress import progress_for
@@ -27,6 +27,7 @@ from nx47dask.files.presets import preset_names
 from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import project
+from nx47dask.reports.calibration.document import CalibrationRecord
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.folder import clear_folder, occupied_folder
 from nx47dask.runs.run import Run
@@ -75,7 +76,7 @@ def calibrate(
     overwrite: bool = False,
     where: Where | None = None,
     **options: Unpack[WhereOptions],
-) -> dict[str, Any]:
+) -> CalibrationRecord:
     """Find the parameters of a workflow that score best on labelled volumes, and refuse what only looks better.
 
     The search is done once for every volume that is left out, and once on all. The same seed gives the same results,
@@ -107,8 +108,8 @@ def calibrate(
 
     Returns
     -------
-    dict
-        JSON values, as in ``calibration.json``.
+    CalibrationRecord
+        A dict of JSON values, as in ``calibration.json``.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def _finished_run(
     return run(images, folder, workflow=workflow, labels=labels, baseline=baseline, where=where, **how)
 
 
-def _search(planned: Calibration, baseline: Run, deadline: Deadline, where: Where) -> dict[str, Any]:
+def _search(planned: Calibration, baseline: Run, deadline: Deadline, where: Where) -> CalibrationRecord:
     """Detect every source once, search, and look around what was found."""
     sources = [_source_plan(planned, number, where) for number, _ in enumerate(planned.base.resolved["detect"])]
     where = where.for_gpus() if any(source.uses_gpu for source in sources) else where
@@ -219,8 +220,10 @@ def _search(planned: Calibration, baseline: Run, deadline: Deadline, where: Wher
 
         work(detections)
         evaluations = Evaluations(subjects, planned.workflow_of, planned.space.identity)
-        found: dict[str, Any] = work({CANDIDATES: select(planned, evaluations, baseline, deadline.over)})
-    return dict(found[CANDIDATES])
+        records: dict[str, CalibrationRecord] = work(
+            {CANDIDATES: select(planned, evaluations, baseline, deadline.over)}
+        )
+    return records[CANDIDATES]
 
 
 def _source_plan(planned: Calibration, number: int, where: Where) -> RunPlan:
@@ -238,7 +241,7 @@ def _source_plan(planned: Calibration, number: int, where: Where) -> RunPlan:
     return replace(made, jobs=tuple(jobs))
 
 
-def _detected(source: RunPlan, job: VolumeJob) -> Generator[Batch, dict[int, Record], None]:
+def _detected(source: RunPlan, job: VolumeJob) -> Pipeline[None]:
     ingested = yield from ingest(job)
     yield from detect(job, source.detector, ingested.scan, ingested.occupied)
 

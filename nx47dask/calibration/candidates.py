@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,14 @@ from nx47dask.io import ArrayStore, Volume
 from nx47dask.kernels.components import Labelling, label
 from nx47dask.metrics.octants import octant_context, octants
 from nx47dask.metrics.score import combine_octants, count_octant, measure_octant
-from nx47dask.metrics.terms import CHEAP, SCORES, TERMS
+from nx47dask.metrics.terms import CHEAP, SCORES, TERMS, ScoreKey
 from nx47dask.steps.base import LocalStep
 from nx47dask.steps.passes import compile_passes
 from nx47dask.steps.whole import whole_mask
 from nx47dask.workflow import Workflow
 
 __all__ = [
+    "CandidateTerms",
     "LeastScore",
     "Subject",
     "evaluate",
@@ -114,7 +115,13 @@ def subject_bytes(subject: Subject) -> int:
     return PROCESS_BYTES + subject.box.size * (BYTES_PER_VOXEL + 4 * len(subject.sources))
 
 
-def evaluate(subject: Subject, workflow: Workflow, least: LeastScore | None = None) -> dict[str, Any]:
+class CandidateTerms(TypedDict):
+    """What the evaluation of a candidate leaves; see :func:`mask_terms`."""
+
+    terms: dict[str, float]
+
+
+def evaluate(subject: Subject, workflow: Workflow, least: LeastScore | None = None) -> CandidateTerms:
     """The official score of a candidate on a volume, its terms, and what else describes its mask.
 
     Where ``least`` is not in reach by surface Dice and variation of information, features are not counted: then
@@ -133,17 +140,15 @@ def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastS
         parts[octant.number] = measure_octant(
             grid, octant, mask[context], labels[context], places=False, topology=False
         )
-    found = combine_octants(grid, parts)
-    if least is None or least.in_play(found):
+    score = combine_octants(grid, parts)
+    known: tuple[ScoreKey, ...] = CHEAP
+    if least is None or least.in_play({name: score[name] for name in CHEAP}):
         for octant in grid:
             parts[octant.number]["counts"] = count_octant(mask[octant.box.slices], labels[octant.box.slices])
-        found = combine_octants(grid, parts)
-        known = SCORES
-    else:
-        known = CHEAP
-    near = found["agreement"][TOLERANCE]
+        score, known = combine_octants(grid, parts), SCORES
+    near = score["agreement"][TOLERANCE]
     return {
-        **{name: found[name] for name in known},
+        **{name: score[name] for name in known},
         "precision": near["precision"],
         "recall": near["recall"],
         "density": float(mask.mean()),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -17,9 +17,18 @@ from nx47dask.calibration.methods.space import Candidate, SearchSpace, role_of, 
 from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.calibration.methods.tradeoff import CurvePoint, knee, operating_point, recall_cost, spread
 from nx47dask.calibration.search import Evaluations
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.io import Volume
 from nx47dask.metrics.terms import SCORES
+from nx47dask.reports.calibration.document import (
+    CostRecord,
+    EvidenceRecord,
+    KneeRecord,
+    KneesRecord,
+    Neighbour,
+    PointRecord,
+    TradeoffRecord,
+)
 from nx47dask.steps.base import Binarise, ThresholdBasis
 from nx47dask.steps.parameters import Role, parameters
 from nx47dask.workflow import Workflow
@@ -31,8 +40,36 @@ NEIGHBOURS, THRESHOLDS = 4, 10
 VALUES = tuple(np.round(np.arange(0.05, 0.96, 0.05), 3).tolist())
 QUANTILES = tuple(np.round(np.arange(0.7, 0.985, 0.0125), 4).tolist())
 
-Findings = dict[str, Any]
-Work = Generator[Batch, dict[int, Record], Findings]
+
+@dataclass(frozen=True, slots=True)
+class TradeOffs:
+    """Curves along the threshold of a workflow.
+
+    Attributes
+    ----------
+    key : str
+        Of the threshold.
+    volumes : dict of str to TradeoffRecord
+        By volume.
+    knees : KneesRecord or None
+        None: no curve has a knee.
+    """
+
+    key: str
+    volumes: dict[str, TradeoffRecord]
+    knees: KneesRecord | None
+
+
+class MeasuredCurve(TypedDict):
+    """Rows of threshold, density, precision and recall."""
+
+    curve: list[list[float]]
+
+
+class MeasuredEvidence(TypedDict):
+    """The evidence of a volume."""
+
+    evidence: EvidenceRecord
 
 
 @dataclass(frozen=True)
@@ -94,7 +131,7 @@ class Sweep:
         return low if self.high is None else max(low, self.high)
 
 
-def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) -> Work:
+def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) -> Pipeline[dict[str, list[Neighbour]]]:
     """The score and its terms where one key of the best candidate is changed: a list of means by key."""
     threshold = Sweep.of(evaluations.workflow_of(best)).key
     finer = one_at_a_time(space, best, THRESHOLDS)
@@ -118,7 +155,9 @@ def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) ->
     }
 
 
-def trade_offs(evaluations: Evaluations, best: Candidate, around: Findings) -> Work:
+def trade_offs(
+    evaluations: Evaluations, best: Candidate, around: Mapping[str, Sequence[Neighbour]]
+) -> Pipeline[TradeOffs]:
     """Measure recall and precision along the threshold of each volume, the knee and the cost of recall.
 
     Precision, recall and density are those of the mask after thresholds and small objects, before later steps.
@@ -127,7 +166,7 @@ def trade_offs(evaluations: Evaluations, best: Candidate, around: Findings) -> W
     sweep = Sweep.of(workflow)
     scored = around.get(sweep.key, [])
     fixed = None if sibling(sweep.key, Role.HIGH_THRESHOLD) in best else sweep.high
-    thresholds = sweep.thresholds([one["value"] for one in scored], fixed)
+    thresholds = sweep.thresholds([neighbour["value"] for neighbour in scored], fixed)
     tasks = [
         Task(
             number,
@@ -138,30 +177,31 @@ def trade_offs(evaluations: Evaluations, best: Candidate, around: Findings) -> W
         )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
     ]
-    records = yield Batch("curves", tasks, len(tasks), 0)
-    found: Findings = {}
+    records: dict[int, MeasuredCurve] = yield Batch("curves", tasks, len(tasks), 0)
+    tradeoffs: dict[str, TradeoffRecord] = {}
     knees = []
     for number, volume in enumerate(evaluations.subjects):
-        scores = {one["value"]: one["scores"][volume] for one in scored}
+        scores = {neighbour["value"]: neighbour["scores"][volume] for neighbour in scored}
         rows = records[number]["curve"]
         curve = [CurvePoint(at, density, right, seen, scores.get(at)) for at, density, right, seen in rows]
-        falls = knee([one.density for one in curve], [one.precision for one in curve])
+        falls = knee([point.density for point in curve], [point.precision for point in curve])
         knees.append(falls)
-        found[volume] = {
-            "curve": [asdict(one) for one in curve],
-            "operating": asdict(operating_point(curve, sweep.value)),
-            "recall_cost": asdict(recall_cost(_filled(curve), sweep.value)),
-            "knee": asdict(falls) if falls else None,
+        tradeoffs[volume] = {
+            "curve": [_point(point) for point in curve],
+            "operating": _point(operating_point(curve, sweep.value)),
+            "recall_cost": cast("CostRecord", asdict(recall_cost(_filled(curve), sweep.value))),
+            "knee": cast("KneeRecord", asdict(falls)) if falls else None,
         }
     range_of_knees = spread(knees)
-    return {
-        "volumes": found,
-        "key": sweep.key,
-        "knees": asdict(range_of_knees) if range_of_knees else None,
-    }
+    summed = cast("KneesRecord", asdict(range_of_knees)) if range_of_knees else None
+    return TradeOffs(sweep.key, tradeoffs, summed)
 
 
-def measure_curve(subject: Subject, workflow: Workflow, sweep: Sweep, thresholds: list[float]) -> dict[str, Any]:
+def _point(point: CurvePoint) -> PointRecord:
+    return cast("PointRecord", asdict(point))
+
+
+def measure_curve(subject: Subject, workflow: Workflow, sweep: Sweep, thresholds: list[float]) -> MeasuredCurve:
     """Measure density, precision and recall at each threshold: rows of the four values."""
     field = field_of(subject, workflow)
     highs = sorted({sweep.high_at(low) for low in thresholds})
@@ -174,7 +214,9 @@ def measure_curve(subject: Subject, workflow: Workflow, sweep: Sweep, thresholds
     return {"curve": rows}
 
 
-def evidence_of_gains(evaluations: Evaluations, best: Candidate, baseline: Mapping[str, Volume]) -> Work:
+def evidence_of_gains(
+    evaluations: Evaluations, best: Candidate, baseline: Mapping[str, Volume]
+) -> Pipeline[dict[str, EvidenceRecord]]:
     """Whether the voxels gained over the baseline's masks are surface, by volume."""
     workflow = evaluations.workflow_of(best)
     tasks = [
@@ -187,15 +229,15 @@ def evidence_of_gains(evaluations: Evaluations, best: Candidate, baseline: Mappi
         )
         for number, (volume, subject) in enumerate(evaluations.subjects.items())
     ]
-    records = yield Batch("evidence", tasks, len(tasks), 0)
+    records: dict[int, MeasuredEvidence] = yield Batch("evidence", tasks, len(tasks), 0)
     return {volume: records[number]["evidence"] for number, volume in enumerate(evaluations.subjects)}
 
 
-def measure_evidence(subject: Subject, workflow: Workflow, baseline: Volume) -> dict[str, Any]:
+def measure_evidence(subject: Subject, workflow: Workflow, baseline: Volume) -> MeasuredEvidence:
     """See :func:`nx47dask.calibration.methods.evidence.evidence`."""
     before = baseline.read(subject.box) != 0
     found = evidence(scan_of(subject), before, mask_of(subject, workflow), labels_of(subject))
-    return {"evidence": found.as_dict()}
+    return {"evidence": cast("EvidenceRecord", found.as_dict())}
 
 
 def _terms(evaluations: Evaluations, candidate: Candidate, volume: str) -> dict[str, float]:

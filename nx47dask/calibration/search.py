@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, takewhile
 from statistics import fmean
 
-from nx47dask.calibration.candidates import LeastScore, Subject, evaluate
+from nx47dask.calibration.candidates import CandidateTerms, LeastScore, Subject, evaluate
 from nx47dask.calibration.methods.space import Candidate, role_of
 from nx47dask.calibration.methods.study import Study, Trial
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.workflow import Workflow
 
 __all__ = ["Evaluations", "TrialScores", "search"]
@@ -78,9 +78,7 @@ class Evaluations:
         """Its official score, where its topology was asked for."""
         return (self.terms(candidate, volume) or {}).get("score")
 
-    def ask(
-        self, stage: str, wanted: Iterable[tuple[Candidate, str, LeastScore | None]]
-    ) -> Generator[Batch, dict[int, Record], None]:
+    def ask(self, stage: str, wanted: Iterable[tuple[Candidate, str, LeastScore | None]]) -> Pipeline[None]:
         """Score candidates on volumes that are not known yet; see `evaluate`."""
         missing: dict[tuple[str, str], tuple[Candidate, LeastScore | None]] = {}
         for candidate, volume, least in wanted:
@@ -97,7 +95,7 @@ class Evaluations:
         ordered = sorted(missing, key=lambda key: (list(self.subjects).index(key[1]), _field_of(missing[key][0]), key))
         tasks = (self._task(number, key[1], *missing[key]) for number, key in enumerate(ordered))
         voxels = sum(self.subjects[volume].box.size for _, volume in ordered)
-        records = yield Batch(stage, tasks, len(ordered), voxels)
+        records: dict[int, CandidateTerms] = yield Batch(stage, tasks, len(ordered), voxels)
         for number, key in enumerate(ordered):
             self._known[key] = records[number]["terms"]
 
@@ -113,7 +111,7 @@ def search(
     studies: Mapping[str, tuple[Study, Sequence[str]]],
     startup: int,
     over: Callable[[], bool],
-) -> Generator[Batch, dict[int, Record], list[TrialScores]]:
+) -> Pipeline[list[TrialScores]]:
     """Run studies, each on its volumes, to their ends or until all is ``over``; returns all trials.
 
     The first ``startup`` trials of each are scored whatever they are worth: they cover the space, and importances are

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -17,10 +17,17 @@ from nx47dask.calibration.methods.verdict import Fold, FoldResult, Verdict, choo
 from nx47dask.calibration.plan import Calibration
 from nx47dask.calibration.search import Evaluations, TrialScores, search
 from nx47dask.calibration.shortlist import shortlist
-from nx47dask.engine import Batch, Record
+from nx47dask.engine import Pipeline
 from nx47dask.errors import RunStoppedError
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.terms import SCORES
+from nx47dask.reports.calibration.document import (
+    CalibrationRecord,
+    FoldRecord,
+    ImportanceRecord,
+    TrialRecord,
+    VerdictRecord,
+)
 from nx47dask.runs.run import Run
 
 __all__ = ["ALL", "select"]
@@ -39,7 +46,7 @@ def select(
     evaluations: Evaluations,
     baseline: Run,
     over: Callable[[], bool],
-) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+) -> Pipeline[CalibrationRecord]:
     """Search on all volumes and on those of each fold, and judge; returns what ``calibration.json`` says."""
     own = own_values(planned.space, planned.base.resolved)
     volumes = {ALL: tuple(planned.volumes)} | {fold.name: fold.training for fold in planned.folds}
@@ -64,20 +71,20 @@ def select(
     names = {"baseline": planned.baseline, "uncalibrated": planned.base.name}
     reasons = [f"against {names[name]}: {why}" for name, verdict in verdicts.items() for why in verdict.reasons]
     return {
-        "trials": [asdict(one) for one in trials],
+        "trials": [cast("TrialRecord", asdict(trial)) for trial in trials],
         "workflows": {
             "baseline": {"name": planned.baseline, "terms": terms["baseline"]},
             "uncalibrated": {"name": planned.base.name, "candidate": own, "terms": terms["uncalibrated"]},
             "best": {"name": f"{planned.base.name}-calibrated", "candidate": best, "terms": terms["best"]},
         },
         "folds": [_fold(evaluations, fold, chosen[fold.name], terms) for fold in planned.folds],
-        "verdicts": {name: verdict.as_dict() for name, verdict in verdicts.items()},
+        "verdicts": {name: cast("VerdictRecord", verdict.as_dict()) for name, verdict in verdicts.items()},
         "promoted": not reasons,
         "reasons": list(dict.fromkeys(reasons)),
         "drift": drift(_fold_results(planned, evaluations, chosen, terms["baseline"])),
-        "tradeoff": curves["volumes"],
-        "threshold_key": curves["key"],
-        "knees": curves["knees"],
+        "tradeoff": curves.volumes,
+        "threshold_key": curves.key,
+        "knees": curves.knees,
         "importance": _importances(planned, [one for one in trials if one.study == ALL]),
         "around": around,
         "evidence": gains,
@@ -86,7 +93,7 @@ def select(
 
 def _fold(
     evaluations: Evaluations, fold: Fold, chosen: TrialScores, terms: Mapping[str, Mapping[str, Terms]]
-) -> dict[str, Any]:
+) -> FoldRecord:
     """What was chosen without the volumes of a fold, and what it scores on them."""
     return {
         "name": fold.name,
@@ -94,7 +101,8 @@ def _fold(
         "candidate": chosen.candidate,
         "in_sample": chosen.mean,
         "terms": _terms(evaluations, chosen.candidate, fold.held_out),
-        **{side: {volume: terms[side][volume] for volume in fold.held_out} for side in ("baseline", "uncalibrated")},
+        "baseline": {volume: terms["baseline"][volume] for volume in fold.held_out},
+        "uncalibrated": {volume: terms["uncalibrated"][volume] for volume in fold.held_out},
     }
 
 
@@ -181,9 +189,10 @@ def _masks(baseline: Run) -> dict[str, Volume]:
     return {mask.id: mask for mask in discover([baseline.path / "masks"], masks=True)}
 
 
-def _importances(planned: Calibration, trials: Sequence[TrialScores]) -> dict[str, Any]:
+def _importances(planned: Calibration, trials: Sequence[TrialScores]) -> dict[str, ImportanceRecord]:
     """For the score and each of its terms, from the trials that were scored on every volume."""
     scored = [one for one in trials if one.mean is not None]
     candidates = [one.candidate for one in scored]
     values = {term: np.array([fmean(terms[term] for terms in one.terms.values()) for one in scored]) for term in SCORES}
-    return {term: importances(candidates, values[term], planned.space, seed=planned.seed).as_dict() for term in SCORES}
+    shares = {term: importances(candidates, values[term], planned.space, seed=planned.seed) for term in SCORES}
+    return {term: cast("ImportanceRecord", importance.as_dict()) for term, importance in shares.items()}

@@ -8,10 +8,10 @@ best of them are scored officially.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import fmean
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from nx47dask.calibration.findings import Sweep
 from nx47dask.calibration.methods.space import Candidate, SearchSpace, role_of
 from nx47dask.calibration.methods.table import threshold_table
 from nx47dask.calibration.search import Evaluations
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.steps.parameters import Role
 from nx47dask.workflow import Workflow
 
@@ -31,9 +31,15 @@ SWEPT = (Role.LOW_THRESHOLD, Role.HIGH_THRESHOLD, Role.LEAST_OBJECT)
 """Roles of the parameters that a table answers at once."""
 
 
+class CheapTerms(TypedDict):
+    """Of each candidate of a table the mean of the terms that are cheap."""
+
+    cheap: list[float]
+
+
 def shortlist(
     evaluations: Evaluations, space: SearchSpace, studies: Mapping[str, Sequence[str]], most: int
-) -> Generator[Batch, dict[int, Record], dict[str, list[Candidate]]]:
+) -> Pipeline[dict[str, list[Candidate]]]:
     """The best candidates of a grid for the volumes of each study, by surface Dice at 2 voxels and information.
 
     They are those of the masks after thresholds and small objects, before later steps.
@@ -51,7 +57,7 @@ def shortlist(
         for number, (volume, members) in enumerate(pairs)
     )
     voxels = sum(evaluations.subjects[volume].box.size for volume, _ in pairs)
-    records = yield Batch("shortlist", tasks, len(pairs), voxels)
+    records: dict[int, CheapTerms] = yield Batch("shortlist", tasks, len(pairs), voxels)
     cheap: dict[str, dict[str, float]] = {volume: {} for volume in evaluations.subjects}
     for number, (volume, members) in enumerate(pairs):
         cheap[volume] |= zip(map(evaluations.identity, members), records[number]["cheap"], strict=True)
@@ -64,7 +70,7 @@ def shortlist(
     return found
 
 
-def measure_table(subject: Subject, workflow: Workflow, sweeps: list[Sweep]) -> dict[str, Any]:
+def measure_table(subject: Subject, workflow: Workflow, sweeps: list[Sweep]) -> CheapTerms:
     """The cheap terms of candidates on one field."""
     lows, highs = sorted({one.value for one in sweeps}), sorted({one.high_at(one.value) for one in sweeps})
     sizes = sorted({one.least_vox for one in sweeps})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,8 @@ from nx47dask.cli.output import STANDARD_OUTPUT, JsonFile, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from nx47dask.commands.score import VolumeScores
 
 __all__ = ["commands"]
 
@@ -47,10 +49,11 @@ def score(
     typer.echo(f"{mean['clean_volumes']} of {mean['volumes']} volumes without a spurious feature")
 
 
-def _table(scores: dict[str, Any]) -> Table:
+def _table(scores: VolumeScores) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from nx47dask.metrics.score import DEFECT_KINDS
     from nx47dask.metrics.terms import SCORES
 
     table = Table(
@@ -61,8 +64,8 @@ def _table(scores: dict[str, Any]) -> Table:
         caption="components, tunnels, cavities: matched / of the mask / of the labels; recall 2: within 2 voxels",
     )
     table.add_column("volume", "mean")
-    for name in SCORES:
-        table.add_column(name.replace("_", " "), f"{scores['mean'][name]:.4f}", justify="right")
+    for term in SCORES:
+        table.add_column(term.replace("_", " "), f"{scores['mean'][term]:.4f}", justify="right")
     agreement = ("precision", "recall", "recall_2")
     for name in ("split", "merge", "components", "tunnels", "cavities", *agreement, "holes", "bridges"):
         footer = f"{scores['mean'][name]:.4f}" if name in agreement else ""
@@ -70,12 +73,12 @@ def _table(scores: dict[str, Any]) -> Table:
     for volume, record in scores["volumes"].items():
         table.add_row(
             volume,
-            *(f"{record[name]:.4f}" for name in SCORES),
+            *(f"{record[term]:.4f}" for term in SCORES),
             f"{record['voi_split']:.3f}",
             f"{record['voi_merge']:.3f}",
             *("/".join(map(str, counts)) for counts in record["counts"]),
             f"{record['agreement']['0']['precision']:.4f}",
             *(f"{record['agreement'][tolerance]['recall']:.4f}" for tolerance in ("0", "2")),
-            *(str(record["defects"][kind]["count"]) for kind in ("holes", "bridges")),
+            *(str(record["defects"][kind]["count"]) for kind in DEFECT_KINDS),
         )
     return table

@@ -13,7 +13,7 @@ from distributed import Client, KilledWorker, as_completed, get_worker
 
 from nx47dask.cluster.start import workers_of
 from nx47dask.engine.events import Observer
-from nx47dask.engine.tasks import Outcome, Task
+from nx47dask.engine.tasks import Outcome, Result, Task
 from nx47dask.engine.worker import library_versions, run_task
 from nx47dask.errors import ClusterError, DeviceMemoryError, RunStoppedError
 
@@ -154,9 +154,7 @@ def _scheduler_gone() -> RunStoppedError:
     return RunStoppedError("the scheduler is gone", hint="start it again, then go on with --resume")
 
 
-def run_on_worker(
-    function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str, versions: str
-) -> dict[str, Any]:
+def run_on_worker(function: Callable[..., Result], arguments: tuple[Any, ...], place: str, versions: str) -> Result:
     """Run a task as :func:`nx47dask.engine.worker.run_task` does, on a Dask worker.
 
     Raises

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -29,13 +28,14 @@ from nx47dask.planning.plan import RunPlan
 from nx47dask.planning.projection import Projection
 from nx47dask.reports.write import write_report
 from nx47dask.runs.gates import check_run, gates_first, require_passed
+from nx47dask.runs.manifest import BaselineRecord, InputRecord, LabelsRecord, Manifest, ReadRecord, VolumeMetrics
 from nx47dask.runs.measures import score_means
 from nx47dask.runs.run import Run
 from nx47dask.stages.export import mask_path
 from nx47dask.stages.measure import slices_path
 from nx47dask.version import __version__
 
-__all__ = ["Yardstick", "write_results"]
+__all__ = ["VolumeResult", "Yardstick", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +73,27 @@ class Yardstick:
     gates: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeResult:
+    """What the pipeline of a volume returns.
+
+    Attributes
+    ----------
+    metrics : VolumeMetrics
+    source : ReadRecord
+    sha256 : str
+        Of its mask.
+    """
+
+    metrics: VolumeMetrics
+    source: ReadRecord
+    sha256: str
+
+
 def write_results(
     planned: RunPlan,
     projection: Projection,
-    results: dict[str, Any],
+    results: Mapping[str, VolumeResult],
     statistics: StageStatistics,
     wall_s: float,
     submission: Path | None,
@@ -97,14 +114,14 @@ def write_results(
     finished = [job for job in planned.jobs if job.id in results]
     rows = "".join(slices_path(job).read_text(encoding="utf-8") for job in finished)
     write_text(folder / "metrics" / "slices.csv", ",".join(SLICE_COLUMNS) + "\n" + rows)
-    kept = ("scan", "steps", "mask", "score")
-    metrics: dict[str, Any] = {
-        "volumes": {job.id: {key: results[job.id][key] for key in kept if key in results[job.id]} for job in finished}
-    }
-    if yardstick.labels and finished:
-        metrics["mean"] = score_means({job.id: results[job.id]["score"] for job in finished})
-    write_text(folder / "metrics" / "volumes.json", json.dumps(metrics, indent=1) + "\n")
-    artefacts = {f"masks/{job.id}.tif": results[job.id]["sha256"] for job in finished}
+    volumes = {job.id: results[job.id].metrics for job in finished}
+    scored = (
+        {"mean": score_means({name: of["score"] for name, of in volumes.items()})}
+        if yardstick.labels and finished
+        else {}
+    )
+    write_text(folder / "metrics" / "volumes.json", json.dumps({"volumes": volumes, **scored}, indent=1) + "\n")
+    artefacts = {f"masks/{job.id}.tif": results[job.id].sha256 for job in finished}
     warnings: list[str] = []
     if zipped and all(job.box == Box.of_shape(job.volume.shape) for job in planned.jobs):
         artefacts["submission.zip"] = _write_zip(planned, results)
@@ -116,10 +133,10 @@ def write_results(
     manifest = _manifest(planned, projection, results, artefacts, statistics, wall_s)
     manifest["submission"]["warnings"] = warnings
     if yardstick.baseline:
-        manifest["baseline"] = {"path": str(yardstick.baseline.path.absolute()), "gates": yardstick.gates}
+        manifest["baseline"] = BaselineRecord(path=str(yardstick.baseline.path.absolute()), gates=yardstick.gates)
     if yardstick.labels:
         manifest["labels"] = {
-            name: {"path": labels.path, "kind": labels.kind, "fingerprint": labels.fingerprint}
+            name: LabelsRecord(path=labels.path, kind=labels.kind, fingerprint=labels.fingerprint)
             for name, labels in yardstick.labels.items()
         }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
@@ -131,7 +148,7 @@ def write_results(
         require_passed(gates)
 
 
-def _write_zip(planned: RunPlan, results: dict[str, Any]) -> str:
+def _write_zip(planned: RunPlan, results: Mapping[str, VolumeResult]) -> str:
     """Zip a mask of every volume, since a missing mask voids a submission; return the SHA-256 of the zip."""
     unfinished = [job for job in planned.jobs if job.id not in results]
     if unfinished:
@@ -167,12 +184,12 @@ def _stored_bytes(planned: RunPlan, statistics: StageStatistics) -> int:
 def _manifest(
     planned: RunPlan,
     projection: Projection,
-    results: dict[str, Any],
+    results: Mapping[str, VolumeResult],
     artefacts: dict[str, str],
     statistics: StageStatistics,
     wall_s: float,
-) -> dict[str, Any]:
-    inputs = {
+) -> Manifest:
+    inputs: dict[str, InputRecord] = {
         job.id: {
             "path": job.volume.path,
             "component": job.volume.component,
@@ -181,7 +198,7 @@ def _manifest(
             "dtype": job.volume.dtype,
             "voxel_um": job.volume.voxel_um,
             "fingerprint": job.volume.fingerprint,
-            **results[job.id]["source"],
+            **results[job.id].source,
             "box": str(job.box),
             "work": str(job.work),
             "block_vox": job.block,

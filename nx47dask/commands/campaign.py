@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.campaign_file import Campaign, CampaignRun, RunMeasures, read_campaign, summarise
@@ -15,8 +15,10 @@ from nx47dask.commands.score import score
 from nx47dask.errors import GateError, InputError, Nx47Error, PlanMismatchError
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
+from nx47dask.metrics.score import Score
 from nx47dask.planning.plan import RunPlan
 from nx47dask.reports.campaign import refuse_other_files, write_campaign
+from nx47dask.reports.documents import AboutRun, CampaignSummary
 from nx47dask.runs.baselines import BASELINES, check_masks, find_run, read_external
 from nx47dask.runs.measures import volume_measures
 from nx47dask.runs.run import Run
@@ -48,7 +50,7 @@ def campaign(
     baselines: str | Path = BASELINES,
     where: Where | None = None,
     **options: Unpack[WhereOptions],
-) -> dict[str, Any]:
+) -> CampaignSummary:
     """Do the runs of a campaign file that are not finished, and compare all runs with its baseline.
 
     Parameters
@@ -66,7 +68,7 @@ def campaign(
 
     Returns
     -------
-    dict
+    CampaignSummary
         Measures of all runs, as :func:`nx47dask.commands.campaign_file.summarise` returns them.
 
     Raises
@@ -113,10 +115,14 @@ def campaign(
     # The baseline first: the reports of the other runs compare with it.
     first = sorted(read.runs, key=lambda entry: entry.name != read.baseline)
     done = {entry: [_run(setting, entry, planned) for planned in plans[entry]] for entry in first}
-    measured = {read.baseline: _measured(setting, frozen, _baseline_scores(setting, frozen), {})} if frozen else {}
+    measured = {}
+    if frozen:
+        measured[read.baseline] = _measured(setting, frozen, _baseline_scores(setting, frozen), _about(frozen))
     for entry in read.runs:
         once, *repeats = done[entry]
-        about = {"set": list(entry.overrides), "repeats": [_differing(once, repeat) for repeat in repeats]}
+        about = _about(once)
+        about["set"] = list(entry.overrides)
+        about["repeats"] = [_differing(once, repeat) for repeat in repeats]
         measured[entry.name] = _measured(setting, once, once.scores, about)
     summary = summarise(measured, read.baseline, read.gates)
     try:
@@ -228,33 +234,36 @@ def _differing(once: Run, repeat: Run) -> list[str]:
     return [volume for volume in once.volumes if before[f"masks/{volume}.tif"] != now[f"masks/{volume}.tif"]]
 
 
-def _measured(setting: _Setting, done: Run, scores: Mapping[str, Any], about: Mapping[str, Any]) -> RunMeasures:
+def _measured(setting: _Setting, done: Run, scores: Mapping[str, Score], about: AboutRun) -> RunMeasures:
     """Collect the measures of the volumes of the campaign; scores only if the campaign has labels."""
-    manifest = done.manifest
     volumes = {
         name: volume_measures(done.volume_metrics[name]["mask"], scores[name] if setting.labels else None)
         for name in setting.volumes
     }
-    made = {
+    return RunMeasures(volumes, about)
+
+
+def _about(done: Run) -> AboutRun:
+    """What a run was made with, as its manifest says."""
+    manifest = done.manifest
+    return {
         "workflow": manifest["workflow"]["name"],
         "nx47dask": manifest["nx47dask"],
         "plan_sha256": manifest["plan_sha256"],
         "external": read_external(done.path),
     }
-    return RunMeasures(volumes, {**made, **about})
 
 
-def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Any]:
+def _baseline_scores(setting: _Setting, baseline: Run) -> dict[str, Score]:
     """Return the scores of a baseline against the labels of the campaign; compute them if it does not have them."""
     labels = setting.campaign.labels
     if labels is None or baseline.scored_with(setting.labels):
         return baseline.scores
     setting.say(f"{baseline.path}: scored with {labels}")
-    scores: dict[str, Any] = score(baseline.path, labels, where=setting.where)["volumes"]
-    return scores
+    return score(baseline.path, labels, where=setting.where)["volumes"]
 
 
-def _require_passed(summary: Mapping[str, Any], out: Path) -> None:
+def _require_passed(summary: CampaignSummary, out: Path) -> None:
     """Refuse repeats that differ and runs that fail a gate, after all is written."""
     problems = []
     for name, measured in summary["runs"].items():

@@ -14,7 +14,7 @@ A campaign is short YAML; paths are relative to it::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from nx47dask.errors import InputError, WorkflowError
 from nx47dask.files.documents import Document, Key, read_document, unknown_key
 from nx47dask.files.presets import preset_names
 from nx47dask.metrics.paired import as_dict
+from nx47dask.reports.documents import AboutRun, AgainstBaseline, CampaignSummary, Extent
 from nx47dask.runs.gates import Gate, check_gates, parse_gates
 from nx47dask.runs.measures import NAMES, mean_measures, paired_measures
 from nx47dask.workflow import load_workflow
@@ -193,12 +194,12 @@ class RunMeasures:
     ----------
     volumes : dict
         Measures by volume, see :func:`~nx47dask.runs.measures.volume_measures`.
-    about : dict
+    about : AboutRun
         Other entries of the table: workflow and overrides, external scores, repeats.
     """
 
     volumes: dict[str, dict[str, float]]
-    about: dict[str, Any] = field(default_factory=dict)
+    about: AboutRun
 
     @property
     def mean(self) -> dict[str, float]:
@@ -206,7 +207,7 @@ class RunMeasures:
         return mean_measures(list(self.volumes.values()))
 
 
-def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -> dict[str, Any]:
+def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -> CampaignSummary:
     """Compare all runs with the baseline, and with each other volume by volume.
 
     Parameters
@@ -219,27 +220,27 @@ def summarise(runs: Mapping[str, RunMeasures], baseline: str, gates: str = "") -
 
     Returns
     -------
-    dict
-        ``baseline``; ``runs`` by name, each with ``mean``, ``difference`` to the baseline by measure (paired over the
-        volumes: mean, 95 % interval, wins, losses, ties, p), ``gates`` and its ``volumes``; ``spread`` by volume and
-        measure. The values are JSON values.
+    CampaignSummary
+        A dict of JSON values.
     """
     against = runs[baseline]
     limits = parse_gates(gates, scored="score" in against.mean) if gates else []
     return {
         "baseline": baseline,
         "runs": {
-            name: run.about
-            | {"mean": run.mean}
-            | ({} if name == baseline else _against(run, against, limits))
-            | {"volumes": run.volumes}
+            name: {
+                **run.about,
+                "mean": run.mean,
+                **(AgainstBaseline() if name == baseline else _against(run, against, limits)),
+                "volumes": run.volumes,
+            }
             for name, run in runs.items()
         },
         "spread": _spread(runs) if len(runs) > 1 else {},
     }
 
 
-def _against(run: RunMeasures, baseline: RunMeasures, gates: Sequence[Gate]) -> dict[str, Any]:
+def _against(run: RunMeasures, baseline: RunMeasures, gates: Sequence[Gate]) -> AgainstBaseline:
     paired = paired_measures(list(baseline.volumes.values()), [run.volumes[volume] for volume in baseline.volumes])
     return {
         "difference": {name: as_dict(difference) for name, difference in paired.items()},
@@ -247,7 +248,7 @@ def _against(run: RunMeasures, baseline: RunMeasures, gates: Sequence[Gate]) -> 
     }
 
 
-def _spread(runs: Mapping[str, RunMeasures]) -> dict[str, dict[str, dict[str, Any]]]:
+def _spread(runs: Mapping[str, RunMeasures]) -> dict[str, dict[str, Extent]]:
     """Find least and largest value of all runs, range and population standard deviation, by volume and measure."""
     volumes = next(iter(runs.values())).volumes
     return {
@@ -260,7 +261,7 @@ def _spread(runs: Mapping[str, RunMeasures]) -> dict[str, dict[str, dict[str, An
     }
 
 
-def _extent(values: Mapping[str, float]) -> dict[str, Any]:
+def _extent(values: Mapping[str, float]) -> Extent:
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     return {
         "min": values[low],

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.pipelines import run_pipelines
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.errors import InputError
 from nx47dask.files.paths import locate
 from nx47dask.geometry import Box
 from nx47dask.io import Volume, discover
 from nx47dask.metrics.masks import joint_counts, overlap
 from nx47dask.metrics.paired import as_dict
+from nx47dask.metrics.score import Score
 from nx47dask.reports.compare import refuse_other_files, write_comparison
+from nx47dask.reports.documents import (
+    ComparedDefects,
+    ComparedRun,
+    Comparison,
+    DefectCounts,
+    GatedComparison,
+    OverallComparison,
+    Sides,
+    VolumeComparison,
+)
 from nx47dask.runs.baselines import BASELINES, find_run, read_external
 from nx47dask.runs.differences import manifest_differences
 from nx47dask.runs.gates import check_gates, gates_first, parse_gates
+from nx47dask.runs.manifest import LabelsRecord, VolumeMetrics
 from nx47dask.runs.measures import SIDES, mean_measures, paired_measures, volume_measures
 from nx47dask.runs.run import Run
 from nx47dask.stages.score import View, find_labels
@@ -30,6 +42,8 @@ from nx47dask.stages.score import score as score_volume
 from nx47dask.words import few_volumes
 
 __all__ = ["compare"]
+
+T = TypeVar("T")
 
 STAGE = "compare"
 SLAB_VOXELS = 8 << 20
@@ -45,7 +59,7 @@ class _Pair:
     id: str
     masks: tuple[Volume, Volume]
     box: Box
-    metrics: tuple[Mapping[str, Any], Mapping[str, Any]]
+    metrics: tuple[VolumeMetrics, VolumeMetrics]
 
 
 def compare(
@@ -58,7 +72,7 @@ def compare(
     baselines: str | Path = BASELINES,
     where: Where | None = None,
     **options: Unpack[WhereOptions],
-) -> dict[str, Any]:
+) -> GatedComparison:
     """Compare two runs, or frozen baselines, over the same volumes.
 
     Parameters
@@ -79,7 +93,7 @@ def compare(
 
     Returns
     -------
-    dict
+    GatedComparison
         JSON values, as in ``compare.json``; ``docs/comparing.md`` describes them. ``gates`` has the verdict of each
         gate. The same runs give the same values.
 
@@ -115,16 +129,16 @@ def compare(
     if out is not None:
         refuse_other_files(Path(out))
     limits = parse_gates(gates, scored=_have_scores(*runs, labels)) if gates else []
-    comparison = _comparison(runs, labels, where)
-    results = check_gates(limits, *(comparison["means"][side] for side in SIDES))
-    comparison["gates"] = [result.as_dict() for result in results]
+    compared = _comparison(runs, labels, where)
+    results = check_gates(limits, *(compared["means"][side] for side in SIDES))
+    comparison: GatedComparison = {**compared, "gates": [result.as_dict() for result in results]}
     if out is not None:
         with gates_first(results):
             write_comparison(comparison, Path(out))
     return comparison
 
 
-def _comparison(runs: tuple[Run, Run], labels: str | Path | None, where: Where) -> dict[str, Any]:
+def _comparison(runs: tuple[Run, Run], labels: str | Path | None, where: Where) -> Comparison:
     """Compare the masks on the cluster, and the measures and manifests here."""
     baseline, candidate = runs
     pairs = _pairs(*runs)
@@ -155,14 +169,18 @@ def _have_scores(baseline: Run, candidate: Run, labels: str | Path | None) -> bo
     return bool(baseline.scores and candidate.scores) and baseline.labels == candidate.labels
 
 
-def compare_slab(baseline: Volume, candidate: Volume, box: Box) -> dict[str, Any]:
+class SlabCounts(TypedDict):
+    """Joint counts of two masks in a slab, shape (3, slices), as in :func:`~nx47dask.metrics.masks.joint_counts`."""
+
+    counts: list[list[int]]
+
+
+def compare_slab(baseline: Volume, candidate: Volume, box: Box) -> SlabCounts:
     """Count the voxels of both masks in a slab of slices."""
     return {"counts": joint_counts(baseline.read(box), candidate.read(box)).tolist()}
 
 
-def _process(
-    pair: _Pair, labels: Volume | None, known: Sequence[Mapping[str, Any] | None]
-) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+def _process(pair: _Pair, labels: Volume | None, known: Sequence[Score | None]) -> Pipeline[VolumeComparison]:
     """Compare the masks of a volume, and score those that have no score for these labels."""
     counts = yield from _count(pair)
     scores = []
@@ -173,13 +191,13 @@ def _process(
     return _volume(pair, counts, scores)
 
 
-def _count(pair: _Pair) -> Generator[Batch, dict[int, Record], NDArray[np.int64]]:
+def _count(pair: _Pair) -> Pipeline[NDArray[np.int64]]:
     """Count voxels of both masks jointly, shape (3, Z), as :func:`~nx47dask.metrics.masks.joint_counts` does."""
     depth, height, width = pair.box.shape
     step = max(1, SLAB_VOXELS // (height * width))
     boxes = [Box((z, 0, 0), (min(z + step, depth), height, width)) for z in range(0, depth, step)]
     tasks = (Task(n, f"slices [{box}]", compare_slab, (*pair.masks, box), box.size) for n, box in enumerate(boxes))
-    records = yield Batch(STAGE, tasks, len(boxes), pair.box.size)
+    records: dict[int, SlabCounts] = yield Batch(STAGE, tasks, len(boxes), pair.box.size)
     return np.concatenate([np.array(records[n]["counts"], dtype=np.int64) for n in range(len(boxes))], axis=1)
 
 
@@ -224,13 +242,13 @@ def _mask(run: Run, volume: str) -> Volume:
     return mask
 
 
-def _known_scores(run: Run, runs: tuple[Run, Run], labels: Mapping[str, Volume]) -> Mapping[str, Any]:
+def _known_scores(run: Run, runs: tuple[Run, Run], labels: Mapping[str, Volume]) -> Mapping[str, Score]:
     """Return the scores of a run that can be compared: against the given labels, or those of the other run."""
     usable = run.scored_with(labels) if labels else _have_scores(*runs, None)
     return run.scores if usable else {}
 
 
-def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Score | None]) -> VolumeComparison:
     """Return the comparison of a volume as JSON values."""
     a, b, common = (int(total) for total in counts.sum(axis=1))
     for side, voxels, metrics in zip(pair.masks, (a, b), pair.metrics, strict=True):
@@ -251,7 +269,7 @@ def _volume(pair: _Pair, counts: NDArray[np.int64], scores: Sequence[Mapping[str
         "masks": {"dice": dice, "iou": iou, "added_vox": b - common, "removed_vox": a - common},
         "betti": _sides([mask["betti"] for mask in measured]),
         "measures": _sides([volume_measures(mask, score) for mask, score in zip(measured, scores, strict=True)]),
-        **({"defects": _sides([_defects(score) for score in scores if score])} if all(scores) else {}),
+        **_both_defects(scores),
         "worst_slices": [
             {"z": first_z + z, "dice": slice_dice[z], "differing_vox": differing[z]} for z in _worst(differing)
         ],
@@ -268,11 +286,17 @@ def _worst(differing: Sequence[int]) -> list[int]:
     return worst
 
 
-def _defects(score: Mapping[str, Any]) -> dict[str, int]:
-    return {name: score["defects"][name]["count"] for name in ("holes", "bridges")}
+def _both_defects(scores: Sequence[Score | None]) -> ComparedDefects:
+    known = [score for score in scores if score]
+    return {"defects": _sides([_defects(score) for score in known])} if len(known) == len(scores) else {}
 
 
-def _overall(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _defects(score: Score) -> DefectCounts:
+    defects = score["defects"]
+    return DefectCounts(holes=defects["holes"]["count"], bridges=defects["bridges"]["count"])
+
+
+def _overall(volumes: Mapping[str, VolumeComparison]) -> OverallComparison:
     """Summarise all volumes: means of both runs, paired differences, and agreement of the masks."""
     measures = [[volume["measures"][side] for volume in volumes.values()] for side in SIDES]
     masks = [volume["masks"] for volume in volumes.values()]
@@ -289,11 +313,12 @@ def _overall(volumes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _sides(values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(SIDES, values, strict=True))
+def _sides(values: Sequence[T]) -> Sides[T]:
+    baseline, candidate = values
+    return {"baseline": baseline, "candidate": candidate}
 
 
-def _side(run: Run) -> dict[str, Any]:
+def _side(run: Run) -> ComparedRun:
     manifest = run.manifest
     return {
         "path": str(run.path),
@@ -304,18 +329,20 @@ def _side(run: Run) -> dict[str, Any]:
     }
 
 
-def _labels(runs: tuple[Run, Run], given: Mapping[str, Volume]) -> dict[str, Any]:
+def _labels(runs: tuple[Run, Run], given: Mapping[str, Volume]) -> Mapping[str, LabelsRecord]:
     """Return the labels that the scores are against, by volume, as a manifest names them; empty without scores."""
     if given:
         return {
-            name: {"path": volume.path, "kind": volume.kind, "fingerprint": volume.fingerprint}
-            for name, volume in given.items()
+            name: LabelsRecord(path=of.path, kind=of.kind, fingerprint=of.fingerprint) for name, of in given.items()
         }
     return dict(runs[1].manifest["labels"]) if _have_scores(*runs, None) else {}
 
 
 def _notes(
-    runs: tuple[Run, Run], volumes: Mapping[str, Any], labels: str | Path | None, given: Mapping[str, Volume]
+    runs: tuple[Run, Run],
+    volumes: Mapping[str, VolumeComparison],
+    labels: str | Path | None,
+    given: Mapping[str, Volume],
 ) -> list[str]:
     """Write notes that a reader of the numbers should know."""
     notes = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 from nx47dask.cluster.where import Where
 from nx47dask.engine import Pipeline, execute
@@ -11,8 +11,10 @@ from nx47dask.engine.progress import progress_for
 
 __all__ = ["run_pipelines"]
 
+T = TypeVar("T")
 
-def run_pipelines(pipelines: Mapping[str, Pipeline], where: Where) -> dict[str, Any]:
+
+def run_pipelines(pipelines: Mapping[str, Pipeline[T]], where: Where) -> dict[str, T]:
     """Run the pipelines of several volumes and return the result of each, by volume id.
 
     Parameters

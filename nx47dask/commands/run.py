@@ -6,16 +6,16 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 from rich.console import Console
 
 from nx47dask.cluster.where import Where, WhereOptions
-from nx47dask.commands.artefacts import Yardstick, write_results
+from nx47dask.commands.artefacts import VolumeResult, Yardstick, write_results
 from nx47dask.commands.plan import plan
-from nx47dask.engine import Batch, Ledger, Pool, Record, execute
+from nx47dask.engine import Ledger, Pipeline, Pool, execute
 from nx47dask.engine.deadline import Deadline
 from nx47dask.engine.events import EventFile, JobTitle, StageStatistics
 from nx47dask.engine.progress import progress_for
@@ -27,6 +27,7 @@ from nx47dask.planning.projection import Projection, project
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.folder import clear_folder, occupied_folder
 from nx47dask.runs.gates import parse_gates
+from nx47dask.runs.manifest import StepChange, VolumeMetrics
 from nx47dask.runs.run import Run
 from nx47dask.stages.detect import STAGE as DETECT
 from nx47dask.stages.detect import detect
@@ -194,27 +195,20 @@ def run(
     return Run(planned.out)
 
 
-def process(
-    job: VolumeJob, planned: RunPlan, labels: Volume | None = None
-) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+def process(job: VolumeJob, planned: RunPlan, labels: Volume | None = None) -> Pipeline[VolumeResult]:
     """Process a volume from end to end; return its entries of the manifest and the metrics."""
     deleted = store_was_deleted(job)
     ingested = yield from ingest(job)
     probability = yield from detect(job, planned.detector, ingested.scan, ingested.occupied)
     changes, mask = yield from postprocess(job, planned.passes, probability)
-    metrics = yield from measure(job, mask)
+    shape = yield from measure(job, mask)
     sha256 = yield from export(job, mask_path(planned.out, job), planned.foreground)
-    scores = {"score": (yield from score(_mask(job, planned, deleted), View(labels, job.box)))} if labels else {}
+    steps = {name: StepChange(added_vox=added, removed_vox=removed) for name, (added, removed) in changes.items()}
+    metrics = VolumeMetrics(scan=ingested.greys, steps=steps, mask=shape)
+    if labels:
+        metrics["score"] = yield from score(_mask(job, planned, deleted), View(labels, job.box))
     clear_store(job, arrays=planned.delete_stores or deleted)
-    steps = {name: {"added_vox": added, "removed_vox": removed} for name, (added, removed) in changes.items()}
-    return {
-        "scan": ingested.greys,
-        "source": ingested.source,
-        "steps": steps,
-        "mask": metrics,
-        "sha256": sha256,
-        **scores,
-    }
+    return VolumeResult(metrics, ingested.source, sha256)
 
 
 def _mask(job: VolumeJob, planned: RunPlan, store_deleted: bool) -> View:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TypedDict, Unpack
 
 from nx47dask.cluster.where import Where, WhereOptions
 from nx47dask.commands.pipelines import run_pipelines
 from nx47dask.files.paths import locate
 from nx47dask.geometry import Box, Index
 from nx47dask.io import Volume, discover
+from nx47dask.metrics.score import Score
 from nx47dask.runs.baselines import find_run
 from nx47dask.runs.measures import score_means
 from nx47dask.stages.score import View, labels_by_id, require_shape
 from nx47dask.stages.score import score as score_volume
 
-__all__ = ["score"]
+__all__ = ["VolumeScores", "score"]
+
+
+class VolumeScores(TypedDict):
+    """Scores of masks.
+
+    Attributes
+    ----------
+    volumes : dict of str to Score
+        By id.
+    mean : dict of str to float
+        Means over the volumes, and how many of them have no spurious feature.
+    """
+
+    volumes: dict[str, Score]
+    mean: dict[str, float]
 
 
 def score(
@@ -24,7 +40,7 @@ def score(
     *,
     where: Where | None = None,
     **options: Unpack[WhereOptions],
-) -> dict[str, Any]:
+) -> VolumeScores:
     """Score masks against labels of the same ids.
 
     Parameters
@@ -38,7 +54,7 @@ def score(
 
     Returns
     -------
-    dict
+    VolumeScores
         ``volumes``: by id, the dict of :func:`~nx47dask.metrics.score.official_score`; ``mean``: their means.
 
     Raises

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from nx47dask.engine.ledger import Record
 from nx47dask.engine.lines import LineLog
@@ -98,14 +98,48 @@ class EventFile(Observer):
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
         if not resumed:
-            shown = {key: record[key] for key in ("stage", "number", "seconds", "worker")}
-            self.write("task-finished", volume=volume, **shown)
+            self.write(
+                "task-finished",
+                volume=volume,
+                stage=record["stage"],
+                number=record["number"],
+                seconds=record["seconds"],
+                worker=record["worker"],
+            )
 
     def stage_finished(self, volume: str, stage: str) -> None:
         self.write("stage-finished", volume=volume, stage=stage)
 
     def task_failed(self, volume: str, failure: Failure) -> None:
         self.write("task-failed", volume=volume, **asdict(failure))
+
+
+class FailureRecord(TypedDict):
+    """A task that failed in every try, as in the manifest: its volume, and the values of a ``Failure``."""
+
+    volume: str
+    stage: str
+    number: int
+    place: str
+    attempt: int
+    message: str
+    traceback: str
+    final: bool
+
+
+class StageRecord(TypedDict):
+    """What a stage took, as in the manifest: the values of a :class:`StageUsage`, rounded to milliseconds."""
+
+    tasks: int
+    resumed: int
+    skipped: int
+    retried: int
+    quarantined: int
+    voxels: int
+    task_s: float
+    wall_s: float
+    peak_rss_bytes: int
+    stored_bytes: int
 
 
 @dataclass
@@ -141,13 +175,28 @@ class StageUsage:
     stored_bytes: int = 0
     started: float = field(default=0.0, repr=False)
 
+    def record(self) -> StageRecord:
+        """As JSON values."""
+        return StageRecord(
+            tasks=self.tasks,
+            resumed=self.resumed,
+            skipped=self.skipped,
+            retried=self.retried,
+            quarantined=self.quarantined,
+            voxels=self.voxels,
+            task_s=round(self.task_s, 3),
+            wall_s=round(self.wall_s, 3),
+            peak_rss_bytes=self.peak_rss_bytes,
+            stored_bytes=self.stored_bytes,
+        )
+
 
 class StageStatistics(Observer):
     """Sums per stage and per volume for the manifest, and what failed for good."""
 
     def __init__(self) -> None:
         self.stages: dict[str, StageUsage] = defaultdict(StageUsage)
-        self.failures: list[dict[str, Any]] = []
+        self.failures: list[FailureRecord] = []
         self.stored_bytes: dict[str, int] = defaultdict(int)
 
     def stage_started(self, volume: str, batch: Batch) -> None:
@@ -178,15 +227,8 @@ class StageStatistics(Observer):
         usage.retried += not failure.final
         usage.quarantined += failure.final
         if failure.final:
-            self.failures.append({"volume": volume, **asdict(failure)})
+            self.failures.append(cast("FailureRecord", {"volume": volume, **asdict(failure)}))
 
-    def records(self) -> dict[str, dict[str, float]]:
-        """As plain values, rounded to milliseconds."""
-        return {
-            stage: {
-                key: round(value, 3) if isinstance(value, float) else value
-                for key, value in vars(usage).items()
-                if key != "started"
-            }
-            for stage, usage in self.stages.items()
-        }
+    def records(self) -> dict[str, StageRecord]:
+        """By stage, in the order in which they began."""
+        return {stage: usage.record() for stage, usage in self.stages.items()}

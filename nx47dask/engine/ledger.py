@@ -11,7 +11,7 @@ import json
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from nx47dask.engine.lines import LineLog, read_lines
 from nx47dask.errors import InputError, StorageError
@@ -19,8 +19,42 @@ from nx47dask.files.paths import file_sizes, is_remote, size_of
 
 __all__ = ["Ledger", "Record"]
 
-Record = dict[str, Any]
 Key = tuple[str, int]
+
+
+class Record(TypedDict):
+    """A finished task: what the engine knows of it. What the task itself returned stands beside it in the same line.
+
+    Attributes
+    ----------
+    stage : str
+    number : int
+        Of the task within its stage.
+    files : dict of str to int, optional
+        Bytes of the files that the task left, by path relative to the run folder.
+    last : bool, optional
+        The task is the last of its volume: the files of the others are no longer needed.
+    skipped : bool, optional
+        The result was known, so nothing ran.
+    seconds : float
+        Time of the task itself; 0 where nothing ran.
+    worker : str
+        Host and process that ran it; empty where nothing ran.
+    peak_rss_bytes : int
+        Largest memory of that process so far; 0 where nothing ran.
+    key : str, optional
+        What the task reads beyond the plan of its run.
+    """
+
+    stage: str
+    number: int
+    files: NotRequired[dict[str, int]]
+    last: NotRequired[bool]
+    skipped: NotRequired[bool]
+    seconds: float
+    worker: str
+    peak_rss_bytes: int
+    key: NotRequired[str]
 
 
 class Ledger:
@@ -50,16 +84,16 @@ class Ledger:
         """
         path = self._path(volume)
         try:
-            records = [json.loads(line) for line in read_lines(path)]
-            found = {(record["stage"], record["number"]): record for record in records}
+            lines: list[Record] = [json.loads(line) for line in read_lines(path)]
+            records = {(record["stage"], record["number"]): record for record in lines}
         except (ValueError, LookupError, TypeError) as error:
             raise InputError(
                 f"{path}: a record cannot be read ({type(error).__name__}: {error})",
                 hint="delete this file and use --resume: the tasks of the volume run again",
             ) from error
-        if any(record.get("last") and self._holds(record) for record in found.values()):
-            return found
-        return {key: record for key, record in found.items() if self._holds(record)}
+        if any(record.get("last") and self._holds(record) for record in records.values()):
+            return records
+        return {key: record for key, record in records.items() if self._holds(record)}
 
     def _holds(self, record: Record) -> bool:
         """Whether the files of a record are there in their size."""

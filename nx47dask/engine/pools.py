@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Protocol
 
 from nx47dask.engine.events import Observer
-from nx47dask.engine.tasks import Outcome, Task
+from nx47dask.engine.tasks import Outcome, Result, Task
 from nx47dask.engine.worker import run_task
 
 __all__ = ["Pool", "SerialPool"]
@@ -47,7 +47,7 @@ class SerialPool:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nx47dask")
-        self._running: dict[Future[dict[str, Any]], int] = {}
+        self._running: dict[Future[Result], int] = {}
 
     def submit(self, ticket: int, task: Task, name: tuple[str, str, int], place: str) -> None:
         self._running[self._thread.submit(run_task, task.function, task.arguments, place)] = ticket

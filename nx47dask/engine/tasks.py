@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from nx47dask.engine.ledger import Record
 from nx47dask.geometry import Index
 
-__all__ = ["Batch", "Failure", "Outcome", "Pipeline", "Task"]
+__all__ = ["Batch", "Failure", "Outcome", "Pipeline", "Result", "Task"]
+
+T = TypeVar("T")
+
+Result = Mapping[str, object]
+"""JSON values that a task returns, by name; the stage of the task has a type of its own for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Task:
     place : str
         What it works on, for messages: a block and its box.
     function : callable
-        Module-level function; takes ``arguments`` and returns a dict of JSON values.
+        Module-level function; takes ``arguments`` and returns JSON values by name.
     arguments : tuple
         Small picklable values.
     voxels : int
@@ -40,12 +44,12 @@ class Task:
 
     number: int
     place: str
-    function: Callable[..., dict[str, Any]]
+    function: Callable[..., Result]
     arguments: tuple[Any, ...]
     voxels: int = 0
     resources: Mapping[str, float] | None = None
     key: str = ""
-    known: Record | None = None
+    known: Result | None = None
     smaller: Task | None = None
 
 
@@ -73,8 +77,8 @@ class Batch:
     grid: Index | None = None
 
 
-Pipeline = Generator[Batch, dict[int, Record], Any]
-"""A volume: yields batches and is sent the records of each when all of its tasks are done."""
+Pipeline = Generator[Batch, dict[int, Any], T]
+"""A volume: yields batches and is sent the records of each, with what its tasks returned, when all of them are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Outcome:
     """
 
     ticket: int
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     error: BaseException | None = None
     worker_died: bool = False
 

@@ -14,12 +14,12 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from nx47dask.engine.events import Observer
 from nx47dask.engine.ledger import Ledger, Record
 from nx47dask.engine.pools import Pool
-from nx47dask.engine.tasks import Batch, Failure, Outcome, Pipeline, Task
+from nx47dask.engine.tasks import Batch, Failure, Outcome, Pipeline, Result, Task
 from nx47dask.errors import BlockError, DeviceMemoryError, Nx47Error, StorageError
 
 __all__ = ["TRIES", "execute"]
@@ -27,6 +27,8 @@ __all__ = ["TRIES", "execute"]
 logger = logging.getLogger(__name__)
 
 TRIES = 3
+T = TypeVar("T")
+
 RETRY_AFTER_S = (0.5, 4.0)
 """Before the second and the third try: a store that is busy gets time to recover."""
 MOST_QUARANTINED = 20
@@ -38,7 +40,7 @@ class _Volume:
     """A pipeline under way."""
 
     name: str
-    pipeline: Pipeline
+    pipeline: Pipeline[Any]
     recorded: dict[tuple[str, int], Record]
     batch: Batch = field(init=False)
     waiting: Iterator[Task] = field(init=False)
@@ -67,14 +69,14 @@ class _Try:
 
 
 def execute(
-    pipelines: Mapping[str, Pipeline],
+    pipelines: Mapping[str, Pipeline[T]],
     pool: Pool,
     ledger: Ledger | None = None,
     observers: Sequence[Observer] = (),
     *,
     most_volumes: int | None = None,
     over: Callable[[], bool] = lambda: False,
-) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
+) -> tuple[dict[str, T], dict[str, Nx47Error]]:
     """Run the pipelines of several volumes to their ends.
 
     Tasks with a record in the ledger are not run again. A task that fails is tried three times; then its block is
@@ -113,7 +115,7 @@ def execute(
 class _Window:
     def __init__(
         self,
-        pipelines: Mapping[str, Pipeline],
+        pipelines: Mapping[str, Pipeline[Any]],
         pool: Pool,
         ledger: Ledger | None,
         observers: Sequence[Observer],
@@ -213,8 +215,9 @@ class _Window:
         one.volume.running -= 1
         self._record(one.volume, one.task, outcome.result)
 
-    def _record(self, volume: _Volume, task: Task, result: Record) -> None:
-        record = {"stage": volume.batch.stage, "number": task.number, **result}
+    def _record(self, volume: _Volume, task: Task, result: Result) -> None:
+        # The engine and the worker have added to the result all that a record has.
+        record = cast("Record", {"stage": volume.batch.stage, "number": task.number, **result})
         if task.key:
             record["key"] = task.key
         if self.ledger:

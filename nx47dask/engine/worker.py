@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from nx47dask.engine.tasks import Result
 from nx47dask.errors import BlockError, ClusterError, Nx47Error
 from nx47dask.version import __version__
 
@@ -62,8 +63,8 @@ def dask_setup(worker: Any) -> None:
 
 
 def run_task(
-    function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str, versions: str | None = None
-) -> dict[str, Any]:
+    function: Callable[..., Result], arguments: tuple[Any, ...], place: str, versions: str | None = None
+) -> Result:
     """Run a task; its record gains the time, the worker and its peak memory.
 
     Raises

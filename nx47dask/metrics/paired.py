@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.errors import InputError
+from nx47dask.words import Paired
 
 __all__ = ["ROUNDING_ERROR", "PairedDifference", "as_dict", "paired_difference"]
 
@@ -49,9 +50,9 @@ class PairedDifference:
     p: float
 
 
-def as_dict(difference: PairedDifference) -> dict[str, Any]:
+def as_dict(difference: PairedDifference) -> Paired:
     """Return the values in the form of the JSON files."""
-    return asdict(difference)
+    return cast("Paired", asdict(difference))
 
 
 def paired_difference(baseline: Sequence[float], candidate: Sequence[float]) -> PairedDifference:

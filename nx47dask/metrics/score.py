@@ -7,8 +7,8 @@ memory holds only an octant with a small halo.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +16,128 @@ from numpy.typing import NDArray
 from nx47dask.files.summaries import pack_arrays, unpack_arrays
 from nx47dask.geometry import Block, BlockGrid, Box
 from nx47dask.kernels.components import find_components
-from nx47dask.metrics.defects import find_bridges, find_holes
+from nx47dask.metrics.defects import Place, find_bridges, find_holes
 from nx47dask.metrics.octants import TOLERANCE, octant_context, octants
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
 from nx47dask.metrics.terms import TERMS, OctantSums, dice, ratio
 from nx47dask.metrics.topology import count_features
 from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
 
-__all__ = ["IGNORE", "combine_octants", "count_octant", "measure_octant", "official_score"]
+__all__ = [
+    "DEFECT_KINDS",
+    "IGNORE",
+    "Agreement",
+    "Defect",
+    "DefectKind",
+    "Defects",
+    "OctantMeasures",
+    "Score",
+    "combine_octants",
+    "count_octant",
+    "measure_octant",
+    "official_score",
+]
 
 IGNORE = 2
 """Label of voxels that the score leaves out."""
+DefectKind = Literal["holes", "bridges"]
+DEFECT_KINDS: tuple[DefectKind, ...] = ("holes", "bridges")
 LARGEST_PLACES = 50
 """Largest number of places kept for each kind of defect."""
 
 
-def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True) -> dict[str, Any]:
-    """Score a prediction against labels with the metric of the competition.
+class Agreement(TypedDict):
+    """How voxels agree at a tolerance, each in [0, 1]; 1 where there is nothing to be wrong about."""
+
+    precision: float
+    recall: float
+    dice: float
+
+
+class Defect(TypedDict):
+    """The place of a spurious hole or bridge: its box in the volume, and its voxels."""
+
+    box: str
+    voxels: int
+
+
+class Defects(TypedDict):
+    """Spurious features of one kind.
+
+    Attributes
+    ----------
+    count : int
+    places : list of Defect
+        The largest 50, largest first.
+    """
+
+    count: int
+    places: list[Defect]
+
+
+class Score(TypedDict):
+    """The score of a volume.
+
+    Attributes
+    ----------
+    score, topo, surface_dice, voi : float, in [0, 1]
+        The score and its terms.
+    voi_split, voi_merge : float
+        In bits.
+    counts : list of list of int, shape (3, 3)
+        For dimensions 0, 1, 2 the features matched, of the prediction, of the labels.
+    agreement : dict of str to Agreement
+        At a tolerance of "0" and "2" voxels.
+    defects : dict of str to Defects
+        ``holes`` and ``bridges``; empty where their places were not looked for.
+    """
+
+    score: float
+    topo: float
+    surface_dice: float
+    voi: float
+    voi_split: float
+    voi_merge: float
+    counts: list[list[int]]
+    agreement: dict[str, Agreement]
+    defects: dict[DefectKind, Defects]
+
+
+class SurfaceCounts(TypedDict):
+    """What surface Dice and agreement of an octant are made of.
+
+    Attributes
+    ----------
+    surface : list of float
+        Area near the other surface, and area, of the prediction and of the labels.
+    voxels : list of int
+        Of both masks; of the prediction near the labels, of the prediction; the same of the labels.
+    """
+
+    surface: list[float]
+    voxels: list[int]
+
+
+class OctantMeasures(SurfaceCounts):
+    """What is measured in one octant.
+
+    Attributes
+    ----------
+    counts : list of list of int, shape (3, 3)
+        As in :class:`Score`.
+    overlaps : str
+        Overlaps of components, packed.
+    defects : dict of str to Defects
+        As in :class:`Score`.
+    """
+
+    counts: list[list[int]]
+    overlaps: str
+    defects: dict[DefectKind, Defects]
+
+
+def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bool = True) -> Score:
+    """Score a prediction.
 
     Parameters
     ----------
@@ -45,7 +150,7 @@ def official_score(prediction: NDArray[Any], labels: NDArray[Any], *, places: bo
 
     Returns
     -------
-    dict
+    Score
         ``score`` and its :data:`~nx47dask.metrics.terms.TERMS` in [0, 1]; ``voi_split``, ``voi_merge`` in bits;
         ``counts``, for dimensions 0, 1, 2 the number of matched features, of features of the prediction, of features
         of the labels; ``agreement`` of voxels at a tolerance of 0 and 2 voxels; ``defects``, the spurious holes and
@@ -108,7 +213,7 @@ def measure_octant(
     *,
     places: bool = True,
     topology: bool = True,
-) -> dict[str, Any]:
+) -> OctantMeasures:
     """Measure an octant of a volume for :func:`combine_octants`.
 
     Parameters
@@ -126,7 +231,7 @@ def measure_octant(
 
     Returns
     -------
-    dict of JSON values
+    OctantMeasures
         Sums of the octant.
     """
     context = octant_context(grid, octant)
@@ -146,7 +251,8 @@ def measure_octant(
 
 def count_octant(prediction: NDArray[Any], labels: NDArray[Any]) -> list[list[int]]:
     """Count the features of an octant from its voxels without context; see ``counts`` of :func:`measure_octant`."""
-    return count_features(*map(np.ascontiguousarray, _masks(prediction, labels))).tolist()  # type: ignore[no-any-return]
+    counts: list[list[int]] = count_features(*map(np.ascontiguousarray, _masks(prediction, labels))).tolist()
+    return counts
 
 
 def _masks(prediction: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -155,18 +261,20 @@ def _masks(prediction: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[np.b
     return (prediction != 0) & kept, (labels != 0) & kept
 
 
-def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def combine_octants(grid: BlockGrid, parts: Mapping[int, OctantMeasures]) -> Score:
     """Combine the octants of a volume into the result of :func:`official_score`."""
     ordered = [parts[number] for number in sorted(parts)]
     counts = np.sum([part["counts"] for part in ordered], axis=0)
     overlaps = unite_overlaps(grid, {number: unpack_arrays(part["overlaps"]) for number, part in parts.items()})
     split, merge = variation_of_information(overlaps)
-    near, area, found, labelled = (math.fsum(part["surface"][i] for part in ordered) for i in range(4))
-    sums = OctantSums(counts.tolist(), (near, area, found, labelled), split, merge)
+    near, area, covered, labelled = (math.fsum(part["surface"][i] for part in ordered) for i in range(4))
+    sums = OctantSums(counts.tolist(), (near, area, covered, labelled), split, merge)
     terms = {name: term.of(sums) for name, term in TERMS.items()}
     return {
         "score": math.fsum(TERMS[name].weight * value for name, value in terms.items()),
-        **terms,
+        "topo": terms["topo"],
+        "surface_dice": terms["surface_dice"],
+        "voi": terms["voi"],
         "voi_split": split,
         "voi_merge": merge,
         "counts": counts.tolist(),
@@ -177,12 +285,8 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, Mapping[str, Any]]) -> 
 
 def _count_surface(
     prediction: NDArray[np.bool_], labels: NDArray[np.bool_], grid: BlockGrid, octant: Block, context: Box
-) -> dict[str, list[Any]]:
+) -> SurfaceCounts:
     """Measure the sums for surface Dice and agreement.
-
-    ``surface``: the prediction's area near the labels' surface, the prediction's area, the labels' area near the
-    prediction's surface, the labels' area. ``voxels``: number of voxels in both masks, of the prediction near the
-    labels, of the prediction, of the labels near the prediction, of the labels.
 
     A surface element belongs to the octant of its upper voxel; elements beyond the volume's far faces belong to the
     last octant.
@@ -201,30 +305,34 @@ def _count_surface(
     return {"surface": surface, "voxels": voxels}
 
 
-def _agreement(voxels: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def _agreement(voxels: NDArray[np.int64]) -> dict[str, Agreement]:
     both, near_prediction, predicted, near_labels, labelled = (int(count) for count in voxels)
     return {
         str(tolerance): {
             "precision": ratio(right, predicted),
-            "recall": ratio(found, labelled),
-            "dice": dice(right, predicted, found, labelled),
+            "recall": ratio(covered, labelled),
+            "dice": dice(right, predicted, covered, labelled),
         }
-        for tolerance, right, found in ((0, both, both), (TOLERANCE, near_prediction, near_labels))
+        for tolerance, right, covered in ((0, both, both), (TOLERANCE, near_prediction, near_labels))
     }
 
 
 def _find_defects(
     prediction: NDArray[np.bool_], labels: NDArray[np.bool_], octant: Box, context: Box
-) -> dict[str, dict[str, Any]]:
+) -> dict[DefectKind, Defects]:
     """Find the defects with their middle in an octant, from its context; boxes are in voxels of the volume."""
-    found = {}
-    for kind, find in (("holes", find_holes), ("bridges", find_bridges)):
+    defects: dict[DefectKind, Defects] = {}
+    finders: tuple[tuple[DefectKind, Callable[..., list[Place]]], ...] = (
+        ("holes", find_holes),
+        ("bridges", find_bridges),
+    )
+    for kind, find in finders:
         places = [(place.box.shift(context.start), place.voxels) for place in find(prediction, labels)]
-        own = [{"box": str(box), "voxels": voxels} for box, voxels in places if octant.contains(box.middle)]
-        found[kind] = {"count": len(own), "places": own[:LARGEST_PLACES]}
-    return found
+        own = [Defect(box=str(box), voxels=voxels) for box, voxels in places if octant.contains(box.middle)]
+        defects[kind] = {"count": len(own), "places": own[:LARGEST_PLACES]}
+    return defects
 
 
-def _largest(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _largest(parts: Sequence[Defects]) -> Defects:
     places = sorted((place for part in parts for place in part["places"]), key=lambda place: -place["voxels"])
     return {"count": sum(part["count"] for part in parts), "places": places[:LARGEST_PLACES]}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SLICE_COLUMNS", "slice_rows", "volume_shape"]
+__all__ = ["SLICE_COLUMNS", "MaskShape", "SliceRow", "slice_rows", "volume_shape"]
 
 SLICE_COLUMNS = (
     "volume",
@@ -20,6 +20,53 @@ SLICE_COLUMNS = (
     "holes",
     "perimeter_vox",
 )
+
+
+class SliceRow(TypedDict):
+    """A row of ``metrics/slices.csv``, under ``SLICE_COLUMNS``.
+
+    Attributes
+    ----------
+    volume : str
+    z : int
+        In voxels of the volume.
+    foreground_vox, components_8, holes, perimeter_vox : int
+    density : float
+        Share of the slice.
+    dice_with_previous : float or None
+        None: there is no slice before.
+    """
+
+    volume: str
+    z: int
+    foreground_vox: int
+    density: float
+    dice_with_previous: float | None
+    components_8: int
+    holes: int
+    perimeter_vox: int
+
+
+class MaskShape(TypedDict):
+    """Measures of the mask of a volume, as in ``metrics/volumes.json``.
+
+    Attributes
+    ----------
+    voxels : int
+    density : float
+        Share of the volume.
+    components_26 : int
+    largest_components_vox : list of int
+        Voxels of the largest components, largest first.
+    betti : list of int
+        Components, tunnels, cavities.
+    """
+
+    voxels: int
+    density: float
+    components_26: int
+    largest_components_vox: list[int]
+    betti: list[int]
 
 
 def slice_rows(
@@ -56,9 +103,7 @@ def slice_rows(
         )
 
 
-def volume_shape(
-    size: int, voxels: int, components: int, cavities: int, euler: int, largest: list[int]
-) -> dict[str, Any]:
+def volume_shape(size: int, voxels: int, components: int, cavities: int, euler: int, largest: list[int]) -> MaskShape:
     """Return the measures of a mask for ``metrics/volumes.json``.
 
     Parameters

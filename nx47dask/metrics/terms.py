@@ -5,10 +5,26 @@ The score is the weighted sum of :data:`TERMS`. Measures, reports and calibratio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["CHEAP", "SCORES", "TERMS", "VOI_ALPHA", "OctantSums", "ScoreTerm", "dice", "ratio", "topology_score"]
+__all__ = [
+    "CHEAP",
+    "SCORES",
+    "TERMS",
+    "VOI_ALPHA",
+    "OctantSums",
+    "ScoreKey",
+    "ScoreTerm",
+    "TermKey",
+    "dice",
+    "ratio",
+    "topology_score",
+]
+
+TermKey = Literal["topo", "surface_dice", "voi"]
+ScoreKey = Literal["score", TermKey]
 
 DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
 VOI_ALPHA = 0.3
@@ -20,7 +36,7 @@ class OctantSums:
 
     Attributes
     ----------
-    counts : list of (int, int, int)
+    counts : sequence of (int, int, int)
         For dimensions 0, 1, 2: number of matched features, of features of the prediction, of features of the labels.
     surface : tuple of four floats
         In square voxels: the prediction's area near the labels, the prediction's area, the labels' area near the
@@ -29,7 +45,7 @@ class OctantSums:
         Conditional entropies of the variation of information, in bits.
     """
 
-    counts: list[tuple[int, int, int]]
+    counts: Sequence[Sequence[int]]
     surface: tuple[float, float, float, float]
     split: float
     merge: float
@@ -62,7 +78,7 @@ class ScoreTerm:
         return f"{self.name} term"
 
 
-def topology_score(counts: Iterable[tuple[int, int, int]]) -> float:
+def topology_score(counts: Iterable[Sequence[int]]) -> float:
     """Return the F1 of matched features, averaged over the dimensions in which a mask has features.
 
     A dimension in which only the prediction has features scores 0.5 / (0.5 + their number).
@@ -87,13 +103,13 @@ def dice(right: float, predicted: float, covered: float, labelled: float) -> flo
     return ratio(right + covered, predicted + labelled)
 
 
-TERMS = {
+TERMS: dict[TermKey, ScoreTerm] = {
     "topo": ScoreTerm(0.30, "topology", lambda sums: topology_score(sums.counts), cheap=False),
     "surface_dice": ScoreTerm(0.35, "surface Dice", lambda sums: dice(*sums.surface), cheap=True),
     "voi": ScoreTerm(0.35, "VOI", lambda sums: 1 / (1 + VOI_ALPHA * (sums.split + sums.merge)), cheap=True),
 }
 """Terms by their keys in ``volumes.json``."""
-SCORES = ("score", *TERMS)
+SCORES: tuple[ScoreKey, ...] = ("score", *TERMS)
 """Keys of the score and its terms."""
-CHEAP = tuple(key for key, term in TERMS.items() if term.cheap)
+CHEAP: tuple[TermKey, ...] = tuple(key for key, term in TERMS.items() if term.cheap)
 """Keys of the cheap terms."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from nx47dask.errors import InputError
 from nx47dask.metrics.terms import SCORES
+from nx47dask.reports.documents import CampaignRunSummary, CampaignSummary
 from nx47dask.reports.pages import Page, Section, Table, page_files, refuse_others, write_page
 from nx47dask.runs.measures import TITLES
 from nx47dask.words import (
@@ -28,8 +29,16 @@ FILES = page_files(STEM)
 SHOWN = (*SCORES, "precision", "recall", "clean_volumes", "density", "components")
 """Measures of the tables; the CSV and the JSON have all."""
 SPREAD = ("score", "density", "components")
-EXTERNAL = ("public", "private")
-PAIRED = ("mean", "low", "high", "wins", "losses", "ties", "p")
+EXTERNAL: tuple[Literal["public", "private"], ...] = ("public", "private")
+PAIRED: tuple[Literal["mean", "low", "high", "wins", "losses", "ties", "p"], ...] = (
+    "mean",
+    "low",
+    "high",
+    "wins",
+    "losses",
+    "ties",
+    "p",
+)
 RUN = "run"
 
 
@@ -54,14 +63,14 @@ def refuse_other_files(out: Path, runs: Collection[str]) -> None:
     refuse_others(STEM, out, {*runs, *(path.parent.name for path in out.glob("*/ledger"))})
 
 
-def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Path]:
+def write_campaign(name: str, summary: CampaignSummary, out: Path) -> list[Path]:
     """Write the summary of a campaign four ways; the same summary gives the same bytes.
 
     Parameters
     ----------
     name : str
         The campaign's name, for the title.
-    summary : mapping
+    summary : CampaignSummary
     out : Path
 
     Returns
@@ -83,7 +92,7 @@ def write_campaign(name: str, summary: Mapping[str, Any], out: Path) -> list[Pat
     return write_page(STEM, page, rows, summary, out)
 
 
-def verdict(summary: Mapping[str, Any]) -> str:
+def verdict(summary: CampaignSummary) -> str:
     """Which run is best, and by how much; and which fail a gate."""
     runs = summary["runs"]
     failed = {name: [gate["gate"] for gate in one.get("gates", ()) if not gate["passed"]] for name, one in runs.items()}
@@ -91,7 +100,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
     return f"{_best(summary)}{''.join(fails)}"
 
 
-def _best(summary: Mapping[str, Any]) -> str:
+def _best(summary: CampaignSummary) -> str:
     baseline, runs = summary["baseline"], summary["runs"]
     count = len(runs[baseline]["volumes"])
     over = f"{plural(len(runs), 'run')} over {plural(count, 'volume')}"
@@ -107,7 +116,7 @@ def _best(summary: Mapping[str, Any]) -> str:
     return f"{over}: {best} has the highest score, {highest}; {against}."
 
 
-def _sections(summary: Mapping[str, Any]) -> Iterator[Section]:
+def _sections(summary: CampaignSummary) -> Iterator[Section]:
     """All tables of a campaign."""
     runs = summary["runs"]
     yield Section("Runs", tables=[_runs(summary)])
@@ -122,7 +131,7 @@ def _sections(summary: Mapping[str, Any]) -> Iterator[Section]:
     yield Section("What was run", tables=[_workflows(runs)])
 
 
-def _runs(summary: Mapping[str, Any]) -> Table:
+def _runs(summary: CampaignSummary) -> Table:
     """A row a run: the first measure with its difference to the baseline, then the other means."""
     runs, baseline = summary["runs"], summary["baseline"]
     lead, *others = (name for name in SHOWN if name in runs[baseline]["mean"])
@@ -146,7 +155,7 @@ def _runs(summary: Mapping[str, Any]) -> Table:
     return Table(caption, head, rows, "t" + "n" * (len(head) - 1))
 
 
-def _differences(summary: Mapping[str, Any]) -> Table:
+def _differences(summary: CampaignSummary) -> Table:
     rows = [
         (name, TITLES[measure], signed(measure, difference["mean"]), *paired_cells(measure, difference))
         for name, one in summary["runs"].items()
@@ -158,7 +167,7 @@ def _differences(summary: Mapping[str, Any]) -> Table:
     return Table(caption, head, rows, "ttnnnnnn")
 
 
-def _gates(summary: Mapping[str, Any]) -> Table:
+def _gates(summary: CampaignSummary) -> Table:
     rows = [
         (name, gate["gate"], "passed" if gate["passed"] else "failed", signed(gate["name"], gate["difference"]))
         for name, one in summary["runs"].items()
@@ -168,7 +177,7 @@ def _gates(summary: Mapping[str, Any]) -> Table:
     return Table(caption, (RUN, "gate", "verdict", "difference"), rows, "tttn")
 
 
-def _spreads(summary: Mapping[str, Any]) -> Iterator[Table]:
+def _spreads(summary: CampaignSummary) -> Iterator[Table]:
     """A table per measure, the volumes on which the runs differ most first."""
     spread = summary["spread"]
     measures = next(iter(spread.values()))
@@ -177,12 +186,13 @@ def _spreads(summary: Mapping[str, Any]) -> Iterator[Table]:
         rows = [
             (
                 volume,
-                *(f"{value(measure, one[end])} ({one[f'{end}_run']})" for end in ("min", "max")),
-                value(measure, one["range"]),
-                value(measure, one["std"]),
+                f"{value(measure, extent['min'])} ({extent['min_run']})",
+                f"{value(measure, extent['max'])} ({extent['max_run']})",
+                value(measure, extent["range"]),
+                value(measure, extent["std"]),
             )
             for volume in volumes
-            for one in [spread[volume][measure]]
+            for extent in [spread[volume][measure]]
         ]
         caption = (
             f"{TITLES[measure].capitalize()} of each volume in {plural(len(summary['runs']), 'run')}, widest range "
@@ -191,7 +201,7 @@ def _spreads(summary: Mapping[str, Any]) -> Iterator[Table]:
         yield Table(caption, ("volume", "lowest", "highest", "range", "std"), rows, "tnnnn")
 
 
-def _repeats(runs: Mapping[str, Any]) -> Table:
+def _repeats(runs: Mapping[str, CampaignRunSummary]) -> Table:
     rows = []
     for name, one in runs.items():
         if repeats := one.get("repeats"):
@@ -203,7 +213,7 @@ def _repeats(runs: Mapping[str, Any]) -> Table:
     )
 
 
-def _workflows(runs: Mapping[str, Any]) -> Table:
+def _workflows(runs: Mapping[str, CampaignRunSummary]) -> Table:
     rows = [
         (name, one["workflow"], " ".join(one.get("set", ())), one["nx47dask"], one["external"].get("note", ""))
         for name, one in runs.items()
@@ -212,11 +222,11 @@ def _workflows(runs: Mapping[str, Any]) -> Table:
     return Table("The JSON has the SHA-256 of every plan.", head, rows, "ttptp")
 
 
-def _csv_row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
+def _csv_row(name: str, run: CampaignRunSummary) -> dict[str, object]:
     """Means, external scores, paired differences of a run."""
-    row: dict[str, Any] = {RUN: name, "workflow": one["workflow"], "set": " ".join(one.get("set", ()))}
-    row |= one["mean"] | {key: one["external"].get(key, "") for key in EXTERNAL}
-    for measure in one["mean"]:
-        difference = one.get("difference", {}).get(measure, {})
-        row |= {f"{measure}_difference_{key}": difference.get(key, "") for key in PAIRED}
-    return row | {"gates_failed": sum(not gate["passed"] for gate in one.get("gates", ()))}
+    row: dict[str, object] = {RUN: name, "workflow": run["workflow"], "set": " ".join(run.get("set", ()))}
+    row |= run["mean"] | {key: run["external"].get(key, "") for key in EXTERNAL}
+    for measure in run["mean"]:
+        difference = run.get("difference", {}).get(measure)
+        row |= {f"{measure}_difference_{key}": difference[key] if difference else "" for key in PAIRED}
+    return row | {"gates_failed": sum(not gate["passed"] for gate in run.get("gates", ()))}

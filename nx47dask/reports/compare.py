@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from nx47dask.metrics.score import DEFECT_KINDS
 from nx47dask.reports.compare_tables import list_sections, title, verdict
+from nx47dask.reports.documents import GatedComparison, VolumeComparison
 from nx47dask.reports.pages import Page, page_files, refuse_others, write_page
 from nx47dask.runs.measures import SIDES
 
@@ -29,13 +29,13 @@ def refuse_other_files(out: Path) -> None:
     refuse_others(STEM, out)
 
 
-def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
+def write_comparison(comparison: GatedComparison, out: Path) -> list[Path]:
     """Write a comparison four ways.
 
     Parameters
     ----------
-    comparison : mapping
-        As :func:`nx47dask.compare` returns it; ``gates`` is a list of dicts, empty where nothing was gated.
+    comparison : GatedComparison
+        As :func:`nx47dask.compare` returns it.
     out : Path
         Folder; the same comparison gives the same bytes.
 
@@ -58,14 +58,15 @@ def write_comparison(comparison: Mapping[str, Any], out: Path) -> list[Path]:
     return write_page(STEM, page, rows, comparison, out)
 
 
-def _csv_row(name: str, volume: Mapping[str, Any]) -> dict[str, Any]:
-    worst = volume["worst_slices"][0] if volume["worst_slices"] else {"z": "", "dice": "", "differing_vox": ""}
-    row: dict[str, Any] = {"volume": name, **volume["masks"]}
+def _csv_row(name: str, volume: VolumeComparison) -> dict[str, object]:
+    row: dict[str, object] = {"volume": name, **volume["masks"]}
+    worst = volume["worst_slices"][0] if volume["worst_slices"] else dict.fromkeys(("z", "dice", "differing_vox"), "")
     row |= {f"worst_slice_{key}": cell for key, cell in worst.items()}
     row |= {f"betti_{n}_{side}": volume["betti"][side][n] for n in range(3) for side in SIDES}
-    for kind in ("measures", "defects"):
-        sides = volume.get(kind, {side: {} for side in SIDES})
-        row |= {f"{name}_{side}": _cell(name, sides[side][name]) for name in sides["baseline"] for side in SIDES}
+    measures, defects = volume["measures"], volume.get("defects")
+    row |= {f"{name}_{side}": _cell(name, measures[side][name]) for name in measures["baseline"] for side in SIDES}
+    if defects:
+        row |= {f"{kind}_{side}": defects[side][kind] for kind in DEFECT_KINDS for side in SIDES}
     return row
 
 

@@ -7,10 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nx47dask.metrics.score import DEFECT_KINDS
 from nx47dask.metrics.terms import TERMS
 from nx47dask.reports.charts import Curve, svg_curve
+from nx47dask.reports.documents import GatedComparison, VolumeComparison
 from nx47dask.reports.markup import Html, text
 from nx47dask.reports.pages import Section, Table
+from nx47dask.runs.differences import ManifestDifference
+from nx47dask.runs.gates import GateRecord
 from nx47dask.runs.measures import SIDES, TITLES
 from nx47dask.words import PAIRED_HEAD, in_brackets, number, paired_cells, percent, plural, signed, value
 
@@ -25,17 +29,17 @@ SHOWN = (*TERMS, "precision", "recall")
 """Beside the score, what is shown of every volume."""
 
 
-def title(comparison: Mapping[str, Any]) -> str:
+def title(comparison: GatedComparison) -> str:
     """The two runs by name."""
     return f"{comparison['candidate']['path']} against {comparison['baseline']['path']}"
 
 
-def verdict(comparison: Mapping[str, Any]) -> str:
+def verdict(comparison: GatedComparison) -> str:
     """The outcome in a sentence or two: the gates, then the score, or how the masks agree."""
     return " ".join([*_gate_verdict(comparison["gates"]), _score_verdict(comparison)])
 
 
-def list_sections(comparison: Mapping[str, Any]) -> Iterator[Section]:
+def list_sections(comparison: GatedComparison) -> Iterator[Section]:
     """All below the verdict: gates, means, masks, scores, slices, and what the runs were made with."""
     volumes = comparison["volumes"]
     if comparison["gates"]:
@@ -49,7 +53,7 @@ def list_sections(comparison: Mapping[str, Any]) -> Iterator[Section]:
     yield Section("Runs", tables=[_runs(comparison)])
 
 
-def summary(comparison: Mapping[str, Any]) -> list[str]:
+def summary(comparison: GatedComparison) -> list[str]:
     """The verdict and the means with their intervals as lines for a terminal."""
     means = _means(comparison)
     lines = [means.head[:5], *(row[:5] for row in means.rows)]
@@ -57,7 +61,7 @@ def summary(comparison: Mapping[str, Any]) -> list[str]:
     return [title(comparison), verdict(comparison), *comparison["notes"], *(column.rstrip() for column in columns)]
 
 
-def _gate_verdict(gates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _gate_verdict(gates: Sequence[GateRecord]) -> Iterator[str]:
     failed = [gate["gate"] for gate in gates if not gate["passed"]]
     if failed:
         count = "the gate" if len(gates) == 1 else f"{len(failed)} of {len(gates)} gates"
@@ -66,7 +70,7 @@ def _gate_verdict(gates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"The candidate passes {'the gate' if len(gates) == 1 else f'all {len(gates)} gates'}."
 
 
-def _score_verdict(comparison: Mapping[str, Any]) -> str:
+def _score_verdict(comparison: GatedComparison) -> str:
     masks, count = comparison["masks"], len(comparison["volumes"])
     if masks["identical_volumes"] == count:
         return (
@@ -81,7 +85,7 @@ def _score_verdict(comparison: Mapping[str, Any]) -> str:
     return f"Score {baseline:.4f} to {candidate:.4f}: {gain}{in_brackets('score', paired)}."
 
 
-def _gates(gates: Sequence[Mapping[str, Any]]) -> Table:
+def _gates(gates: Sequence[GateRecord]) -> Table:
     rows = [
         (
             gate["gate"],
@@ -96,7 +100,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> Table:
     return Table(caption, ("gate", "verdict", "baseline", "candidate", "difference"), rows, "ttnnn")
 
 
-def _means(comparison: Mapping[str, Any]) -> Table:
+def _means(comparison: GatedComparison) -> Table:
     count, means, paired = len(comparison["volumes"]), comparison["means"], comparison["paired"]
     rows = []
     for name in (name for name in TITLES if name in means["baseline"]):
@@ -111,7 +115,7 @@ def _means(comparison: Mapping[str, Any]) -> Table:
     return Table(caption, head, rows, "t" + "n" * 8)
 
 
-def _masks(volumes: Mapping[str, Any]) -> Table:
+def _masks(volumes: Mapping[str, VolumeComparison]) -> Table:
     rows = []
     for name, volume in volumes.items():
         masks = volume["masks"]
@@ -135,10 +139,11 @@ def _masks(volumes: Mapping[str, Any]) -> Table:
     return Table(caption, head, rows, "t" + "n" * 8)
 
 
-def _scores(volumes: Mapping[str, Any]) -> Table:
+def _scores(volumes: Mapping[str, VolumeComparison]) -> Table:
     rows = []
     for name, volume in volumes.items():
-        (a, b), (a_defects, b_defects) = ([volume[key][side] for side in SIDES] for key in ("measures", "defects"))
+        a, b = (volume["measures"][side] for side in SIDES)
+        a_defects, b_defects = (volume["defects"][side] for side in SIDES)
         rows.append(
             (
                 name,
@@ -146,7 +151,7 @@ def _scores(volumes: Mapping[str, Any]) -> Table:
                 f"{b['score']:.4f}",
                 signed("score", b["score"] - a["score"]),
                 *(signed(term, b[term] - a[term]) for term in SHOWN),
-                *(change(number(a_defects[kind]), number(b_defects[kind])) for kind in ("holes", "bridges")),
+                *(change(number(a_defects[kind]), number(b_defects[kind])) for kind in DEFECT_KINDS),
             )
         )
     head = ("volume", "baseline", "candidate", "difference", *(TITLES[term] for term in SHOWN), "holes", "bridges")
@@ -157,7 +162,7 @@ def _scores(volumes: Mapping[str, Any]) -> Table:
     return Table(caption, head, rows, "t" + "n" * 10)
 
 
-def _slices(volumes: Mapping[str, Any]) -> Section:
+def _slices(volumes: Mapping[str, VolumeComparison]) -> Section:
     heading = "Slices that differ most"
     found = [(name, worst) for name, volume in volumes.items() for worst in volume["worst_slices"]]
     found.sort(key=lambda pair: -pair[1]["differing_vox"])
@@ -172,7 +177,7 @@ def _slices(volumes: Mapping[str, Any]) -> Section:
     return Section(heading, tables=tables, figures=list(_curves(volumes)))
 
 
-def _curves(volumes: Mapping[str, Any]) -> Iterator[Html]:
+def _curves(volumes: Mapping[str, VolumeComparison]) -> Iterator[Html]:
     """Where along z the masks differ, of the volumes that differ most; one scale for all."""
     shares = {
         name: [voxels / math.prod(volume["shape"][1:]) for voxels in volume["slices"]["differing_vox"]]
@@ -189,35 +194,38 @@ def _curves(volumes: Mapping[str, Any]) -> Iterator[Html]:
         )
 
 
-def _differences(sections: Mapping[str, Sequence[Mapping[str, Any]]]) -> Section:
+def _differences(sections: Mapping[str, Sequence[ManifestDifference]]) -> Section:
     same = [name for name, differences in sections.items() if not differences]
     tables = [
         Table(
             CAPTIONS.get(name, name.capitalize()),
             ("what", "baseline", "candidate"),
             [
-                (one["path"].split(".", 1)[-1], *(shown(one[side]) for side in SIDES))
-                for difference in found
-                for one in leaves(difference)
+                (leaf["path"].split(".", 1)[-1], *(shown(leaf[side]) for side in SIDES))
+                for difference in differences
+                for leaf in leaves(difference)
             ],
             "thh" if name in ("inputs", "labels", "artefacts") else "tpp",
         )
-        for name, found in sections.items()
-        if found
+        for name, differences in sections.items()
+        if differences
     ]
     return Section("What the runs were made with", [f"The same in both: {', '.join(same)}."] if same else (), tables)
 
 
-def _runs(comparison: Mapping[str, Any]) -> Table:
+def _runs(comparison: GatedComparison) -> Table:
     sides = [comparison[side] for side in SIDES]
-    names = ["path", "workflow", "nx47dask"]
-    rows = [(name, *(shown(side[name]) for side in sides)) for name in names]
+    rows: list[tuple[str, ...]] = [
+        ("path", *(shown(side["path"]) for side in sides)),
+        ("workflow", *(shown(side["workflow"]) for side in sides)),
+        ("nx47dask", *(shown(side["nx47dask"]) for side in sides)),
+    ]
     external = dict.fromkeys(key for side in sides for key in side["external"])
     rows += [(f"{key}, recorded", *(shown(side["external"].get(key)) for side in sides)) for key in external]
     return Table("The two runs", ("", "baseline", "candidate"), rows, "tpp")
 
 
-def leaves(difference: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def leaves(difference: ManifestDifference) -> Iterator[ManifestDifference]:
     """A difference of which one side is a JSON object and the other is none: one for each value in it."""
     sides = [difference[side] for side in SIDES]
     (*inner,) = (side for side in sides if isinstance(side, dict) and side)
@@ -225,8 +233,8 @@ def leaves(difference: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield difference
         return
     for name in inner[0]:
-        values = {side: difference[side] and difference[side][name] for side in SIDES}
-        yield from leaves({"path": f"{difference['path']}.{name}", **values})
+        before, now = (difference[side] and difference[side][name] for side in SIDES)
+        yield from leaves({"path": f"{difference['path']}.{name}", "baseline": before, "candidate": now})
 
 
 def change(baseline: str, candidate: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nx47dask.metrics.paired import as_dict
 from nx47dask.reports.projections import projections_warnings
-from nx47dask.runs.baselines import read_external
+from nx47dask.runs.baselines import ExternalScores, read_external
 from nx47dask.runs.measures import MASK_NAMES, TITLES, mean_measures, paired_measures, run_measures, shared_measures
 from nx47dask.words import (
+    Paired,
     duration,
     few_volumes,
     in_brackets,
@@ -26,11 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from nx47dask.geometry import Box
+    from nx47dask.metrics.score import Score
+    from nx47dask.metrics.shape import MaskShape, SliceRow
     from nx47dask.runs.gates import GateResult
+    from nx47dask.runs.manifest import VolumeMetrics
     from nx47dask.runs.run import Run
 
 __all__ = ["Facts", "Measure", "VolumeFacts", "gather"]
 
+Column = Literal["density", "dice_with_previous", "components_8"]
+EXTERNAL: tuple[Literal["public", "private"], ...] = ("public", "private")
+"""Scores that somebody else measured."""
 USUAL_DENSITY = (0.01, 0.30)
 """Shares of a scroll volume that its surfaces take; a mask outside them deserves a look."""
 
@@ -45,15 +52,14 @@ class Measure:
         As gates name it, or ``public`` and ``private`` for scores that somebody else measured.
     run, baseline : float or None
         Over the volumes that both have; a sum for ``clean_volumes``.
-    paired : mapping or None
-        A :class:`~nx47dask.metrics.paired.PairedDifference` as a mapping; None without a baseline, and where there
-        are no values by volume.
+    paired : Paired or None
+        None without a baseline, and where there are no values by volume.
     """
 
     name: str
     run: float | None
     baseline: float | None = None
-    paired: Mapping[str, Any] | None = None
+    paired: Paired | None = None
 
     @property
     def title(self) -> str:
@@ -76,9 +82,9 @@ class VolumeFacts:
 
     Attributes
     ----------
-    metrics, baseline : mapping
+    metrics, baseline : VolumeMetrics
         Its entry in ``metrics/volumes.json``; None where the baseline has not the same part of it.
-    slices, baseline_slices : sequence of mapping
+    slices, baseline_slices : sequence of SliceRow
         Its rows of ``metrics/slices.csv``.
     values, baseline_values : mapping of str to float
         Measures by name; the baseline's without scores where it was scored with other labels.
@@ -86,30 +92,29 @@ class VolumeFacts:
 
     id: str
     box: Box
-    metrics: Mapping[str, Any]
-    slices: Sequence[Mapping[str, Any]]
+    metrics: VolumeMetrics
+    slices: Sequence[SliceRow]
     values: Mapping[str, float]
-    baseline: Mapping[str, Any] | None
-    baseline_slices: Sequence[Mapping[str, Any]]
+    baseline: VolumeMetrics | None
+    baseline_slices: Sequence[SliceRow]
     baseline_values: Mapping[str, float]
 
     @property
-    def mask(self) -> Mapping[str, Any]:
-        mask: Mapping[str, Any] = self.metrics["mask"]
-        return mask
+    def mask(self) -> MaskShape:
+        return self.metrics["mask"]
 
     @property
-    def score(self) -> Mapping[str, Any] | None:
+    def score(self) -> Score | None:
         return self.metrics.get("score")
 
-    def column(self, key: str) -> list[Any]:
+    def column(self, key: Column) -> list[Any]:
         """A column of ``metrics/slices.csv``."""
         return [row[key] for row in self.slices]
 
-    def baseline_column(self, key: str) -> list[Any]:
+    def baseline_column(self, key: Column) -> list[Any]:
         """The baseline's values at the same z, None where it has none; empty without a baseline."""
-        found = {row["z"]: row[key] for row in self.baseline_slices}
-        return [found.get(row["z"]) for row in self.slices] if found else []
+        values = {row["z"]: row[key] for row in self.baseline_slices}
+        return [values.get(row["z"]) for row in self.slices] if values else []
 
 
 @dataclass(frozen=True)
@@ -206,8 +211,9 @@ def _measures(volumes: Sequence[VolumeFacts]) -> Iterator[Measure]:
 
 
 def _external(run: Run, baseline: Run | None) -> Iterator[Measure]:
-    now, before = (read_external(one.path) if one else {} for one in (run, baseline))
-    for key in ("public", "private"):
+    now = read_external(run.path)
+    before = read_external(baseline.path) if baseline else ExternalScores()
+    for key in EXTERNAL:
         if key in now or key in before:
             yield Measure(key, now.get(key), before.get(key))
 
@@ -331,8 +337,8 @@ def _volumes(run: Run, baseline: Run | None) -> list[VolumeFacts]:
     ]
 
 
-def _slices_by_volume(run: Run) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def _slices_by_volume(run: Run) -> dict[str, list[SliceRow]]:
+    slices: dict[str, list[SliceRow]] = defaultdict(list)
     for row in run.metrics:
-        found[row["volume"]].append(row)
-    return found
+        slices[row["volume"]].append(row)
+    return slices

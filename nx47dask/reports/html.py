@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
@@ -26,14 +26,22 @@ from nx47dask.words import PAIRED_HEAD, duration, mebibytes, number, paired_cell
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nx47dask.engine.events import StageRecord
     from nx47dask.reports.content import Facts, VolumeFacts
+    from nx47dask.runs.manifest import InputRecord
     from nx47dask.runs.run import Run
 
 __all__ = ["html_report"]
 
 PAGE_BYTES = 5_700_000
 """Size that pictures may fill the page up to."""
-COUNTS = ("tasks", "resumed", "skipped", "retried", "quarantined")
+COUNTS: tuple[Literal["tasks", "resumed", "skipped", "retried", "quarantined"], ...] = (
+    "tasks",
+    "resumed",
+    "skipped",
+    "retried",
+    "quarantined",
+)
 """What the manifest counts of the tasks of a stage."""
 ORANGE, BLUE, GREEN, GREY = (1.0, 0.55, 0.0), (0.2, 0.68, 1.0), (0.1, 0.8, 0.55), (0.75, 0.75, 0.75)
 """Predicted, labelled, both, ignored: apart for every kind of colour vision, and on grey."""
@@ -182,7 +190,8 @@ def _processing(run: Run) -> Html:
 
 def _stages(run: Run) -> Html:
     stages = run.manifest["stages"]
-    longest, most = (max([*(stage[key] for stage in stages.values()), 1e-9]) for key in ("task_s", "peak_rss_bytes"))
+    longest = max([*(stage["task_s"] for stage in stages.values()), 1e-9])
+    most = max([*(stage["peak_rss_bytes"] for stage in stages.values()), 1e-9])
     rows = [(name, *_stage_cells(stage, longest, most)) for name, stage in stages.items()]
     return table(
         "Over all volumes. Stages of different volumes overlap, so wall times do not add up; peak memory is that of a "
@@ -193,7 +202,7 @@ def _stages(run: Run) -> Html:
     )
 
 
-def _stage_cells(stage: Mapping[str, Any], longest_s: float, most_bytes: float) -> tuple[object, ...]:
+def _stage_cells(stage: StageRecord, longest_s: float, most_bytes: float) -> tuple[object, ...]:
     rate = stage["voxels"] / stage["task_s"] / 1e6 if stage["voxels"] and stage["task_s"] else None
     return (
         duration(stage["task_s"]),
@@ -245,11 +254,11 @@ def _provenance(run: Run) -> Html:
     )
 
 
-def _more(rows: Mapping[str, Any]) -> str:
+def _more(rows: Mapping[str, object]) -> str:
     return f" {len(rows) - LISTED:,} more are in manifest.json." if len(rows) > LISTED else ""
 
 
-def _input_cells(source: Mapping[str, Any]) -> tuple[object, ...]:
+def _input_cells(source: InputRecord) -> tuple[object, ...]:
     shape = TIMES.join(map(str, source["shape"]))
     voxel = f", voxels of {TIMES.join(f'{edge:g}' for edge in source['voxel_um'])} µm" if source["voxel_um"] else ""
     component = f" ({source['component']})" if source["component"] else ""

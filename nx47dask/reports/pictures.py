@@ -10,6 +10,7 @@ import numpy as np
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import Box, parse_bbox
+from nx47dask.metrics.score import DEFECT_KINDS
 from nx47dask.reports.pixels import classes_png, data_uri, fitted, grey_webp
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import NDArray
 
+    from nx47dask.metrics.score import Defect, DefectKind, Defects
     from nx47dask.reports.content import VolumeFacts
+    from nx47dask.runs.manifest import ScanMetrics
     from nx47dask.runs.run import Run
 
 __all__ = ["Allowance", "Picture", "Place", "Voxels", "draw_defects", "draw_jumps", "draw_slices", "open_voxels"]
@@ -197,7 +200,7 @@ def draw_slices(voxels: Voxels, allowance: Allowance, pixels: int) -> list[list[
     return [sorted(pictures, key=lambda picture: picture.at) for pictures in found]
 
 
-def draw_defects(voxels: Voxels, defects: Mapping[str, Any], allowance: Allowance) -> list[Place]:
+def draw_defects(voxels: Voxels, defects: Mapping[DefectKind, Defects], allowance: Allowance) -> list[Place]:
     """The largest spurious holes and bridges, each in three planes through its middle.
 
     Parameters
@@ -207,9 +210,9 @@ def draw_defects(voxels: Voxels, defects: Mapping[str, Any], allowance: Allowanc
     """
     return [
         place
-        for kind in ("holes", "bridges")
-        for n, found in enumerate(defects[kind]["places"][:PLACES])
-        for place in _defect(voxels, f"{kind[:-1].capitalize()} {n + 1}", found, allowance)
+        for kind in DEFECT_KINDS
+        for n, defect in enumerate(defects[kind]["places"][:PLACES])
+        for place in _defect(voxels, f"{kind[:-1].capitalize()} {n + 1}", defect, allowance)
     ]
 
 
@@ -226,13 +229,13 @@ def draw_jumps(voxels: Voxels, densities: Sequence[float], allowance: Allowance)
     return places
 
 
-def _defect(voxels: Voxels, title: str, found: Mapping[str, Any], allowance: Allowance) -> Iterator[Place]:
-    box = parse_bbox(found["box"], voxels.box.shape).shift(voxels.box.start)
+def _defect(voxels: Voxels, title: str, defect: Defect, allowance: Allowance) -> Iterator[Place]:
+    box = parse_bbox(defect["box"], voxels.box.shape).shift(voxels.box.start)
     around = _surroundings(box, voxels.box)
     centre = [(a + b) // 2 for a, b in zip(box.start, box.stop, strict=True)]
     pictures = [voxels.picture(axis, centre[axis], LARGEST_CROP_VOX, within=around, point=box) for axis in range(3)]
     if all(map(allowance.take, pictures)):
-        yield Place(f"{title}, {found['voxels']:,} voxel{'s' * (found['voxels'] != 1)}", str(box), pictures)
+        yield Place(f"{title}, {defect['voxels']:,} voxel{'s' * (defect['voxels'] != 1)}", str(box), pictures)
 
 
 def _surroundings(box: Box, limits: Box) -> Box:
@@ -265,7 +268,7 @@ def _read_cost(voxels: Voxels) -> int:
     )
 
 
-def _grey_window(scan: Mapping[str, Any], dtype: str) -> tuple[float, float]:
+def _grey_window(scan: ScanMetrics, dtype: str) -> tuple[float, float]:
     """Grey values between which nearly all voxels lie, from the histogram of 256 bins."""
     counts = np.cumsum(scan["histogram"])
     low, high = np.searchsorted(counts, [WHITE_SHARE * counts[-1], (1 - WHITE_SHARE) * counts[-1]])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nx47dask.errors import BlockError, InputError
 from nx47dask.geometry import AXES
+from nx47dask.metrics.score import DEFECT_KINDS
 from nx47dask.metrics.terms import TERMS
 from nx47dask.reports.charts import Curve, sparkline, svg_curve
 from nx47dask.reports.markup import Cell, Html, bar, joined, table, text
@@ -17,7 +18,8 @@ from nx47dask.words import number, percent, plural, signed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nx47dask.reports.content import Facts, VolumeFacts
+    from nx47dask.metrics.score import DefectKind, Defects
+    from nx47dask.reports.content import Column, Facts, VolumeFacts
     from nx47dask.reports.pictures import Picture, Place, Voxels
     from nx47dask.runs.run import Run
 
@@ -37,6 +39,12 @@ LARGE_PIXELS, SMALL_PIXELS = 384, 256
 FEW = 3
 SCORE_COLUMNS = (*TERMS, "precision", "recall")
 SCORE_HEAD = (*(term.name for term in TERMS.values()), "precision", "recall", "holes", "bridges")
+CURVES: tuple[tuple[Column, str, float | None, bool], ...] = (
+    ("density", "Density", None, True),
+    ("dice_with_previous", "Continuity (Dice with the slice before)", 1.0, False),
+    ("components_8", "Components in the slice", None, False),
+)
+"""Columns of ``slices.csv`` along z: title, top of the axis, in percent."""
 TIMES = " \N{MULTIPLICATION SIGN} "
 
 
@@ -153,9 +161,8 @@ def _score_cells(volume: VolumeFacts, compared: bool) -> Iterator[object]:
         difference = values["score"] - before["score"] if "score" in before else None
         yield "" if difference is None else Cell(signed("score", difference), difference)
     yield from (f"{values[name]:.4f}" if name in values else "" for name in SCORE_COLUMNS)
-    yield from (
-        Cell(number(score["defects"][kind]["count"]), score["defects"][kind]["count"]) for kind in ("holes", "bridges")
-    )
+    counts = [score["defects"][kind]["count"] for kind in DEFECT_KINDS]
+    yield from (Cell(number(count), count) for count in counts)
 
 
 def _mask_cells(volume: VolumeFacts, top: float) -> tuple[object, ...]:
@@ -234,12 +241,14 @@ def _frame(volume: VolumeFacts, picture: Picture, scale: float) -> str:
     )
 
 
-def _places(volume: VolumeFacts, voxels: Voxels, places: Sequence[Place], defects: Mapping[str, Any] | None) -> Html:
+def _places(
+    volume: VolumeFacts, voxels: Voxels, places: Sequence[Place], defects: Mapping[DefectKind, Defects] | None
+) -> Html:
     if defects is None:
         title, about = "Where the density changes most", "Each slice beside the one before it."
     else:
         title = "Worst places"
-        counts = " and ".join(plural(defects[f"{kind}s"]["count"], f"spurious {kind}") for kind in ("hole", "bridge"))
+        counts = " and ".join(plural(defects[kind]["count"], f"spurious {kind[:-1]}") for kind in DEFECT_KINDS)
         about = f"{counts[0].upper()}{counts[1:]}; the largest of each, cut across z, y and x."
     if not places:
         return Html(f"<h3>{title}</h3>\n<p>{about if defects else 'The density is the same in all slices.'}</p>")
@@ -260,11 +269,7 @@ def _curves(volume: VolumeFacts) -> Iterator[Curve]:
     if not volume.slices:
         return
     first = volume.slices[0]["z"]
-    for key, title, top, in_percent in (
-        ("density", "Density", None, True),
-        ("dice_with_previous", "Continuity (Dice with the slice before)", 1.0, False),
-        ("components_8", "Components in the slice", None, False),
-    ):
+    for key, title, top, in_percent in CURVES:
         values, behind = volume.column(key), volume.baseline_column(key)
         reach = top or max((value for value in (*values, *behind) if value is not None), default=0)
         yield Curve(title, first, values, reach, in_percent, behind)
@@ -294,12 +299,11 @@ def _steps(run: Run, volume: VolumeFacts) -> Html:
     changes = volume.metrics["steps"]
     in_workflow = [name for step in run.manifest["workflow"]["postprocess"] for name in step]
     names = dict.fromkeys([*in_workflow, *changes])  # steps that changed nothing may not be recorded
-    none = {"added_vox": 0, "removed_vox": 0}
-    top = max([1, *(one[key] for one in changes.values() for key in none)])
+    counts = {name: (changes[name]["added_vox"], changes[name]["removed_vox"]) for name in changes}
+    top = max([1, *(count for of_step in counts.values() for count in of_step)])
     rows = [
-        (name, *(cell for key in none for cell in (number(change[key]), bar(change[key] / top))))
+        (name, *(cell for count in counts.get(name, (0, 0)) for cell in (number(count), bar(count / top))))
         for name in names
-        for change in [changes.get(name, none)]
     ]
     about = "" if source["box"] == source["work"] else f", in the box with its context, {source['work']}"
     return Html(

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from nx47dask.errors import GateError, InputError
 from nx47dask.files.atomic import sha256_file, write_text
@@ -24,6 +24,7 @@ __all__ = [
     "BASELINE_FILE",
     "EXTERNAL_FILE",
     "SCHEMA",
+    "ExternalScores",
     "check_masks",
     "checksum_problems",
     "content_digest",
@@ -42,6 +43,14 @@ BASELINES = Path("baselines")
 BASELINE_FILE = "baseline.json"
 EXTERNAL_FILE = "external.json"
 SCHEMA = 1
+
+
+class ExternalScores(TypedDict, total=False):
+    """``external.json``: the public and the private score, and a note; those that are known."""
+
+    public: float
+    private: float
+    note: str
 
 
 def find_folder(name_or_path: str | Path, baselines: Path = BASELINES) -> Path:
@@ -140,7 +149,7 @@ def verify_folder(folder: Path) -> int:
     return len(expected)
 
 
-def read_external(folder: Path) -> dict[str, Any]:
+def read_external(folder: Path) -> ExternalScores:
     """Read the scores that were recorded for a run or baseline: those of ``public``, ``private``, ``note`` that exist.
 
     Raises
@@ -151,14 +160,14 @@ def read_external(folder: Path) -> dict[str, Any]:
     path = folder / EXTERNAL_FILE
     if not path.is_file():
         return {}
-    recorded = read_json(path)
-    unknown = recorded.keys() - {"public", "private", "note"}
+    external = read_json(path)
+    unknown = external.keys() - {"public", "private", "note"}
     if unknown:
         raise InputError(f"{path}: unknown key {min(unknown)!r}; allowed: public, private, note")
     for key in ("public", "private"):
-        if key in recorded:
-            _check_score(f"{path}: {key}", recorded[key])
-    return recorded
+        if key in external:
+            _check_score(f"{path}: {key}", external[key])
+    return cast("ExternalScores", external)
 
 
 def write_external(

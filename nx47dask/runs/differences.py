@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
-__all__ = ["Difference", "find_differences", "manifest_differences"]
+from nx47dask.runs.manifest import InputRecord, Manifest
+
+__all__ = ["Difference", "ManifestDifference", "find_differences", "manifest_differences"]
 
 SECTIONS = {
     "workflow": "workflow",
@@ -71,36 +73,50 @@ def find_differences(before: Any, now: Any, where: str = "") -> list[Difference]
     return [difference for path, a, b in inner for difference in find_differences(a, b, path)]
 
 
-def manifest_differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+class ManifestDifference(TypedDict):
+    """A path at which the manifests of two runs differ, and both JSON values; None where there is none."""
+
+    path: str
+    baseline: Any
+    candidate: Any
+
+
+def manifest_differences(baseline: Manifest, candidate: Manifest) -> dict[str, list[ManifestDifference]]:
     """Find the differences between the manifests of two runs over the same volumes.
 
     Parameters
     ----------
-    baseline, candidate : mapping
-        Contents of ``manifest.json``.
+    baseline, candidate : Manifest
 
     Returns
     -------
-    dict
+    dict of str to list of ManifestDifference
         For each of ``workflow``, ``software``, ``inputs``, ``labels``, ``artefacts`` and ``settings`` (all else that
-        decides a result) a list of ``{"path", "baseline", "candidate"}``; None where a value is missing.
+        decides a result) a list of differences.
     """
     sections: dict[str, list[Difference]] = {name: [] for name in (*dict.fromkeys(SECTIONS.values()), "settings")}
     same_blocks = [
         volume
         for volume, source in baseline["inputs"].items()
-        if all(source[key] == candidate["inputs"][volume][key] for key in ("work", "block_vox"))
+        if _blocks(source) == _blocks(candidate["inputs"][volume])
     ]
     a, b = (_comparable(manifest, same_blocks) for manifest in (baseline, candidate))
     for key in sorted(a.keys() | b.keys()):
         sections[SECTIONS.get(key, "settings")] += find_differences(a.get(key), b.get(key), key)
     return {
-        name: [{"path": change.path, "baseline": change.before, "candidate": change.now} for change in differences]
+        name: [
+            {"path": difference.path, "baseline": difference.before, "candidate": difference.now}
+            for difference in differences
+        ]
         for name, differences in sections.items()
     }
 
 
-def _comparable(manifest: Mapping[str, Any], same_blocks: Sequence[str]) -> dict[str, Any]:
+def _blocks(source: InputRecord) -> tuple[str, int]:
+    return source["work"], source["block_vox"]
+
+
+def _comparable(manifest: Manifest, same_blocks: Sequence[str]) -> dict[str, Any]:
     """Return a manifest without the entries of one execution, and with hashes by block only for the same blocks."""
     inputs = {
         volume: {

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from nx47dask.errors import GateError, InputError
 from nx47dask.metrics.paired import ROUNDING_ERROR
@@ -16,6 +16,7 @@ from nx47dask.runs.run import Run
 
 __all__ = [
     "Gate",
+    "GateRecord",
     "GateResult",
     "check_gates",
     "check_run",
@@ -47,6 +48,28 @@ class Gate:
         return f"{self.name}{self.relation}{short if float(short) == self.limit else repr(self.limit)}"
 
 
+class GateRecord(TypedDict):
+    """A gate that was checked, as JSON values.
+
+    Attributes
+    ----------
+    gate : str
+        In words, such as ``score>=0``.
+    name : str
+        Of the mean.
+    baseline, candidate, difference : float
+        Both means, and candidate - baseline.
+    passed : bool
+    """
+
+    gate: str
+    name: str
+    baseline: float
+    candidate: float
+    difference: float
+    passed: bool
+
+
 @dataclass(frozen=True)
 class GateResult:
     """A gate and the two means on which it was checked."""
@@ -68,12 +91,12 @@ class GateResult:
         return self.difference <= self.gate.limit + ROUNDING_ERROR
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> GateResult:
+    def of(cls, record: GateRecord) -> GateResult:
         """Make a result from the JSON values of :meth:`as_dict`."""
         (gate,) = parse_gates(record["gate"])
         return cls(gate, record["baseline"], record["candidate"])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> GateRecord:
         """Return the gate in words, its name, both means, the difference and the verdict as JSON values."""
         return {
             "gate": str(self.gate),

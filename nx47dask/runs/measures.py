@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 from nx47dask.metrics.paired import PairedDifference, paired_difference
+from nx47dask.metrics.score import Score
+from nx47dask.metrics.shape import MaskShape
 from nx47dask.metrics.terms import SCORES, TERMS
 from nx47dask.runs.run import Run, RunVolume
 
@@ -27,9 +29,10 @@ __all__ = [
     "volume_measures",
 ]
 
-SIDES = ("baseline", "candidate")
+Side = Literal["baseline", "candidate"]
+SIDES: tuple[Side, Side] = ("baseline", "candidate")
 """Names of two runs that are compared."""
-AGREEMENT = ("precision", "recall", "dice")
+AGREEMENT: tuple[Literal["precision", "recall", "dice"], ...] = ("precision", "recall", "dice")
 CLEAN = "clean_volumes"
 
 SCORE_NAMES = (*SCORES, *AGREEMENT, *(f"{name}_2" for name in AGREEMENT), CLEAN)
@@ -37,7 +40,7 @@ SCORE_NAMES = (*SCORES, *AGREEMENT, *(f"{name}_2" for name in AGREEMENT), CLEAN)
 MASK_NAMES = ("density", "components")
 """Means that every run has."""
 NAMES = (*SCORE_NAMES, *MASK_NAMES)
-TITLES = {
+TITLES: dict[str, str] = {
     "score": "score",
     **{name: term.title for name, term in TERMS.items()},
     "precision": "precision",
@@ -53,15 +56,14 @@ TITLES = {
 """Names of the measures in tables."""
 
 
-def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) -> dict[str, float]:
+def volume_measures(mask: MaskShape, score: Score | None) -> dict[str, float]:
     """Return the measures of a volume by name.
 
     Parameters
     ----------
-    mask : mapping
-        ``mask`` of the volume in ``metrics/volumes.json``.
-    score : mapping or None
-        Its ``score``; None without labels.
+    mask : MaskShape
+    score : Score or None
+        None without labels.
 
     Returns
     -------
@@ -69,18 +71,18 @@ def volume_measures(mask: Mapping[str, Any], score: Mapping[str, Any] | None) ->
         ``NAMES``, with ``clean`` (1 if no feature is spurious, else 0) instead of ``clean_volumes``; without a score,
         ``MASK_NAMES``.
     """
-    of_mask = {"density": float(mask["density"]), "components": float(mask["components_26"])}
-    return of_mask if score is None else _score_measures(score) | of_mask
+    measures = {"density": float(mask["density"]), "components": float(mask["components_26"])}
+    return measures if score is None else _score_measures(score) | measures
 
 
-def score_means(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def score_means(scores: Mapping[str, Score]) -> dict[str, float]:
     """Average the scores of volumes and count volumes without a spurious feature: ``mean`` of ``volumes.json``."""
     means = mean_measures([_score_measures(score) for score in scores.values()])
     return {**means, CLEAN: int(means[CLEAN]), "volumes": len(scores)}
 
 
-def _score_measures(score: Mapping[str, Any]) -> dict[str, float]:
-    measures = {name: float(score[name]) for name in SCORES}
+def _score_measures(score: Score) -> dict[str, float]:
+    measures: dict[str, float] = {name: float(score[name]) for name in SCORES}
     for tolerance, suffix in (("0", ""), ("2", "_2")):
         measures |= {f"{name}{suffix}": float(score["agreement"][tolerance][name]) for name in AGREEMENT}
     spurious = any(predicted > matched for matched, predicted, _ in score["counts"])
@@ -90,9 +92,8 @@ def _score_measures(score: Mapping[str, Any]) -> dict[str, float]:
 
 def run_measures(run: Run) -> dict[str, dict[str, float]]:
     """Return the measures of the volumes of a run, by id."""
-    return {
-        name: volume_measures(metrics["mask"], metrics.get("score")) for name, metrics in run.volume_metrics.items()
-    }
+    volumes = run.volume_metrics.items()
+    return {name: volume_measures(metrics["mask"], metrics.get("score")) for name, metrics in volumes}
 
 
 def shared_measures(baseline: Run, candidate: Run) -> dict[str, tuple[dict[str, float], dict[str, float]]]:

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from nx47dask.engine.events import FailureRecord
 from nx47dask.errors import InputError
 from nx47dask.files.documents import read_json
 from nx47dask.files.paths import locate
 from nx47dask.geometry import Box, Index, parse_bbox
 from nx47dask.io import Volume, discover
 from nx47dask.io.zarr_stores import zarr_store
-from nx47dask.metrics.shape import SLICE_COLUMNS
+from nx47dask.metrics.score import Score
+from nx47dask.metrics.shape import SLICE_COLUMNS, SliceRow
+from nx47dask.runs.manifest import InputRecord, LabelsRecord, Manifest, VolumeMetrics
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -76,10 +79,9 @@ class RunVolume:
         return None if recorded is None else _cut(self._reopened(recorded), self.box)
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> VolumeMetrics:
         """Metrics of the volume in ``metrics/volumes.json``."""
-        metrics: dict[str, Any] = self.run.volume_metrics[self.id]
-        return metrics
+        return self.run.volume_metrics[self.id]
 
     @property
     def shape(self) -> Index:
@@ -93,9 +95,8 @@ class RunVolume:
         return parse_bbox(self._source["box"], self.shape)
 
     @property
-    def _source(self) -> dict[str, Any]:
-        source: dict[str, Any] = self.run.manifest["inputs"][self.id]
-        return source
+    def _source(self) -> InputRecord:
+        return self.run.manifest["inputs"][self.id]
 
     @property
     def _store(self) -> Path:
@@ -110,7 +111,7 @@ class RunVolume:
             raise InputError(f"{path}: not there; the store of volume {self.id} was moved or deleted")
         return _from_zarr(path)
 
-    def _reopened(self, recorded: dict[str, Any]) -> da.Array:
+    def _reopened(self, recorded: InputRecord | LabelsRecord) -> da.Array:
         """Open again an input that the manifest names; refuse one that has changed."""
         for volume in discover([recorded["path"]]):
             if volume.id == self.id and volume.fingerprint == recorded["fingerprint"]:
@@ -205,7 +206,7 @@ class Run:
         return self._only().mask
 
     @property
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[SliceRow]:
         """Metrics of each slice, as in ``metrics/slices.csv``; numbers are numbers, None stands for no slice before.
 
         Raises
@@ -223,7 +224,7 @@ class Run:
         return rows
 
     @cached_property
-    def volume_metrics(self) -> dict[str, Any]:
+    def volume_metrics(self) -> dict[str, VolumeMetrics]:
         """Metrics of each volume, from ``metrics/volumes.json``.
 
         Raises
@@ -232,18 +233,18 @@ class Run:
             The file is damaged or lacks a volume of the run.
         """
         path = self.path / "metrics" / "volumes.json"
-        metrics = read_json(path, AGAIN).get("volumes")
-        if not isinstance(metrics, dict):
+        volumes = read_json(path, AGAIN).get("volumes")
+        if not isinstance(volumes, dict):
             raise InputError(f"{path}: has no 'volumes'", hint=AGAIN)
         for volume in self.volumes:
-            if volume not in metrics:
+            if volume not in volumes:
                 raise InputError(f"{path}: volume {volume} of the run's manifest is not in it", hint=AGAIN)
-            if missing := VOLUME_KEYS.difference(metrics[volume]):
+            if missing := VOLUME_KEYS.difference(volumes[volume]):
                 raise InputError(f"{path}: volume {volume} has no {min(missing)!r}", hint=AGAIN)
-        return metrics
+        return volumes
 
     @property
-    def scores(self) -> dict[str, Any]:
+    def scores(self) -> dict[str, Score]:
         """The score of each volume; empty where the run had no labels."""
         return {name: metrics["score"] for name, metrics in self.volume_metrics.items() if "score" in metrics}
 
@@ -252,7 +253,7 @@ class Run:
         """Keys that identify the labels of each scored volume, by id; empty where the run had no labels."""
         recorded = self.manifest.get("labels", {})
         return {
-            name: _label_key(known["kind"], known["path"], known["fingerprint"]) for name, known in recorded.items()
+            name: _label_key(labels["kind"], labels["path"], labels["fingerprint"]) for name, labels in recorded.items()
         }
 
     def scored_with(self, labels: Mapping[str, Volume]) -> bool:
@@ -267,8 +268,8 @@ class Run:
         return list(self.manifest.get("submission", {}).get("unfinished", []))
 
     @property
-    def failures(self) -> list[dict[str, Any]]:
-        """Tasks that failed in every try: volume, stage, number, place, attempt, message, traceback."""
+    def failures(self) -> list[FailureRecord]:
+        """Tasks that failed in every try."""
         return list(self.manifest.get("failures", []))
 
     def require_finished(self, then: str) -> None:
@@ -286,7 +287,7 @@ class Run:
             )
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """Contents of ``manifest.json``.
 
         Raises
@@ -298,7 +299,7 @@ class Run:
         manifest = read_json(path, AGAIN)
         if missing := MANIFEST_KEYS - manifest.keys():
             raise InputError(f"{path}: not the manifest of a run ({min(missing)} is missing)", hint=AGAIN)
-        return manifest
+        return cast("Manifest", manifest)
 
     def _only(self) -> RunVolume:
         if len(self.volumes) != 1:
@@ -350,7 +351,7 @@ def _label_key(kind: str, path: str, fingerprint: str) -> str:
     return f"{fingerprint} {path}" if kind == "zarr" else fingerprint
 
 
-def _read_slices(path: Path) -> list[dict[str, Any]]:
+def _read_slices(path: Path) -> list[SliceRow]:
     """Read the rows of ``slices.csv``."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -364,10 +365,10 @@ def _read_slices(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: cannot be read ({error.strerror})", hint=AGAIN) from error
 
 
-def _slice(number: int, line: list[str]) -> dict[str, Any]:
+def _slice(number: int, line: list[str]) -> SliceRow:
     if len(line) != len(SLICE_COLUMNS):
         raise ValueError(f"line {number} has {len(line)} values, not {len(SLICE_COLUMNS)}")
-    return {key: _value(key, text) for key, text in zip(SLICE_COLUMNS, line, strict=True)}
+    return cast("SliceRow", {key: _value(key, text) for key, text in zip(SLICE_COLUMNS, line, strict=True)})
 
 
 def _value(key: str, text: str) -> str | int | float | None:

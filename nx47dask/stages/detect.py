@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.detectors import Detector, Fusion, LearnedDetector, ResidualBand, quantise
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.geometry import Block, Box, Index
 from nx47dask.io import Volume
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.stages.emptiness import Occupancy, filled_by, finds_nothing
+from nx47dask.stages.emptiness import Filled, Occupancy, filled_by, finds_nothing
 from nx47dask.stages.load import SLAB_BYTES_PER_VOXEL, TASK_FILE_BYTES, StageLoad, stored_array_bytes
 from nx47dask.stages.volume_job import VolumeJob, describe_block
 
@@ -43,9 +43,22 @@ TORCH_NETWORK_BYTES = 600 << 20
 """Least memory of a network in torch on a CPU, which makes a matrix of a lone window of up to 64 voxels first."""
 
 
+class DetectedBlock(Filled):
+    """What the detection of a block leaves: ``crc32`` of its probability, and the files with their bytes."""
+
+    crc32: int
+    files: dict[str, int]
+
+
+class SliceThresholds(TypedDict):
+    """The two thresholds of each of a few slices."""
+
+    thresholds: list[list[float]]
+
+
 def detect(
     job: VolumeJob, detector: Fusion | ResidualBand, scan: ScanStatistics, occupied: Occupancy
-) -> Generator[Batch, dict[int, Record], Occupancy]:
+) -> Pipeline[Occupancy]:
     """Fill the probability store; return its occupancy."""
     one_level = 1.0 if job.probability_dtype == "float32" else 1 / np.iinfo(job.probability_dtype).max
     job.prepare(job.array("probability"), probability_per_level=one_level)
@@ -62,7 +75,7 @@ def detect(
             return replace(whole, known={"filled": []})
         return replace(whole, smaller=replace(whole, arguments=(*arguments, True))) if resources else whole
 
-    records = yield Batch(STAGE, map(task, grid), len(grid), job.work.size, grid=grid.counts)
+    records: dict[int, Filled] = yield Batch(STAGE, map(task, grid), len(grid), job.work.size, grid=grid.counts)
     return filled_by(records, job.grid)
 
 
@@ -129,7 +142,7 @@ def detect_block(
     thresholds: NDArray[np.float32] | None,
     number: int,
     in_pieces: bool = False,
-) -> dict[str, Any]:
+) -> DetectedBlock:
     """Detect in a block and store the probability shard by shard.
 
     ``in_pieces`` detects in one work block after the other. It stores the same bytes, needs less memory and runs more
@@ -172,7 +185,7 @@ def _probability(
 
 def measure_slices(
     job: VolumeJob, detector: ResidualBand, scan: ScanStatistics, first: int, last: int, slab: Box
-) -> dict[str, Any]:
+) -> SliceThresholds:
     """Find the thresholds of the slices ``first`` to ``last`` of the volume (half-open); ``slab`` has their context."""
     thresholds = detector.slice_thresholds(job.image.read(slab), first - slab.start[0], last - first, scan)
     return {"thresholds": thresholds.tolist()}
@@ -194,9 +207,7 @@ def _slices_per_task(job: VolumeJob, halo: int) -> int:
     return max(1, min(job.block, SLICE_TASK_VOXELS // (height * width) - 2 * halo))
 
 
-def _slice_thresholds(
-    job: VolumeJob, detector: ResidualBand, scan: ScanStatistics
-) -> Generator[Batch, dict[int, Record], NDArray[np.float32]]:
+def _slice_thresholds(job: VolumeJob, detector: ResidualBand, scan: ScanStatistics) -> Pipeline[NDArray[np.float32]]:
     """Find the thresholds of every slice that blocks will need, shape (Z, 2); other rows are NaN."""
     depth, height, width = job.volume.shape
     spans = slice_slabs(job, detector, scan)
@@ -205,7 +216,7 @@ def _slice_thresholds(
         for n, (a, b, slab) in enumerate(spans)
     )
     slices = sum(b - a for a, b, _ in spans)
-    records = yield Batch(f"{STAGE}.slices", tasks, len(spans), slices * height * width)
+    records: dict[int, SliceThresholds] = yield Batch(f"{STAGE}.slices", tasks, len(spans), slices * height * width)
     table = np.full((depth, 2), np.nan, dtype=np.float32)
     for n, (a, b, _) in enumerate(spans):
         table[a:b] = records[n]["thresholds"]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.detectors import Fusion, ResidualBand
-from nx47dask.engine import Record
 from nx47dask.files.summaries import pack_arrays, unpack_arrays
 from nx47dask.geometry import BlockGrid, Box, Index
 from nx47dask.kernels.statistics import ScanStatistics
@@ -26,6 +26,7 @@ from nx47dask.steps.passes import Pass
 
 __all__ = [
     "SCAN_CELL_VOX",
+    "Filled",
     "Occupancy",
     "add_cells",
     "cell_counts",
@@ -39,6 +40,12 @@ __all__ = [
 
 SCAN_CELL_VOX = 32
 """Edge in voxels of the cells in which ingest notes if a scan is empty; they start at multiples of it."""
+
+
+class Filled(TypedDict):
+    """What a task that writes blocks tells of them: ``filled``, the numbers of those that are not all zeros."""
+
+    filled: list[int]
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def unpack_cells(text: str, shape: Index) -> Occupancy:
     return Occupancy(bits.view(bool).reshape(counts), (SCAN_CELL_VOX,) * 3)
 
 
-def filled_by(records: Mapping[int, Record], grid: BlockGrid) -> Occupancy:
+def filled_by(records: Mapping[int, Filled], grid: BlockGrid) -> Occupancy:
     """Return the occupancy of a store, from the records of its tasks, which name the blocks that are not empty."""
     cells = np.zeros(len(grid), dtype=bool)
     for record in records.values():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.files.paths import locate, remove_tree
 from nx47dask.geometry import Box, storage_chunk
 from nx47dask.io import write_mask_tiff
@@ -34,12 +34,19 @@ ARRAYS = ("image", "probability", "mask")
 """Folders of a store with the arrays that users look at."""
 
 
-def export(job: VolumeJob, path: Path, foreground: int) -> Generator[Batch, dict[int, Record], str]:
+class ExportedMask(TypedDict):
+    """What the export of a volume leaves: SHA-256 and bytes of the files; it is the last task of its volume."""
+
+    sha256: str
+    files: dict[str, int]
+    last: bool
+
+
+def export(job: VolumeJob, path: Path, foreground: int) -> Pipeline[str]:
     """Write the mask to ``masks/<id>.tif`` and return its SHA-256."""
     task = Task(0, path.name, export_mask, (job, path, foreground), job.box.size)
-    record = (yield Batch(STAGE, [task], 1, job.box.size))[0]
-    sha256: str = record["sha256"]
-    return sha256
+    records: dict[int, ExportedMask] = yield Batch(STAGE, [task], 1, job.box.size)
+    return records[0]["sha256"]
 
 
 def export_load(job: VolumeJob) -> StageLoad:
@@ -48,7 +55,7 @@ def export_load(job: VolumeJob) -> StageLoad:
     return StageLoad(STAGE, "mask to TIFF", 1, job.box.size, slab, 2 * mask_bytes(job.box))
 
 
-def export_mask(job: VolumeJob, path: Path, foreground: int) -> dict[str, Any]:
+def export_mask(job: VolumeJob, path: Path, foreground: int) -> ExportedMask:
     """Read the mask in slabs and write their pages."""
     sha256 = write_mask_tiff(path, _slabs(job), job.box.shape, foreground=foreground)
     return {"sha256": sha256, "files": job.files(path, slices_path(job)), "last": True}

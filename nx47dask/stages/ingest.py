@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, count_chunks
 from nx47dask.kernels.statistics import ScanStatistics
+from nx47dask.runs.manifest import ReadRecord, ScanMetrics
 from nx47dask.stages.emptiness import Occupancy, add_cells, cell_counts, grey_cells, pack_cells, unpack_cells
 from nx47dask.stages.load import SLAB_BYTES_PER_VOXEL, TASK_FILE_BYTES, StageLoad
 from nx47dask.stages.volume_job import VolumeJob
@@ -28,7 +29,6 @@ REVISION = 1
 """Raised when the bits of a result change: part of the identity of every plan that uses it."""
 SHOWN = ("minimum", "maximum", "mean", "std")
 """Statistics that the report shows; the others serve normalisations."""
-Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Ingested:
     Attributes
     ----------
     scan : ScanStatistics
-    greys : dict
-        Its shown statistics as plain values, with a histogram of 256 bins.
-    source : dict
+    greys : ScanMetrics
+        Its shown statistics, with a histogram of 256 bins.
+    source : ReadRecord
         Entries of the manifest: the SHA-256 of the SHA-256 of all parts (slabs of pages, or blocks) in order, and the
         numbers of present and absent chunk files of a Zarr input.
     occupied : Occupancy
@@ -48,28 +48,60 @@ class Ingested:
     """
 
     scan: ScanStatistics
-    greys: Facts
-    source: Facts
+    greys: ScanMetrics
+    source: ReadRecord
     occupied: Occupancy
 
 
-def ingest(job: VolumeJob) -> Generator[Batch, dict[int, Record], Ingested]:
+class IngestedBlock(TypedDict):
+    """What ingest finds in a block: chunk files of a Zarr input that it touches, and those that are not there."""
+
+    chunks: int
+    absent_chunks: int
+    files: dict[str, int]
+
+
+class VolumeStatistics(TypedDict):
+    """What ingest finds in a volume.
+
+    Attributes
+    ----------
+    scan : dict
+        Fields of :class:`~nx47dask.kernels.statistics.ScanStatistics`.
+    histogram : list of int
+        Voxels in 256 bins.
+    sha256 : str
+        Over those of the voxels of each part.
+    occupied : str
+        As of :func:`~nx47dask.stages.emptiness.pack_cells`.
+    """
+
+    scan: dict[str, Any]
+    histogram: list[int]
+    sha256: str
+    occupied: str
+
+
+def ingest(job: VolumeJob) -> Pipeline[Ingested]:
     """Make the scan readable by blocks, and measure it."""
     if job.copied:
         job.prepare(job.image_store)
     grid = job.ingest_grid
     tasks = (Task(b.number, f"block {b.number} [{b.box}]", ingest_block, (job, b.number), b.box.size) for b in grid)
-    records = (yield Batch(STAGE, tasks, len(grid), job.volume_box.size, grid=grid.counts)).values()
+    blocks: dict[int, IngestedBlock] = yield Batch(STAGE, tasks, len(grid), job.volume_box.size, grid=grid.counts)
     merge = Task(0, "statistics", merge_statistics, (job,))
-    known = (yield Batch(f"{STAGE}.statistics", [merge], 1, 0))[0]
-    scan = ScanStatistics(**known["scan"] | {"permille": tuple(known["scan"]["permille"])})
-    greys = {key: known["scan"][key] for key in SHOWN} | {"histogram": known["histogram"]}
-    source = {
-        "voxels_sha256_by_block": known["sha256"],
-        "chunks": sum(record.get("chunks", 0) for record in records),
-        "absent_chunks": sum(record.get("absent_chunks", 0) for record in records),
-    }
-    return Ingested(scan, greys, source, unpack_cells(known["occupied"], job.volume.shape))
+    volumes: dict[int, VolumeStatistics] = yield Batch(f"{STAGE}.statistics", [merge], 1, 0)
+    volume = volumes[0]
+    scan = ScanStatistics(**volume["scan"])
+    greys = ScanMetrics(
+        minimum=scan.minimum, maximum=scan.maximum, mean=scan.mean, std=scan.std, histogram=volume["histogram"]
+    )
+    source = ReadRecord(
+        voxels_sha256_by_block=volume["sha256"],
+        chunks=sum(block.get("chunks", 0) for block in blocks.values()),
+        absent_chunks=sum(block.get("absent_chunks", 0) for block in blocks.values()),
+    )
+    return Ingested(scan, greys, source, unpack_cells(volume["occupied"], job.volume.shape))
 
 
 def ingest_load(job: VolumeJob) -> StageLoad:
@@ -85,7 +117,7 @@ def ingest_load(job: VolumeJob) -> StageLoad:
     return StageLoad(STAGE, what, len(grid), job.volume_box.size, slab, copy + histograms, merges=1)
 
 
-def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
+def ingest_block(job: VolumeJob, number: int) -> IngestedBlock:
     """Read a block of the input: count its grey values, and copy it where the run works on a copy."""
     box = job.ingest_grid.numbered(number).box
     voxels = job.volume.read(box)
@@ -96,7 +128,7 @@ def ingest_block(job: VolumeJob, number: int) -> dict[str, Any]:
     return {"chunks": chunks, "absent_chunks": absent, "files": job.files(*files)}
 
 
-def merge_statistics(job: VolumeJob) -> dict[str, Any]:
+def merge_statistics(job: VolumeJob) -> VolumeStatistics:
     """Merge the histograms of all parts into the statistics of the volume."""
     counts = np.zeros(np.iinfo(job.volume.dtype).max + 1, dtype=np.int64)
     cells = np.zeros(cell_counts(job.volume.shape), dtype=bool)

@@ -8,16 +8,16 @@ An empty block leaves no summary, since its components are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Result, Task
 from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid
 from nx47dask.kernels.components import AttributeName, BlockComponents, Face, Labelling, empty_components
@@ -132,14 +132,19 @@ class Graph:
             yield group, of_blocks
 
 
+class LinkedGroup(TypedDict):
+    """What the links of a group of blocks leave: how many pairs of components there are, and the files."""
+
+    pairs: int
+    files: dict[str, int]
+
+
 def save_components(components: BlockComponents, path: Path, **more: NDArray[np.generic]) -> None:
     """Write the faces and attributes of the shared components of a block, and ``more`` that only the block needs."""
     write_summary(path, {**_summary(components), **more})
 
 
-def link(
-    scan: BlockScan, shared: Mapping[int, int], empty: Collection[int]
-) -> Generator[Batch, dict[int, Record], list[Graph]]:
+def link(scan: BlockScan, shared: Mapping[int, int], empty: Collection[int]) -> Pipeline[list[Graph]]:
     """Link all blocks, with a task for each group of neighbouring blocks.
 
     Parameters
@@ -180,7 +185,7 @@ def make_graphs(scan: BlockScan, counts: Mapping[int, int]) -> list[Graph]:
     return graphs
 
 
-def link_group(scan: BlockScan, group: Group, starts: Mapping[int, int], empty: Collection[int]) -> dict[str, Any]:
+def link_group(scan: BlockScan, group: Group, starts: Mapping[int, int], empty: Collection[int]) -> LinkedGroup:
     """Link a group of blocks with their forward neighbours; ``starts`` has the first node of each of these blocks."""
     summaries = {
         number: _summary(scan.of_empty(number)) if number in empty else read_summary(scan.path(number))
@@ -199,9 +204,7 @@ def link_group(scan: BlockScan, group: Group, starts: Mapping[int, int], empty: 
     return {"pairs": sum(map(len, pairs)), "files": scan.job.files(path)}
 
 
-def resolve_batch(
-    scan: BlockScan, graphs: Sequence[Graph], function: Callable[..., dict[str, Any]], *arguments: Any
-) -> Batch:
+def resolve_batch(scan: BlockScan, graphs: Sequence[Graph], function: Callable[..., Result], *arguments: Any) -> Batch:
     """Make a batch with a task for each graph: ``function(scan, graph, *arguments)``."""
     tasks = (
         Task(number, f"components of graph {number}", function, (scan, graph, *arguments))
@@ -255,7 +258,7 @@ def _link_tasks(scan: BlockScan, graphs: Sequence[Graph], empty: Collection[int]
 
 
 def _pairs(
-    scan: BlockScan, group: Group, starts: Mapping[int, int], summaries: Mapping[int, dict[str, Any]]
+    scan: BlockScan, group: Group, starts: Mapping[int, int], summaries: Mapping[int, Mapping[str, NDArray[Any]]]
 ) -> Iterator[NDArray[np.int64]]:
     """Yield pairs of linked nodes."""
     offsets = forward_offsets(scan.labelling)
@@ -277,6 +280,6 @@ def _summary(components: BlockComponents) -> dict[str, NDArray[np.generic]]:
     return {**faces, **{f"attribute.{name}": values for name, values in components.shared_attributes().items()}}
 
 
-def _faces(summary: dict[str, Any]) -> dict[Face, NDArray[np.unsignedinteger]]:
+def _faces(summary: Mapping[str, NDArray[Any]]) -> dict[Face, NDArray[np.unsignedinteger]]:
     keys = (key.split(".") for key in summary if key.startswith("face."))
     return {(int(axis), int(side)): summary[f"face.{axis}.{side}"] for _, axis, side in keys}

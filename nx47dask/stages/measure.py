@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.files.atomic import write_text
 from nx47dask.files.paths import locate
 from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, Box
 from nx47dask.kernels.components import AttributeName, BlockComponents, Labelling, find_components
 from nx47dask.kernels.topology import count_cells
-from nx47dask.metrics.shape import slice_rows, volume_shape
-from nx47dask.stages.emptiness import Occupancy
+from nx47dask.metrics.shape import MaskShape, slice_rows, volume_shape
+from nx47dask.stages.emptiness import Filled, Occupancy
 from nx47dask.stages.linking import (
     BlockScan,
     Graph,
@@ -52,7 +52,53 @@ LABELLINGS: dict[str, tuple[Labelling, tuple[AttributeName, ...]]] = {
 }
 
 
-def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+class MeasuredBlock(Filled):
+    """What the measure of a block leaves; only ``filled`` where the block is known to be empty.
+
+    Attributes
+    ----------
+    shared : dict of str to int, optional
+        Components at its inner faces, by kind.
+    files : dict of str to int, optional
+    """
+
+    shared: NotRequired[dict[str, int]]
+    files: NotRequired[dict[str, int]]
+
+
+class Counts(TypedDict, total=False):
+    """Components of a graph, all of which cross faces of blocks; by their kind some of these.
+
+    Attributes
+    ----------
+    objects, cavities : int
+    largest : list of int
+        Voxels of the largest objects.
+    slices, components : list of int
+        Slices with components, and how many each has.
+    """
+
+    objects: int
+    largest: list[int]
+    cavities: int
+    slices: list[int]
+    components: list[int]
+
+
+class CountedGraph(TypedDict):
+    """What the count of a graph leaves."""
+
+    counted: Counts
+
+
+class MergedMeasures(TypedDict):
+    """What the merge of all blocks leaves: measures of the mask, and the file of its slices."""
+
+    metrics: MaskShape
+    files: dict[str, int]
+
+
+def measure(job: VolumeJob, mask: Occupancy) -> Pipeline[MaskShape]:
     """Measure the mask in the box that is written out; return the metrics of the volume.
 
     Parameters
@@ -64,26 +110,27 @@ def measure(job: VolumeJob, mask: Occupancy) -> Generator[Batch, dict[int, Recor
     grid = job.grid_of(job.box.shape)
     offset = job.box.relative_to(job.work.start).start
     measured = {block.number for block in grid if not mask.is_empty(_context(job, block).shift(offset))}
-    nothing: Record = {"filled": []}
+    nothing: MeasuredBlock = {"filled": []}
     tasks = (
         Task(b.number, f"block {b.number} [{b.box.shift(job.box.start)}]", measure_block, (job, b.number), b.box.size,
              known=None if b.number in measured else nothing)
         for b in grid
     )  # fmt: skip
-    records = yield Batch(STAGE, tasks, len(grid), job.box.size, grid=grid.counts)
+    records: dict[int, MeasuredBlock] = yield Batch(STAGE, tasks, len(grid), job.box.size, grid=grid.counts)
     empty = frozenset(number for number, record in records.items() if not record["filled"])
-    whole: dict[str, list[dict[str, Any]]] = {}
+    whole: dict[str, list[Counts]] = {}
     for kind in LABELLINGS:
         shared = {number: record["shared"][kind] for number, record in records.items() if number not in empty}
         graphs = yield from link(_block_scan(job, kind), shared, empty)
         whole[kind] = []
         if graphs:
-            counted = yield resolve_batch(_block_scan(job, kind), graphs, count_components, kind)
+            counted: dict[int, CountedGraph] = yield resolve_batch(
+                _block_scan(job, kind), graphs, count_components, kind
+            )
             whole[kind] = [record["counted"] for record in counted.values()]
     merge = Task(0, "metrics", merge_measures, (job, sorted(measured), whole))
-    record = (yield Batch(f"{STAGE}.merge", [merge], 1, 0))[0]
-    metrics: dict[str, Any] = record["metrics"]
-    return metrics
+    merged: dict[int, MergedMeasures] = yield Batch(f"{STAGE}.merge", [merge], 1, 0)
+    return merged[0]["metrics"]
 
 
 def measure_load(job: VolumeJob) -> StageLoad:
@@ -98,7 +145,7 @@ def measure_load(job: VolumeJob) -> StageLoad:
     return StageLoad(STAGE, what, len(grid), voxels, memory, stored, links=links, merges=merges + 1)
 
 
-def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
+def measure_block(job: VolumeJob, number: int) -> MeasuredBlock:
     """Count the cells and the components of a block."""
     grid = job.grid_of(job.box.shape)
     block = grid.numbered(number)
@@ -134,7 +181,7 @@ def measure_block(job: VolumeJob, number: int) -> dict[str, Any]:
     return {"filled": [number] if filled else [], "shared": shared, "files": job.files(*paths)}
 
 
-def count_components(scan: BlockScan, graph: Graph, kind: str) -> dict[str, Any]:
+def count_components(scan: BlockScan, graph: Graph, kind: str) -> CountedGraph:
     """Count the components of a graph, all of which cross faces of blocks."""
     whole = unite_graph(scan, graph)
     if kind == OBJECTS:
@@ -146,9 +193,7 @@ def count_components(scan: BlockScan, graph: Graph, kind: str) -> dict[str, Any]
     return {"counted": {"slices": slices.tolist(), "components": components.tolist()}}
 
 
-def merge_measures(
-    job: VolumeJob, measured: Sequence[int], whole: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> dict[str, Any]:
+def merge_measures(job: VolumeJob, measured: Sequence[int], whole: Mapping[str, Sequence[Counts]]) -> MergedMeasures:
     """Sum the metrics of the measured blocks and of the components across them; write the rows of ``slices.csv``.
 
     Parameters
@@ -161,24 +206,24 @@ def merge_measures(
     """
     grid = job.grid_of(job.box.shape)
     columns = ("voxels", "euler", "perimeter", "overlap", "components")
-    counts = {name: np.zeros(job.box.shape[0], dtype=np.int64) for name in columns}
-    objects = sum(graph["objects"] for graph in whole[OBJECTS])
-    cavities = sum(graph["cavities"] for graph in whole[CAVITIES])
-    largest = [np.array(graph["largest"], dtype=np.int64) for graph in whole[OBJECTS]]
+    totals = {name: np.zeros(job.box.shape[0], dtype=np.int64) for name in columns}
+    objects = sum(counts["objects"] for counts in whole[OBJECTS])
+    cavities = sum(counts["cavities"] for counts in whole[CAVITIES])
+    largest = [np.array(counts["largest"], dtype=np.int64) for counts in whole[OBJECTS]]
     euler = 0
     for block in map(grid.numbered, measured):
         part = read_summary(job.summary(STAGE, block.number))
         for name in columns:
-            counts[name][block.box.slices[0]] += part[name]
+            totals[name][block.box.slices[0]] += part[name]
         objects += int(part["objects"])
         cavities += int(part["cavities"])
         euler += int(part["volume_euler"])
         largest.append(part["largest"])
     for layer in whole[SECTIONS]:
-        counts["components"][layer["slices"]] += layer["components"]
-    _write_slices(job, counts)
+        totals["components"][layer["slices"]] += layer["components"]
+    _write_slices(job, totals)
     sizes = np.sort(np.concatenate([*largest, np.zeros(0, dtype=np.int64)]))[::-1][:LARGEST].tolist()
-    voxels = int(counts["voxels"].sum())
+    voxels = int(totals["voxels"].sum())
     metrics = volume_shape(job.box.size, voxels, objects, cavities, euler, sizes)
     return {"metrics": metrics, "files": job.files(slices_path(job))}
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.files.summaries import read_summary, write_summary
 from nx47dask.geometry import Block, BlockGrid, Box
 from nx47dask.kernels.components import find_components, label
 from nx47dask.kernels.probability import slice_histograms
 from nx47dask.merge.histograms import quantile_levels
-from nx47dask.stages.emptiness import Occupancy, changes_of_nothing, filled_by
+from nx47dask.stages.emptiness import Filled, Occupancy, changes_of_nothing, filled_by
 from nx47dask.stages.linking import (
     BlockScan,
     Graph,
@@ -37,9 +37,54 @@ from nx47dask.steps.passes import ComponentScan, Pass, QuantileScan, describe
 __all__ = ["pass_load", "postprocess", "stage_name"]
 
 
+class ProcessedBlock(Filled):
+    """What a pass leaves of a block; without the optional values where nothing had to run.
+
+    Attributes
+    ----------
+    changes : dict
+        Voxels added and removed by each step.
+    crc32 : int, optional
+        Of the values of the block.
+    shared : int, optional
+        Components at its inner faces, where the pass scans for components.
+    files : dict of str to int, optional
+        With their bytes.
+    """
+
+    changes: Changes
+    crc32: NotRequired[int]
+    shared: NotRequired[int]
+    files: NotRequired[dict[str, int]]
+
+
+class JudgedGraph(TypedDict):
+    """What the verdict on the components of a graph leaves.
+
+    Attributes
+    ----------
+    shared, components : int
+        Components of the blocks, and what they unite to.
+    changed : list of int
+        Empty blocks that the verdict changes.
+    files : dict of str to int
+    """
+
+    shared: int
+    components: int
+    changed: list[int]
+    files: dict[str, int]
+
+
+class QuantileLevels(TypedDict):
+    """Levels at the quantiles of every slice; one row where they are of the volume."""
+
+    levels: list[list[int]]
+
+
 def postprocess(
     job: VolumeJob, passes: tuple[Pass, ...], probability: Occupancy
-) -> Generator[Batch, dict[int, Record], tuple[Changes, Occupancy]]:
+) -> Pipeline[tuple[Changes, Occupancy]]:
     """Run the passes; the last one fills the mask store.
 
     Returns
@@ -57,7 +102,7 @@ def postprocess(
         target = "mask" if current.number == len(passes) - 1 else intermediate
         if target != source:
             job.prepare(job.array(target))
-        records = yield _pass_batch(job, current, source, target, state)
+        records: dict[int, ProcessedBlock] = yield _pass_batch(job, current, source, target, state)
         for record in records.values():
             _add_changes(changes, record["changes"])
         source, state = target, _State(filled_by(records, job.grid))
@@ -67,7 +112,7 @@ def postprocess(
             yield from _judge(_block_scan(job, current.scan, stage), current.scan, shared, empty, state)
         elif isinstance(current.scan, QuantileScan):
             merge = Task(0, "quantiles", merge_quantiles, (job, current.scan, stage, empty))
-            merged = yield Batch(f"{stage}.resolve", [merge], 1, 0)
+            merged: dict[int, QuantileLevels] = yield Batch(f"{stage}.resolve", [merge], 1, 0)
             state.levels = np.array(merged[0]["levels"], dtype=np.int64)
     return changes, state.filled
 
@@ -96,12 +141,12 @@ class _State:
 
 def _judge(
     scan: BlockScan, rules: ComponentScan, shared: dict[int, int], empty: frozenset[int], state: _State
-) -> Generator[Batch, dict[int, Record], None]:
+) -> Pipeline[None]:
     """Link the components of all blocks, judge them, and note in the state which files hold the verdicts."""
     graphs = yield from link(scan, shared, empty)
     if not graphs:
         return
-    verdicts = yield resolve_batch(scan, graphs, resolve_components, rules, empty)
+    verdicts: dict[int, JudgedGraph] = yield resolve_batch(scan, graphs, resolve_components, rules, empty)
     state.groups = {number: group.index for graph in graphs for group in graph.groups for number in group.shared}
     state.changed = {number for record in verdicts.values() for number in record["changed"]}
 
@@ -169,7 +214,7 @@ def run_pass(
     group: int | None,
     empty: bool,
     number: int,
-) -> dict[str, Any]:
+) -> ProcessedBlock:
     """Run a pass over a block: resolve, local steps, write, scan; ``empty``: its input, context included, is zeros."""
     block = job.grid.numbered(number)
     outer = job.context(block.box, current.radius_zyx)
@@ -184,18 +229,25 @@ def run_pass(
     data, changed = apply_chain(current.local, data, image, levels, core)
     data = np.ascontiguousarray(data[core.slices])
     filled = bool(data.any())
-    record = {"crc32": zlib.crc32(data.data), "changes": changes | changed, "filled": [number] if filled else []}
+    record: ProcessedBlock = {
+        "crc32": zlib.crc32(data.data),
+        "changes": changes | changed,
+        "filled": [number] if filled else [],
+    }
     files = []
     if filled and current.scan:
-        record |= _scan(job, current, block, data)
+        shared = _scan(job, current, block, data)
+        if shared is not None:
+            record["shared"] = shared
         files.append(job.summary(stage_name(current.number), number))
     if current.writes:
         job.array(target).write(block.box, data)
         files += job.array(target).files(block.box)
-    return {**record, "files": job.files(*files)}
+    record["files"] = job.files(*files)
+    return record
 
 
-def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empty: frozenset[int]) -> dict[str, Any]:
+def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empty: frozenset[int]) -> JudgedGraph:
     """Judge the components of a graph, which cross faces of blocks, and write a file for each group of blocks.
 
     The record names the ``empty`` blocks that the verdict changes.
@@ -215,7 +267,7 @@ def resolve_components(scan: BlockScan, graph: Graph, rules: ComponentScan, empt
     }
 
 
-def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str, empty: frozenset[int]) -> dict[str, Any]:
+def merge_quantiles(job: VolumeJob, scan: QuantileScan, stage: str, empty: frozenset[int]) -> QuantileLevels:
     """Find the levels at the quantiles of every slice, or of the volume; ``empty`` blocks left no summary."""
     by_slice = scan.thresholds.by == "slice"
     parts = _layers(job.grid) if by_slice else [job.grid]
@@ -283,19 +335,19 @@ def _resolve(
     return result.view(np.uint8)
 
 
-def _scan(job: VolumeJob, current: Pass, block: Block, data: NDArray[np.uint8]) -> dict[str, int]:
+def _scan(job: VolumeJob, current: Pass, block: Block, data: NDArray[np.uint8]) -> int | None:
     """Write the summary of a block that is not empty, for the next verdict; return what its record needs."""
     path = job.summary(stage_name(current.number), block.number)
     if isinstance(current.scan, ComponentScan):
         scan, inner = current.scan, job.grid.inner_faces(block)
         components = find_components(data, scan.labelling, scan.attributes, inner, block.box.start[0])
         save_components(components, path, verdict=scan.decide(components.attributes), shared=components.shared)
-        return {"shared": len(components.shared)}
+        return len(components.shared)
     assert current.scan
     histograms = slice_histograms(data)
     whole = current.scan.thresholds.by == "volume"
     write_summary(path, {"histograms": histograms.sum(axis=0, keepdims=True) if whole else histograms})
-    return {}
+    return None
 
 
 def _rows(levels: NDArray[np.int64] | None, box: Box) -> NDArray[np.int64] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nx47dask.engine import Batch, Record, Task
+from nx47dask.engine import Batch, Pipeline, Task
 from nx47dask.errors import InputError
 from nx47dask.geometry import Block, BlockGrid, Box, Index
 from nx47dask.io import ArrayStore, Volume, discover
 from nx47dask.metrics.octants import octant_context, octants
-from nx47dask.metrics.score import IGNORE, combine_octants, measure_octant
+from nx47dask.metrics.score import IGNORE, OctantMeasures, Score, combine_octants, measure_octant
 from nx47dask.stages.load import StageLoad
 
 __all__ = ["View", "check_labels", "find_labels", "labels_by_id", "require_shape", "score", "score_load"]
@@ -110,7 +110,7 @@ def check_labels(labels: Volume) -> None:
         _refuse_empty(View.whole(labels))
 
 
-def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record], dict[str, Any]]:
+def score(prediction: View, labels: View) -> Pipeline[Score]:
     """Score a volume; return what :func:`~nx47dask.metrics.score.official_score` returns."""
     grid = octants(prediction.box.shape)
     _refuse_large(labels, grid)
@@ -121,7 +121,7 @@ def score(prediction: View, labels: View) -> Generator[Batch, dict[int, Record],
              octant.box.size, key=key)
         for octant in grid
     )  # fmt: skip
-    records = yield Batch(STAGE, tasks, len(grid), prediction.box.size)
+    records: dict[int, OctantMeasures] = yield Batch(STAGE, tasks, len(grid), prediction.box.size)
     if not any(record["voxels"][4] for record in records.values()):
         _refuse_empty(labels)
     return combine_octants(grid, records)
@@ -134,7 +134,7 @@ def score_load(box: Box) -> StageLoad:
     return StageLoad(STAGE, "masks against labels", len(sizes), sum(sizes), max(sizes) * SCORE_BYTES_PER_VOXEL, 0)
 
 
-def score_octant(prediction: View, labels: View, octant: Block) -> dict[str, Any]:
+def score_octant(prediction: View, labels: View, octant: Block) -> OctantMeasures:
     """Read an octant with its halo from mask and labels, and measure it."""
     grid = octants(prediction.box.shape)
     context = octant_context(grid, octant)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from nx47dask.errors import InputError
 from nx47dask.metrics.paired import ROUNDING_ERROR, PairedDifference, paired_difference
+from nx47dask.reports.calibration.document import DriftRecord
 
 __all__ = ["Fold", "FoldResult", "Terms", "Verdict", "choose", "drift", "folds", "judge"]
 
@@ -210,7 +211,7 @@ def judge(results: Sequence[FoldResult], *, max_recall_loss: float, tie: float =
     )
 
 
-def drift(results: Sequence[FoldResult]) -> dict[str, dict[str, Any]]:
+def drift(results: Sequence[FoldResult]) -> dict[str, DriftRecord]:
     """How far the chosen parameters depend on the fold.
 
     Parameters
@@ -220,11 +221,10 @@ def drift(results: Sequence[FoldResult]) -> dict[str, dict[str, Any]]:
 
     Returns
     -------
-    dict of str to dict
-        By key: ``values``, one per fold; and where all are numbers ``minimum``, ``maximum``, and ``spread``, their
-        difference.
+    dict of str to DriftRecord
+        By key.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, DriftRecord] = {}
     for key in results[0].candidate if results else ():
         values = [result.candidate[key] for result in results]
         found[key] = {"values": values}

@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 from nx47dask.metrics.terms import SCORES
+from nx47dask.reports.calibration.document import CalibrationRecord, DimensionRecord, ImportanceRecord, Neighbour
 from nx47dask.reports.calibration.words import NOTHING, average, by_size, setting
 from nx47dask.reports.charts import Axis, Series, bars, chart, choice_axis, figure, linear_axis, log_axis
 from nx47dask.reports.markup import Html
@@ -16,7 +17,10 @@ from nx47dask.words import number, percent
 
 __all__ = ["around_best", "importance"]
 
-LOOKS = dict(zip(SCORES, cycle(("line", "second", "third", "fourth")), strict=False))
+Line = list[tuple[Any, float]]
+"""Values of a key with the change of a mean."""
+
+LOOKS: dict[str, str] = dict(zip(SCORES, cycle(("line", "second", "third", "fourth")), strict=False))
 GROUPS = {"quantile": "thresholds", "fusion": "fusion of sources", "post-processing": "post-processing"}
 GOOD_R2 = 0.5
 """Below it, a surrogate explains too little for its indices to mean much."""
@@ -24,10 +28,10 @@ LEAST_PAIR = 0.005
 """Smaller interactions are the noise of their estimate."""
 
 
-def importance(calibration: Mapping[str, Any]) -> Section:
+def importance(calibration: CalibrationRecord) -> Section:
     """Importances of the groups and keys for the score and its terms."""
     title = "Which setting matters most: quantiles, fusion or post-processing?"
-    found: Mapping[str, Any] = calibration.get("importance") or {}
+    found = calibration.get("importance") or {}
     order = by_size(next((one["total"] for one in found.values() if one.get("total")), {}))
     indices = {term: _indices(one, order) for term, one in found.items() if one.get("total")}
     score = found.get("score") or {}
@@ -41,7 +45,7 @@ def importance(calibration: Mapping[str, Any]) -> Section:
     return Section(title, [*_answer(score)], tables, [*_importance_figures(indices)])
 
 
-def around_best(calibration: Mapping[str, Any]) -> Section:
+def around_best(calibration: CalibrationRecord) -> Section:
     """Changes of the score and its terms where one key is moved away from the best workflow."""
     title = "What does one key change around the best workflow?"
     lines = _lines(calibration)
@@ -60,7 +64,7 @@ def around_best(calibration: Mapping[str, Any]) -> Section:
     return Section(title, [answer], figures=[*_curves(calibration, lines)])
 
 
-def _answer(score: Mapping[str, Any]) -> Iterator[str]:
+def _answer(score: ImportanceRecord) -> Iterator[str]:
     if not score.get("total"):
         yield f"No importances for the score: {score['reason']}." if score.get("reason") else NOTHING
         return
@@ -71,19 +75,21 @@ def _answer(score: Mapping[str, Any]) -> Iterator[str]:
         f"Of the score's variance over the search space, this would go if a group were fixed: {shares}. "
         f"The key that matters most is {key} ({_share(score['total'][key])})."
     )
-    if score.get("r2") is not None:
-        doubt = ", so take these shares as a hint only" if score["r2"] < GOOD_R2 else ""
-        yield f"The surrogate behind these shares predicts unseen trials with an R² of {score['r2']:.2f}{doubt}."
+    if (r2 := score.get("r2")) is not None:
+        doubt = ", so take these shares as a hint only" if r2 < GOOD_R2 else ""
+        yield f"The surrogate behind these shares predicts unseen trials with an R² of {r2:.2f}{doubt}."
 
 
-def _indices(one: Mapping[str, Any], order: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _indices(record: ImportanceRecord, order: Sequence[str]) -> dict[str, tuple[float, float]]:
     """First-order and total index of the groups, then of the keys in an order."""
-    found: dict[str, tuple[float, float]] = {}
+    indices: dict[str, tuple[float, float]] = {}
     groups = {group: f"all {words}" for group, words in GROUPS.items()}
-    for prefix, names in (("group_", groups), ("", {key: key for key in order})):
-        first, total = one.get(f"{prefix}first") or {}, one.get(f"{prefix}total") or {}
-        found |= {shown: (first.get(name, 0.0), total[name]) for name, shown in names.items() if name in total}
-    return found
+    for names, first, total in (
+        (groups, record.get("group_first") or {}, record.get("group_total") or {}),
+        ({key: key for key in order}, record.get("first") or {}, record.get("total") or {}),
+    ):
+        indices |= {shown: (first.get(name, 0.0), total[name]) for name, shown in names.items() if name in total}
+    return indices
 
 
 def _importances(indices: Mapping[str, Mapping[str, tuple[float, float]]]) -> Table:
@@ -100,7 +106,7 @@ def _importances(indices: Mapping[str, Mapping[str, tuple[float, float]]]) -> Ta
     return Table(caption, head, rows, "t" + "n" * (len(head) - 1))
 
 
-def _surrogates(found: Mapping[str, Any]) -> Table:
+def _surrogates(found: Mapping[str, ImportanceRecord]) -> Table:
     """A row for each term, with a column for reasons where there are any."""
     reasons = any(one.get("reason") for one in found.values())
     head = ("surrogate of the", "candidates", "leave-one-out R²", *["why there are no shares"] * reasons)
@@ -124,7 +130,7 @@ def _importance_figures(indices: Mapping[str, Mapping[str, tuple[float, float]]]
         yield figure(TITLES[term], "shares of its variance", bars(f"Importance for the {TITLES[term]}", parts, rows))
 
 
-def _lines(calibration: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[Any, float]]]]:
+def _lines(calibration: CalibrationRecord) -> dict[str, dict[str, Line]]:
     """By key and term, values of the key with the change of the term's mean from the best workflow."""
     best = (calibration.get("workflows") or {}).get("best") or {}
     means = {term: average(one.get(term) for one in (best.get("terms") or {}).values()) for term in LOOKS}
@@ -136,7 +142,7 @@ def _lines(calibration: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[Any
     }
 
 
-def _curves(calibration: Mapping[str, Any], lines: Mapping[str, Any]) -> Iterator[Html]:
+def _curves(calibration: CalibrationRecord, lines: Mapping[str, Mapping[str, Line]]) -> Iterator[Html]:
     own = calibration["workflows"]["best"]["candidate"]
     y = linear_axis(
         "change of the mean", [amount for one in lines.values() for line in one.values() for _, amount in line]
@@ -155,14 +161,14 @@ def _curves(calibration: Mapping[str, Any], lines: Mapping[str, Any]) -> Iterato
             yield figure(key, "", chart(f"Change of the mean by {key}", x, y, series))
 
 
-def _changes(points: Sequence[Mapping[str, Any]], term: str, best: float, own: Any) -> list[tuple[Any, float]]:
+def _changes(points: Sequence[Neighbour], term: str, best: float, own: Any) -> Line:
     """Values of a key with the change of a term's mean from the best workflow, whose own value is among them."""
     means = [(point["value"], (point.get("mean") or {}).get(term)) for point in points]
     others = [(value, mean - best) for value, mean in means if mean is not None and value != own]
     return [*others, (own, 0.0)] if others else []
 
 
-def _value_axis(dimension: Mapping[str, Any], values: Sequence[Any]) -> tuple[Axis, Callable[[Any], float]]:
+def _value_axis(dimension: DimensionRecord, values: Sequence[Any]) -> tuple[Axis, Callable[[Any], float]]:
     """The axis of a key, and what takes a value to its place on it: numbers are their own, others are counted."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         axis = log_axis if dimension.get("log") and min(values) > 0 else linear_axis

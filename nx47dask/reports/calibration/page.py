@@ -6,9 +6,17 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nx47dask.metrics.terms import SCORES
+from nx47dask.reports.calibration.document import (
+    CalibrationRecord,
+    DimensionRecord,
+    DriftRecord,
+    FoldRecord,
+    Terms,
+    TrialRecord,
+)
 from nx47dask.reports.calibration.importance import around_best, importance
 from nx47dask.reports.calibration.questions import evidence, knees, tradeoff
 from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known, setting
@@ -21,30 +29,22 @@ __all__ = ["FILES", "summary", "trial_rows", "verdict", "write_calibration"]
 STEM = "calibration"
 FILES = page_files(STEM)
 MEANS = (*SCORES, "precision", "recall", "density", "components")
+MADE_WITH: tuple[tuple[Literal["command", "method", "seed", "nx47dask"], str], ...] = (
+    ("command", "command"),
+    ("method", "search"),
+    ("seed", "seed"),
+    ("nx47dask", "nx47dask"),
+)
 SIDES = ("baseline", "uncalibrated", "held out", "in sample")
 
 
-def write_calibration(calibration: Mapping[str, Any], out: Path) -> list[Path]:
+def write_calibration(calibration: CalibrationRecord, out: Path) -> list[Path]:
     """Write a calibration four ways.
 
     Parameters
     ----------
-    calibration : mapping
-        JSON values. Whatever is missing or empty, as after a search that was stopped, the page says so.
-
-        - ``name``, ``command``, ``nx47dask``, ``seed``, ``method``, ``seconds``;
-        - ``volumes``: id, scroll and shape of each; ``space``: by key the fields of a range, or ``values``;
-        - ``trials``: ``study``, ``number``, ``candidate``, ``terms`` by volume, ``mean`` (None: pruned);
-        - ``workflows``: ``name`` and ``terms`` by volume of ``baseline``, ``uncalibrated`` and ``best``, and the
-          ``candidate`` of the latter;
-        - ``folds``: ``name``, ``held_out``, ``candidate``, ``in_sample``, and by held-out volume ``terms``,
-          ``baseline``, ``uncalibrated``;
-        - ``verdicts`` over ``baseline`` and ``uncalibrated``, ``promoted``, ``reasons``, and ``drift``, as
-          :mod:`nx47dask.calibration.methods.verdict` has them;
-        - ``tradeoff``: by volume ``curve``, ``operating``, ``recall_cost`` and ``knee``; ``knees``, their spread;
-          ``threshold_key``;
-        - ``importance`` by term; ``around``: by key ``value`` and ``mean`` by term;
-        - ``evidence`` by volume.
+    calibration : CalibrationRecord
+        Whatever is missing or empty, as after a search that was stopped, the page says so.
     out : Path
         Folder; the same calibration gives the same bytes.
 
@@ -71,18 +71,17 @@ def write_calibration(calibration: Mapping[str, Any], out: Path) -> list[Path]:
     return write_page(STEM, page, rows, calibration, out)
 
 
-def summary(calibration: Mapping[str, Any]) -> list[str]:
+def summary(calibration: CalibrationRecord) -> list[str]:
     """The outcome as lines for a terminal."""
     return [_title(calibration), verdict(calibration), *_notes(calibration), *_gains(calibration)]
 
 
-def trial_rows(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
+def trial_rows(calibration: CalibrationRecord) -> list[dict[str, Any]]:
     """The trials as a table: each row has the same columns, each column values of one kind.
 
     Parameters
     ----------
-    calibration : mapping
-        As for :func:`write_calibration`.
+    calibration : CalibrationRecord
 
     Returns
     -------
@@ -108,37 +107,38 @@ def trial_rows(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(calibration: Mapping[str, Any]) -> str:
+def verdict(calibration: CalibrationRecord) -> str:
     """The outcome in a sentence or two: the held-out score, and whether the search may replace the baseline."""
     reasons = list(calibration.get("reasons") or ())
     outcome = "promoted" if calibration.get("promoted") else "not promoted"
     estimate = (calibration.get("verdicts") or {}).get("baseline") or {}
     why = f" {_sentence(reasons[0])}" if reasons else ""
-    if estimate.get("held_out_mean") is None:
+    mean, interval = estimate.get("held_out_mean"), estimate.get("held_out_interval")
+    if mean is None or interval is None:
         best = average(_terms(calibration, "best", "score"))
         lead = "No score" if best is None else f"In-sample score {best:.3f}"
         return f"{lead}, no held-out estimate: {outcome}.{why}"
-    low, high = estimate["held_out_interval"]
+    low, high = interval
     before = average(terms.get("score") for terms in _held_out(calibration, "baseline").values())
     against = "" if before is None else f" against {before:.3f} of {baseline_name(calibration)}"
-    return f"Held-out score {estimate['held_out_mean']:.3f} [{low:.3f}, {high:.3f}]{against}: {outcome}.{why}"
+    return f"Held-out score {mean:.3f} [{low:.3f}, {high:.3f}]{against}: {outcome}.{why}"
 
 
-def _title(calibration: Mapping[str, Any]) -> str:
+def _title(calibration: CalibrationRecord) -> str:
     return f"Calibration of {_name(calibration)} on {plural(len(calibration.get('volumes') or ()), 'volume')}"
 
 
-def _name(calibration: Mapping[str, Any]) -> str:
+def _name(calibration: CalibrationRecord) -> str:
     return calibration.get("name") or "the workflow"
 
 
-def _notes(calibration: Mapping[str, Any]) -> list[str]:
+def _notes(calibration: CalibrationRecord) -> list[str]:
     """Further reasons, and what a reader of intervals over few volumes should know."""
     reasons = [_sentence(reason) for reason in list(calibration.get("reasons") or ())[1:]]
     return [*reasons, *few_volumes(len(_held_out(calibration, "terms")))]
 
 
-def _sections(calibration: Mapping[str, Any]) -> Iterator[Section]:
+def _sections(calibration: CalibrationRecord) -> Iterator[Section]:
     yield _scores(calibration)
     yield _parameters(calibration)
     yield tradeoff(calibration)
@@ -149,7 +149,7 @@ def _sections(calibration: Mapping[str, Any]) -> Iterator[Section]:
     yield _made(calibration)
 
 
-def _scores(calibration: Mapping[str, Any]) -> Section:
+def _scores(calibration: CalibrationRecord) -> Section:
     """Scores by volume, means of all terms, and what they say of the search."""
     sides = _sides(calibration)
     ids = [volume["id"] for volume in calibration.get("volumes") or ()]
@@ -173,7 +173,7 @@ def _scores(calibration: Mapping[str, Any]) -> Section:
     return Section("Scores", [*_gains(calibration)], tables)
 
 
-def _means(sides: Mapping[str, Mapping[str, Any]]) -> Table:
+def _means(sides: Mapping[str, Mapping[str, Terms]]) -> Table:
     rows = []
     for term in MEANS:
         means = [average(terms.get(term) for terms in sides[side].values()) for side in SIDES]
@@ -183,15 +183,16 @@ def _means(sides: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(caption, ("mean", *SIDES), rows, "tnnnn")
 
 
-def _gains(calibration: Mapping[str, Any]) -> Iterator[str]:
+def _gains(calibration: CalibrationRecord) -> Iterator[str]:
     verdicts = calibration.get("verdicts") or {}
-    found = verdicts.get("baseline") or {}
-    if found.get("optimism") is None:
+    estimate = verdicts.get("baseline") or {}
+    optimism = estimate.get("optimism")
+    if optimism is None:
         yield "Without a second volume nothing can be held out: scores in sample are those of volumes searched on."
         return
     yield (
-        f"On the volumes that it searches on, the search scores {found['in_sample_mean']:.4f}, on those held out "
-        f"{found['held_out_mean']:.4f}: its optimism is {signed('score', found['optimism'])}."
+        f"On the volumes that it searches on, the search scores {estimate['in_sample_mean']:.4f}, on those held out "
+        f"{estimate['held_out_mean']:.4f}: its optimism is {signed('score', optimism)}."
     )
     names = {"baseline": baseline_name(calibration), "uncalibrated": f"{_name(calibration)} as it was"}
     for side, name in names.items():
@@ -202,7 +203,7 @@ def _gains(calibration: Mapping[str, Any]) -> Iterator[str]:
         yield f"With all volumes of a scroll held out at once, the mean score is {wider:.4f}."
 
 
-def _parameters(calibration: Mapping[str, Any]) -> Section:
+def _parameters(calibration: CalibrationRecord) -> Section:
     """The best workflow's parameters, and how far they depend on the fold."""
     title = "Parameters, and their drift between folds"
     best = ((calibration.get("workflows") or {}).get("best") or {}).get("candidate") or {}
@@ -227,7 +228,7 @@ def _parameters(calibration: Mapping[str, Any]) -> Section:
     return Section(title, [_drift_answer(drift, shares)], [table])
 
 
-def _drift_answer(drift: Mapping[str, Any], shares: Mapping[str, float]) -> str:
+def _drift_answer(drift: Mapping[str, DriftRecord], shares: Mapping[str, float]) -> str:
     if not drift:
         return "There are no folds to compare, so nothing shows how far these values depend on the volumes."
     same = sum(all(value == one["values"][0] for value in one["values"]) for one in drift.values())
@@ -238,7 +239,7 @@ def _drift_answer(drift: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     return words
 
 
-def _made(calibration: Mapping[str, Any]) -> Section:
+def _made(calibration: CalibrationRecord) -> Section:
     """All it takes to do it again."""
     trials = calibration.get("trials") or ()
     scored = sum(trial.get("mean") is not None for trial in trials)
@@ -247,11 +248,7 @@ def _made(calibration: Mapping[str, Any]) -> Section:
         f"{plural(scored, 'trial')} scored on all volumes of their study, {number(len(trials) - scored)} pruned"
         + ("." if seconds is None else f", in {duration(seconds)}.")
     ]
-    rows = [
-        (words, str(calibration[key]))
-        for key, words in (("command", "command"), ("method", "search"), ("seed", "seed"), ("nx47dask", "nx47dask"))
-        if calibration.get(key) is not None
-    ]
+    rows = [(words, str(calibration[key])) for key, words in MADE_WITH if calibration.get(key) is not None]
     tables = [Table("What it was made with", ("", "value"), rows, "tp")] if rows else []
     if space := calibration.get("space"):
         searched = [(key, _searched(dimension)) for key, dimension in space.items()]
@@ -261,7 +258,7 @@ def _made(calibration: Mapping[str, Any]) -> Section:
     return Section("How it was made", sentences, tables)
 
 
-def _studies(studies: Iterable[str], trials: Sequence[Mapping[str, Any]]) -> Table:
+def _studies(studies: Iterable[str], trials: Sequence[TrialRecord]) -> Table:
     rows = []
     for study in studies:
         means = [trial.get("mean") for trial in trials if trial["study"] == study]
@@ -271,25 +268,25 @@ def _studies(studies: Iterable[str], trials: Sequence[Mapping[str, Any]]) -> Tab
     return Table(caption, ("study", "scored", "pruned", "best mean score"), rows, "tnnn")
 
 
-def _sides(calibration: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _sides(calibration: CalibrationRecord) -> dict[str, Mapping[str, Terms]]:
     """Terms by volume of what is compared; workflows that were scored on all volumes, and folds on theirs."""
     workflows = calibration.get("workflows") or {}
     found = [(workflows.get(side) or {}).get("terms") or {} for side in ("baseline", "uncalibrated", "best")]
     return dict(zip(SIDES, (*found[:2], _held_out(calibration, "terms"), found[2]), strict=True))
 
 
-def _held_out(calibration: Mapping[str, Any], side: str) -> dict[str, Mapping[str, Any]]:
+def _held_out(calibration: CalibrationRecord, side: Literal["terms", "baseline"]) -> dict[str, Terms]:
     """Terms by volume of the folds' candidates (``terms``), or of a workflow where they were held out.
 
     Of several folds that hold a volume out the first one counts: the one of this volume, not of its scroll.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    held_out: dict[str, Terms] = {}
     for fold in calibration.get("folds") or ():
-        found = {**(fold.get(side) or {}), **found}
-    return found
+        held_out = {**(fold.get(side) or {}), **held_out}
+    return held_out
 
 
-def _wider_folds(calibration: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _wider_folds(calibration: CalibrationRecord) -> Iterator[FoldRecord]:
     """Folds of volumes that an earlier fold has held out already."""
     seen: set[str] = set()
     for fold in calibration.get("folds") or ():
@@ -298,7 +295,7 @@ def _wider_folds(calibration: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         seen.update(fold["held_out"])
 
 
-def _terms(calibration: Mapping[str, Any], side: str, term: str) -> list[float | None]:
+def _terms(calibration: CalibrationRecord, side: str, term: str) -> list[float | None]:
     workflow = (calibration.get("workflows") or {}).get(side) or {}
     return [terms.get(term) for terms in (workflow.get("terms") or {}).values()]
 
@@ -310,7 +307,7 @@ def _folds(values: Sequence[Any]) -> str:
     return ", ".join(f"{text} ({count})" if count > 1 else text for text, count in counts.items())
 
 
-def _range_share(dimension: Mapping[str, Any], drift: Mapping[str, Any]) -> float | None:
+def _range_share(dimension: DimensionRecord, drift: DriftRecord) -> float | None:
     """The spread of a key's values as a share of its range; on the logarithm where the range is."""
     if "low" not in dimension or "spread" not in drift:
         return None
@@ -319,7 +316,7 @@ def _range_share(dimension: Mapping[str, Any], drift: Mapping[str, Any]) -> floa
     return float((most - least) / (high - low))
 
 
-def _searched(dimension: Mapping[str, Any]) -> str:
+def _searched(dimension: DimensionRecord) -> str:
     if "values" in dimension:
         return ", ".join(map(setting, dimension["values"]))
     words = f"{dimension['low']:g} to {dimension['high']:g}"

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
+from nx47dask.reports.calibration.document import (
+    CalibrationRecord,
+    CostRecord,
+    EvidenceRecord,
+    PatternRecord,
+    PointRecord,
+    TradeoffRecord,
+)
 from nx47dask.reports.calibration.words import NOTHING, average, baseline_name, cell, change, known
 from nx47dask.reports.charts import Series, bars, chart, figure, linear_axis
 from nx47dask.reports.markup import Html
@@ -15,32 +23,34 @@ from nx47dask.words import number, percent, plural, signed
 
 __all__ = ["evidence", "knees", "tradeoff"]
 
+Way = Literal["more", "less"]
+WAYS: tuple[tuple[Way, str], ...] = (("more", "1 % more recall"), ("less", "1 % less"))
 ILLUSTRATED = 12
 """Volumes with figures; the tables have all."""
-CLASSES = {
+CLASSES: dict[Literal["on_surface", "unlabelled_near", "unlabelled_far", "background"], tuple[str, str]] = {
     "on_surface": ("labelled surface", "good"),
     "unlabelled_near": ("unlabelled, near", "behind"),
     "unlabelled_far": ("unlabelled, far", "bar"),
     "background": ("background", "bad"),
 }
-WITNESSES = ("plate_like", "contrast")
+WITNESSES: tuple[Literal["plate_like", "contrast"], ...] = ("plate_like", "contrast")
 
 
-def tradeoff(calibration: Mapping[str, Any]) -> Section:
+def tradeoff(calibration: CalibrationRecord) -> Section:
     """Recall against precision along the threshold of the best workflow."""
     title = "What is the trade-off between recall and precision?"
-    volumes: Mapping[str, Any] = calibration.get("tradeoff") or {}
+    volumes: Mapping[str, TradeoffRecord] = calibration.get("tradeoff") or {}
     if not volumes:
         return Section(title, [NOTHING])
     rows = []
     for name, volume in volumes.items():
-        here, cost = volume.get("operating") or {}, volume.get("recall_cost") or {}
-        more, less = (cost.get(way) or {} for way in ("more", "less"))
-        stands = (cell(here.get(key)) for key in ("threshold", "recall", "precision", "score"))
-        changes = (change(way.get(key)) for way in (more, less) for key in ("precision", "score"))
-        rows.append((name, *stands, *changes))
-    costs = (f"{way} recall: {key}" for way in ("+1 %", "-1 %") for key in ("precision", "score"))
-    head = ("volume", "threshold", "recall", "precision", "score", *costs)
+        here = volume.get("operating") or PointRecord()
+        stands = (cell(here.get("threshold")), cell(here.get("recall")), cell(here.get("precision")))
+        costs = (_cost(volume, "more"), _cost(volume, "less"))
+        changes = (words for cost in costs for words in (change(cost.get("precision")), change(cost.get("score"))))
+        rows.append((name, *stands, cell(here.get("score")), *changes))
+    changed = (f"{way} recall: {key}" for way in ("+1 %", "-1 %") for key in ("precision", "score"))
+    head = ("volume", "threshold", "recall", "precision", "score", *changed)
     caption = (
         f"Where the best workflow stands along {calibration.get('threshold_key', 'its threshold')}, and what changes "
         "on the way to a recall 0.01 higher and lower; empty where the curve ends before that. Precision, recall (both "
@@ -50,20 +60,25 @@ def tradeoff(calibration: Mapping[str, Any]) -> Section:
     return Section(title, [*_tradeoff_answer(volumes)], [table], [*_tradeoff_figures(calibration, volumes)])
 
 
-def _tradeoff_answer(volumes: Mapping[str, Any]) -> Iterator[str]:
+def _cost(volume: TradeoffRecord, way: Way) -> PointRecord:
+    """Changes on the way to more or less recall; empty where the curve ends before that."""
+    return (volume.get("recall_cost") or CostRecord()).get(way) or PointRecord()
+
+
+def _tradeoff_answer(volumes: Mapping[str, TradeoffRecord]) -> Iterator[str]:
     here = [volume["operating"] for volume in volumes.values() if volume.get("operating")]
     if here:
-        recall, precision = (fmean(point[key] for point in here) for key in ("recall", "precision"))
+        recall, precision = fmean(point["recall"] for point in here), fmean(point["precision"] for point in here)
         over = plural(len(here), "volume")
         yield (
             f"The best workflow stands at a recall of {recall:.4f} and a precision of {precision:.4f}, mean of {over}. "
             + " ".join(_costs(volumes))
         )
     tops = [
-        max(scores) - volume["operating"]["score"]
+        max(scores) - own
         for volume in volumes.values()
         if (scores := known(point.get("score") for point in volume.get("curve") or ()))
-        and (volume.get("operating") or {}).get("score") is not None
+        and (own := (volume.get("operating") or PointRecord()).get("score")) is not None
     ]
     if tops:
         better = sum(top > 0 for top in tops)
@@ -73,18 +88,18 @@ def _tradeoff_answer(volumes: Mapping[str, Any]) -> Iterator[str]:
         yield f"The figures show the first {ILLUSTRATED} of {len(volumes)} volumes."
 
 
-def _costs(volumes: Mapping[str, Any]) -> Iterator[str]:
-    for way, words in (("more", "1 % more recall"), ("less", "1 % less")):
-        found = [cost for volume in volumes.values() if (cost := (volume.get("recall_cost") or {}).get(way))]
-        if found:
-            score = average(cost.get("score") for cost in found)
+def _costs(volumes: Mapping[str, TradeoffRecord]) -> Iterator[str]:
+    for way, words in WAYS:
+        costs = [cost for volume in volumes.values() if (cost := _cost(volume, way))]
+        if costs:
+            score = average(cost.get("score") for cost in costs)
             also = "" if score is None else f" and the score by {signed('score', score)}"
-            reach = "" if len(found) == len(volumes) else f" ({plural(len(found), 'volume')})"
-            precision = signed("precision", fmean(cost["precision"] for cost in found))
+            reach = "" if len(costs) == len(volumes) else f" ({plural(len(costs), 'volume')})"
+            precision = signed("precision", fmean(cost["precision"] for cost in costs))
             yield f"{words} changes precision by {precision}{also}{reach}."
 
 
-def _tradeoff_figures(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> Iterator[Html]:
+def _tradeoff_figures(calibration: CalibrationRecord, volumes: Mapping[str, TradeoffRecord]) -> Iterator[Html]:
     """All volumes on the same scales."""
     shown = {name: volumes[name] for name in list(volumes)[:ILLUSTRATED] if volumes[name].get("curve")}
     yield from _curves(calibration, shown, ("recall", "precision"))
@@ -92,7 +107,7 @@ def _tradeoff_figures(calibration: Mapping[str, Any], volumes: Mapping[str, Any]
 
 
 def _curves(
-    calibration: Mapping[str, Any], volumes: Mapping[str, Any], keys: tuple[str, str], knee: bool = False
+    calibration: CalibrationRecord, volumes: Mapping[str, TradeoffRecord], keys: tuple[str, str], knee: bool = False
 ) -> Iterator[Html]:
     """One value against another along the threshold, a figure a volume, with where the workflows stand."""
     baseline = (calibration.get("workflows") or {}).get("baseline") or {}
@@ -115,10 +130,10 @@ def _curves(
             yield figure(name, about, chart(f"Volume {name}, {about}", x, y, series))
 
 
-def knees(calibration: Mapping[str, Any]) -> Section:
+def knees(calibration: CalibrationRecord) -> Section:
     """Precision against density."""
     title = "At what density does precision start to fall?"
-    volumes: Mapping[str, Any] = calibration.get("tradeoff") or {}
+    volumes: Mapping[str, TradeoffRecord] = calibration.get("tradeoff") or {}
     if not volumes:
         return Section(title, [NOTHING])
     rows = []
@@ -140,7 +155,7 @@ def knees(calibration: Mapping[str, Any]) -> Section:
     )
 
 
-def _knee_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> str:
+def _knee_answer(calibration: CalibrationRecord, volumes: Mapping[str, TradeoffRecord]) -> str:
     spread = calibration.get("knees")
     if not spread:
         return "No volume has a knee: precision falls from the start, evenly, or not at all."
@@ -154,18 +169,18 @@ def _knee_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> 
     return f"{words}{none}." + ("" if here is None else f" The best workflow's masks have {percent(here)} on average.")
 
 
-def evidence(calibration: Mapping[str, Any]) -> Section:
+def evidence(calibration: CalibrationRecord) -> Section:
     """What the voxels gained over the baseline are."""
     title = "Are the gains real surface or repeated artefacts?"
-    volumes: Mapping[str, Any] = calibration.get("evidence") or {}
+    volumes: Mapping[str, EvidenceRecord] = calibration.get("evidence") or {}
     if not volumes:
         return Section(title, [NOTHING])
     keys = (*CLASSES, *WITNESSES)
     rows = []
-    for name, one in volumes.items():
-        shares = ("" if one.get(key) is None else percent(one[key]) for key in keys)
-        patterns = "; ".join(map(_pattern, _repeated(one))) or "none"
-        rows.append((name, one["verdict"], number(one["gained"]), number(one["lost"]), *shares, patterns))
+    for name, volume in volumes.items():
+        shares = ("" if (share := volume.get(key)) is None else percent(share) for key in keys)
+        patterns = "; ".join(map(_pattern, _repeated(volume))) or "none"
+        rows.append((name, volume["verdict"], number(volume["gained"]), number(volume["lost"]), *shares, patterns))
     head = ("volume", "verdict", "gained", "lost", *(name for name, _ in CLASSES.values()))
     caption = (
         "Voxels gained and lost against the baseline, then shares of those gained: on the labelled surface or within 2 "
@@ -174,24 +189,27 @@ def evidence(calibration: Mapping[str, Any]) -> Section:
     )
     table = Table(caption, (*head, "plate-like", "brighter", "repeated patterns"), rows, "tt" + "n" * 8 + "p")
     bar_rows = [
-        (f"{name}: {one['verdict']}", plural(one["gained"], "voxel"), [one[key] for key in CLASSES])
-        for name, one in volumes.items()
-        if all(one.get(key) is not None for key in CLASSES)
+        (f"{name}: {volume['verdict']}", plural(volume["gained"], "voxel"), shares_of)
+        for name, volume in volumes.items()
+        if len(shares_of := known(volume.get(key) for key in CLASSES)) == len(CLASSES)
     ]
     drawing = bars("Where the gained voxels lie", list(CLASSES.values()), bar_rows)
     figures = [figure("Where the gained voxels lie", "by volume", drawing)] if bar_rows else []
     return Section(title, [*_evidence_answer(calibration, volumes)], [table], figures)
 
 
-def _evidence_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any]) -> Iterator[str]:
+def _evidence_answer(calibration: CalibrationRecord, volumes: Mapping[str, EvidenceRecord]) -> Iterator[str]:
     counts = Counter(one["verdict"] for one in volumes.values())
     named = ", ".join(f"{verdict} in {plural(count, 'volume')}" for verdict, count in counts.most_common())
-    judged = [one for one in volumes.values() if one["gained"] and one.get("on_surface") is not None]
-    total = sum(one["gained"] for one in judged)
+    judged = [of for of in volumes.values() if of["gained"] and of.get("on_surface") is not None]
+    total = sum(of["gained"] for of in judged)
+    on_surface, background = (
+        sum(of["gained"] * (of[key] or 0.0) for of in judged) for key in ("on_surface", "background")
+    )
     yield f"By the evidence of each volume, what is gained is: {named}." + (
         f" Of {number(total)} voxels gained over {baseline_name(calibration)}, "
-        f"{percent(sum(one['gained'] * one['on_surface'] for one in judged) / total)} lie on the labelled surface, and "
-        f"{percent(sum(one['gained'] * one['background'] for one in judged) / total)} on labelled background."
+        f"{percent(on_surface / total)} lie on the labelled surface, and "
+        f"{percent(background / total)} on labelled background."
         if total
         else ""
     )
@@ -199,11 +217,11 @@ def _evidence_answer(calibration: Mapping[str, Any], volumes: Mapping[str, Any])
     yield f"Repeated patterns: {'; '.join(repeated)}." if repeated else "No repeated pattern was found among them."
 
 
-def _repeated(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [pattern for pattern in one.get("patterns") or () if pattern["repeated"]]
+def _repeated(evidence: EvidenceRecord) -> list[PatternRecord]:
+    return [pattern for pattern in evidence.get("patterns") or () if pattern["repeated"]]
 
 
-def _pattern(pattern: Mapping[str, Any]) -> str:
+def _pattern(pattern: PatternRecord) -> str:
     kind = "rings" if pattern["kind"] == "rings" else f"stripes across {pattern['kind']}"
     return f"{kind} every {pattern['period_vox']:.1f} voxels ({percent(pattern['share'])} of what is gained)"
 

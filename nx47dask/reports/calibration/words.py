@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
+from nx47dask.reports.calibration.document import CalibrationRecord
 from nx47dask.words import signed
 
 __all__ = ["NOTHING", "average", "baseline_name", "by_size", "cell", "change", "known", "setting"]
@@ -45,6 +46,6 @@ def setting(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def baseline_name(calibration: Mapping[str, Any]) -> str:
+def baseline_name(calibration: CalibrationRecord) -> str:
     """What the page calls the baseline."""
     return str(((calibration.get("workflows") or {}).get("baseline") or {}).get("name", "the baseline"))
