@@ -1,1 +1,1 @@
-"""Calibrating a workflow on labelled volumes: plan, search, what is found around the best candidate, results."""
+"""Calibration of a workflow on labelled volumes: the plan, the search, findings about the best candidate, files."""

@@ -1,4 +1,4 @@
-"""What a calibration writes: workflows, thresholds by volume, trials as tables, the page."""
+"""Write the files of a calibration: workflow, thresholds by volume, table of trials, page."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["BEST", "write_results"]
 BEST, REFUSED = "best", "candidate"
 
 
-def write_results(planned: Calibration, found: CalibrationRecord) -> None:
-    """Add to what was found how it was made, and write all; the same findings give the same bytes.
+def write_results(planned: Calibration, findings: CalibrationRecord) -> None:
+    """Add to the findings how they were made, and write all files; the same findings give the same bytes.
 
-    A workflow that passed is ``best.yaml``; one that was refused is ``candidate.yaml``.
+    A promoted workflow is written to ``best.yaml``, a refused one to ``candidate.yaml``.
 
     Raises
     ------
     StorageError
         A file cannot be written.
     """
-    found |= {
+    findings |= {
         "name": planned.base.name,
         "command": planned.command,
         "nx47dask": __version__,
@@ -45,35 +45,35 @@ def write_results(planned: Calibration, found: CalibrationRecord) -> None:
             key: cast("DimensionRecord", asdict(dimension)) for key, dimension in planned.space.dimensions.items()
         },
     }
-    wanted, other = (BEST, REFUSED) if found["promoted"] else (REFUSED, BEST)
+    wanted, other = (BEST, REFUSED) if findings["promoted"] else (REFUSED, BEST)
     (planned.out / f"{other}.yaml").unlink(missing_ok=True)
-    write_text(planned.out / f"{wanted}.yaml", _workflow_text(planned, found))
-    write_text(planned.out / "per_volume.yaml", _per_volume_text(found))
-    _write_parquet(trial_rows(found), planned.out / "trials.parquet")
-    write_calibration(found, planned.out)
+    write_text(planned.out / f"{wanted}.yaml", _workflow_text(planned, findings))
+    write_text(planned.out / "per_volume.yaml", _per_volume_text(findings))
+    _write_parquet(trial_rows(findings), planned.out / "trials.parquet")
+    write_calibration(findings, planned.out)
 
 
-def _workflow_text(planned: Calibration, found: CalibrationRecord) -> str:
-    """The workflow of the best candidate, with what it was found by."""
-    verdict = found["verdicts"]["baseline"]
+def _workflow_text(planned: Calibration, findings: CalibrationRecord) -> str:
+    """Return the workflow of the best candidate as YAML; a comment tells how it was found."""
+    verdict = findings["verdicts"]["baseline"]
     held_out = "no held-out estimate"
     mean, interval = verdict["held_out_mean"], verdict["held_out_interval"]
     if mean is not None and interval is not None:
         low, high = interval
         held_out = f"held-out score {mean:.3f} [{low:.3f}, {high:.3f}]"
-    outcome = "promoted" if found["promoted"] else "refused: " + "; ".join(found["reasons"])
-    data = variant(planned.base.resolved, found["workflows"]["best"]["candidate"])
+    outcome = "promoted" if findings["promoted"] else "refused: " + "; ".join(findings["reasons"])
+    data = variant(planned.base.resolved, findings["workflows"]["best"]["candidate"])
     head = f"# {planned.command}\n# {held_out} over {len(planned.volumes)} volumes, {outcome}\n"
     return head + yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
 
 
-def _per_volume_text(found: CalibrationRecord) -> str:
+def _per_volume_text(findings: CalibrationRecord) -> str:
     """Return for each volume the threshold that scores best on it, and the one for all volumes."""
     volumes = {}
-    for name, tradeoff in found["tradeoff"].items():
+    for name, tradeoff in findings["tradeoff"].items():
         scored = [(score, point) for point in tradeoff["curve"] if (score := point["score"]) is not None]
         volumes[name] = {
-            "threshold": found["threshold_key"],
+            "threshold": findings["threshold_key"],
             "best": max(scored, key=lambda pair: pair[0])[1] if scored else None,
             "all_volumes": tradeoff["operating"],
         }
@@ -81,7 +81,7 @@ def _per_volume_text(found: CalibrationRecord) -> str:
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
-    """A table of the trials; None where a trial has no value."""
+    """Write a table of the trials; a value that a trial lacks is None."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -43,13 +43,14 @@ __all__ = [
     "without_weight",
 ]
 
-TOLERANCE = "2"
+NEAR = "2"
+"""Key of the agreement within 2 voxels."""
 TOPOLOGY_SLACK = 0.05
-"""How much better the topology of a candidate may be than the best one's."""
+"""Largest gain of the topology term over the best candidate that is thought possible."""
 SCORE_SLACK = 0.01
-"""How much worse than the best one a candidate may be on one volume and still be of use."""
+"""Largest loss of score on one volume against the best candidate that keeps a candidate in the search."""
 BYTES_PER_VOXEL = 48
-"""A candidate from fusion to score, per voxel of a volume, beside its sources and a worker's libraries."""
+"""Memory for a candidate from fusion to score per voxel of a volume; sources and libraries are extra."""
 PROCESS_BYTES = 300 << 20
 
 
@@ -82,7 +83,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class LeastScore:
-    """The best candidate so far on a volume; one that cannot come near it is not worth counting its features.
+    """Terms of the best candidate so far on a volume; features are counted only for candidates that can reach them.
 
     Attributes
     ----------
@@ -93,45 +94,45 @@ class LeastScore:
     topo: float
 
     def in_play(self, terms: Mapping[str, float]) -> bool:
-        """Whether the cheap terms of a candidate leave it a chance."""
+        """Return True if a candidate with these cheap terms can still come near the best score."""
         most = min(1.0, self.topo + TOPOLOGY_SLACK)
         cheap = math.fsum(TERMS[name].weight * terms[name] for name in CHEAP)
         return cheap + TERMS["topo"].weight * most >= self.score - SCORE_SLACK
 
 
 def source_key(item: Mapping[str, Mapping[str, Any]]) -> str:
-    """Identity of an entry of ``detect``, whatever its weight and its number among its like (``sheetness#2``)."""
+    """Return a text that identifies an entry of ``detect`` without its weight and number (``sheetness#2``)."""
     return json.dumps(without_weight(item), sort_keys=True)
 
 
 def without_weight(item: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """An entry of ``detect`` that stands alone."""
+    """Return an entry of ``detect`` without its weight and number, as for a single source."""
     ((name, parameters),) = item.items()
     return {name.partition("#")[0]: {key: value for key, value in parameters.items() if key != "weight"}}
 
 
 def subject_bytes(subject: Subject) -> int:
-    """Projected peak memory of a worker that evaluates candidates."""
+    """Project the peak memory of a worker that evaluates candidates, in bytes."""
     return PROCESS_BYTES + subject.box.size * (BYTES_PER_VOXEL + 4 * len(subject.sources))
 
 
 class CandidateTerms(TypedDict):
-    """What the evaluation of a candidate leaves; see :func:`mask_terms`."""
+    """Result of the evaluation of a candidate; see :func:`mask_terms`."""
 
     terms: dict[str, float]
 
 
 def evaluate(subject: Subject, workflow: Workflow, least: LeastScore | None = None) -> CandidateTerms:
-    """The official score of a candidate on a volume, its terms, and what else describes its mask.
+    """Score a candidate on a volume, and measure its mask.
 
-    Where ``least`` is not in reach by surface Dice and variation of information, features are not counted: then
-    ``score`` and ``topo`` are missing.
+    If surface Dice and variation of information show that ``least`` is out of reach, features are not counted:
+    ``score`` and ``topo`` are missing then.
     """
     return {"terms": mask_terms(mask_of(subject, workflow), labels_of(subject), least)}
 
 
 def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastScore | None = None) -> dict[str, float]:
-    """``score`` and its terms, precision and recall at 2 voxels, density, components; see :func:`evaluate`."""
+    """Measure ``score`` and its terms, precision and recall within 2 voxels, density and components of a mask."""
     depth, height, width = mask.shape
     grid = octants((depth, height, width))
     parts = {}
@@ -146,7 +147,7 @@ def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastS
         for octant in grid:
             parts[octant.number]["counts"] = count_octant(mask[octant.box.slices], labels[octant.box.slices])
         score, known = combine_octants(grid, parts), SCORES
-    near = score["agreement"][TOLERANCE]
+    near = score["agreement"][NEAR]
     return {
         **{name: score[name] for name in known},
         "precision": near["precision"],
@@ -157,14 +158,14 @@ def mask_terms(mask: NDArray[np.bool_], labels: NDArray[np.uint8], least: LeastS
 
 
 def mask_of(subject: Subject, workflow: Workflow) -> NDArray[np.bool_]:
-    """The mask of a candidate, shape (Z, Y, X)."""
+    """Compute the mask of a candidate, shape (Z, Y, X)."""
     passes = compile_passes(workflow.steps[_first_mask_step(workflow) :])
-    image = scan_of(subject) if any(one.reads_image for one in passes) else None
+    image = scan_of(subject) if any(step_pass.reads_image for step_pass in passes) else None
     return whole_mask(passes, field_of(subject, workflow), image)
 
 
 def field_of(subject: Subject, workflow: Workflow) -> NDArray[np.unsignedinteger]:
-    """What the thresholds of a candidate see: its sources fused, stored and smoothed; not to be written to."""
+    """Return the input of the thresholds of a candidate: its sources fused, stored and smoothed; read-only."""
     steps = workflow.steps[: _first_mask_step(workflow)]
     detect = json.dumps([workflow.resolved["detect"], workflow.settings.combine, workflow.settings.probability])
     parts = [part for named in steps for part in named.step.parts()]
@@ -175,7 +176,7 @@ def _first_mask_step(workflow: Workflow) -> int:
     return next(number for number, named in enumerate(workflow.steps) if named.step.gives == "mask")
 
 
-# Tasks come ordered by volume and by field, so that a worker needs one of each at a time.
+# Tasks are ordered by volume and by field, so a worker needs one of each at a time.
 @lru_cache(maxsize=1)
 def _field(subject: Subject, detect: str, steps: tuple[LocalStep, ...]) -> NDArray[np.unsignedinteger]:
     data = _fused(subject, detect)
@@ -187,7 +188,7 @@ def _field(subject: Subject, detect: str, steps: tuple[LocalStep, ...]) -> NDArr
 
 @lru_cache(maxsize=1)
 def _fused(subject: Subject, detect: str) -> NDArray[np.unsignedinteger]:
-    """Probability of the weighted sources as a run stores it."""
+    """Return the probability of the weighted sources as a run stores it."""
     items, combine, dtype = json.loads(detect)
     weights = [next(iter(item.values())).get("weight", 1.0) for item in items]
     total = math.fsum(weights)
@@ -205,11 +206,11 @@ def _sources(subject: Subject) -> dict[str, NDArray[np.float32]]:
 
 @lru_cache(maxsize=1)
 def labels_of(subject: Subject) -> NDArray[np.uint8]:
-    """Labels of a volume, shape (Z, Y, X); not to be written to."""
+    """Read the labels of a volume, shape (Z, Y, X); do not write to them."""
     return subject.labels.read(subject.box).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
 def scan_of(subject: Subject) -> NDArray[np.unsignedinteger]:
-    """The scan of a volume, shape (Z, Y, X); not to be written to."""
+    """Read the scan of a volume, shape (Z, Y, X); do not write to it."""
     return subject.image.read(subject.box)

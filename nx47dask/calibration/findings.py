@@ -1,4 +1,4 @@
-"""What a calibration finds out about its best candidate: curves, neighbours, evidence of gains."""
+"""Findings about the best candidate: neighbours, curves along the threshold, evidence that gains are real."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from nx47dask.workflow import Workflow
 __all__ = ["evidence_of_gains", "neighbours", "trade_offs"]
 
 NEIGHBOURS, THRESHOLDS = 4, 10
-"""Values of a key, and of the threshold, on the curve around the best candidate."""
+"""Number of values of a key, and of the threshold, around the best candidate."""
 VALUES = tuple(np.round(np.arange(0.05, 0.96, 0.05), 3).tolist())
 QUANTILES = tuple(np.round(np.arange(0.7, 0.985, 0.0125), 4).tolist())
 
@@ -74,7 +74,7 @@ class MeasuredEvidence(TypedDict):
 
 @dataclass(frozen=True)
 class Sweep:
-    """The threshold of a workflow whose curve is drawn.
+    """Threshold along which the curve of a workflow is measured.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Sweep:
 
     @classmethod
     def of(cls, workflow: Workflow) -> Sweep:
-        """The threshold of a workflow; each has one."""
+        """Find the threshold of a workflow; every workflow has one."""
         playing = {
             f"postprocess.{named.name}.{name}": (parameter.role, getattr(named.step, name))
             for named in workflow.steps
@@ -111,7 +111,7 @@ class Sweep:
         return cls(key, value, playing[high][1] if high else None, by, least)
 
     def at(self, candidate: Candidate) -> Sweep:
-        """The same for a candidate that differs in thresholds and least object only."""
+        """Return the sweep of a candidate that differs in thresholds and least object only."""
         least = [value for key, value in candidate.items() if role_of(key) is Role.LEAST_OBJECT]
         high = sibling(self.key, Role.HIGH_THRESHOLD)
         return replace(
@@ -122,34 +122,36 @@ class Sweep:
         )
 
     def thresholds(self, more: Sequence[float], most: float | None) -> list[float]:
-        """Where the curve is measured; ``most``: the highest that a candidate may have."""
+        """Return the thresholds of the curve, ascending, up to the largest one allowed (``most``)."""
         usual = VALUES if self.by == "value" else QUANTILES
-        return sorted(one for one in {*usual, self.value, *more} if most is None or one <= most)
+        return sorted(value for value in {*usual, self.value, *more} if most is None or value <= most)
 
     def high_at(self, low: float) -> float:
-        """The high threshold of the curve's mask: never below the low one."""
+        """Return the high threshold for a low one; it is never below the low one."""
         return low if self.high is None else max(low, self.high)
 
 
 def neighbours(evaluations: Evaluations, space: SearchSpace, best: Candidate) -> Pipeline[dict[str, list[Neighbour]]]:
-    """The score and its terms where one key of the best candidate is changed: a list of means by key."""
+    """Score the candidates that differ from the best one in a single key; a list of means by key."""
     threshold = Sweep.of(evaluations.workflow_of(best)).key
     finer = one_at_a_time(space, best, THRESHOLDS)
     around = {
         key: finer[key] if key == threshold else many for key, many in one_at_a_time(space, best, NEIGHBOURS).items()
     }
-    around = {key: sorted([*many, best], key=lambda one: _order(one[key])) for key, many in around.items()}
+    around = {key: sorted([*many, best], key=lambda candidate: _order(candidate[key])) for key, many in around.items()}
     volumes = list(evaluations.subjects)
-    wanted = [(one, volume, None) for many in around.values() for one in many for volume in volumes]
+    wanted = [(candidate, volume, None) for many in around.values() for candidate in many for volume in volumes]
     yield from evaluations.ask("around", wanted)
     return {
         key: [
             {
-                "value": one[key],
-                "mean": {term: fmean(_terms(evaluations, one, volume)[term] for volume in volumes) for term in SCORES},
-                "scores": {volume: _terms(evaluations, one, volume)["score"] for volume in volumes},
+                "value": candidate[key],
+                "mean": {
+                    term: fmean(_terms(evaluations, candidate, volume)[term] for volume in volumes) for term in SCORES
+                },
+                "scores": {volume: _terms(evaluations, candidate, volume)["score"] for volume in volumes},
             }
-            for one in many
+            for candidate in many
         ]
         for key, many in around.items()
     }
@@ -217,7 +219,7 @@ def measure_curve(subject: Subject, workflow: Workflow, sweep: Sweep, thresholds
 def evidence_of_gains(
     evaluations: Evaluations, best: Candidate, baseline: Mapping[str, Volume]
 ) -> Pipeline[dict[str, EvidenceRecord]]:
-    """Whether the voxels gained over the baseline's masks are surface, by volume."""
+    """Measure by volume how much of the gain over the masks of the baseline is surface."""
     workflow = evaluations.workflow_of(best)
     tasks = [
         Task(
@@ -234,31 +236,33 @@ def evidence_of_gains(
 
 
 def measure_evidence(subject: Subject, workflow: Workflow, baseline: Volume) -> MeasuredEvidence:
-    """See :func:`nx47dask.calibration.methods.evidence.evidence`."""
+    """Measure the evidence of a volume; see :func:`nx47dask.calibration.methods.evidence.evidence`."""
     before = baseline.read(subject.box) != 0
-    found = evidence(scan_of(subject), before, mask_of(subject, workflow), labels_of(subject))
-    return {"evidence": cast("EvidenceRecord", found.as_dict())}
+    measured = evidence(scan_of(subject), before, mask_of(subject, workflow), labels_of(subject))
+    return {"evidence": cast("EvidenceRecord", measured.as_dict())}
 
 
 def _terms(evaluations: Evaluations, candidate: Candidate, volume: str) -> dict[str, float]:
-    found = evaluations.terms(candidate, volume)
-    assert found is not None
-    return found
+    terms = evaluations.terms(candidate, volume)
+    assert terms is not None
+    return terms
 
 
 def _filled(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """The curve with scores between those that were measured, as far as these go."""
-    measured = {one.threshold: one.score for one in curve if one.score is not None}
+    """Interpolate the scores between the measured ones; points outside of their range stay without."""
+    measured = {point.threshold: point.score for point in curve if point.score is not None}
     if not measured:
         return list(curve)
     at, scores = list(measured), list(measured.values())
     return [
-        replace(one, score=float(np.interp(one.threshold, at, scores))) if at[0] <= one.threshold <= at[-1] else one
-        for one in curve
+        replace(point, score=float(np.interp(point.threshold, at, scores)))
+        if at[0] <= point.threshold <= at[-1]
+        else point
+        for point in curve
     ]
 
 
 def _order(value: Any) -> tuple[float, str]:
-    """Numbers by size, other choices by their text."""
+    """Return a sorting key: numbers by size, other choices by their text."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return (float(value), "") if number else (math.inf, str(value))

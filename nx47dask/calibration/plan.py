@@ -1,4 +1,4 @@
-"""The plan of a calibration: volumes with labels, the space that is searched, folds; checked before anything runs."""
+"""Plan a calibration: labelled volumes, search space and folds, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ from nx47dask.workflow import Workflow, load_workflow, workflow_of
 __all__ = ["Calibration", "plan_calibration"]
 
 SEARCH_REVISION = 1
-"""Raised when the same seed asks for other candidates."""
+"""Increased when the same seed asks for other candidates."""
 REVISIONS = {INGEST: INGEST_REVISION, SCORE: SCORE_REVISION, "search": SEARCH_REVISION}
-"""Of what no step or detector names."""
+"""Revisions of what is neither a step nor a detector."""
 STARTUP_SHARE = 3
-"""One of so many trials covers the space before the search begins."""
+"""The first 1 / 3 of the trials cover the space before the search begins."""
 LEAST_TRIALS = 2
 LARGEST_GRID = 20_000
-"""Points; a larger space is sampled."""
+"""Number of points; a larger space is sampled."""
 PACKAGES = ("optuna", "sklearn", "pyarrow")
 SCROLLS = "train.csv"
 
 
 @dataclass(frozen=True)
 class Calibration(FolderPlan):
-    """What a calibration will do.
+    """Plan of a calibration.
 
     Attributes
     ----------
     volumes, labels : dict of str to Volume
         By id.
     base : Workflow
-        The one whose parameters are searched.
+        Workflow whose parameters are searched.
     space : SearchSpace
     scrolls : dict of str to str
         Scroll by volume, as far as it is known.
     baseline : str
         Workflow, frozen baseline or run folder.
     trials, startup : int
-        Of each study; those at its beginning that cover the space.
+        Number of trials of each study, and of those at its beginning that cover the space.
     seed : int
     recall_loss : float
-        How far the recall of a volume may fall below the baseline's.
+        Largest accepted loss of recall on a held-out volume against the baseline, 0 to 1.
     command : str
-        What a person would type for it.
+        Command line for it, as a person would type it.
     """
 
     volumes: dict[str, Volume]
@@ -78,7 +78,7 @@ class Calibration(FolderPlan):
 
     @property
     def method(self) -> Literal["grid", "tpe"]:
-        """A grid where every range has a step and there are not too many points."""
+        """Method of the search: a grid if every range has a step and there are at most 20,000 points."""
         size = self.space.size
         return "grid" if size is not None and size <= LARGEST_GRID else "tpe"
 
@@ -92,9 +92,9 @@ class Calibration(FolderPlan):
             "revisions": self.base.revisions
             | {INGEST: INGEST_REVISION, SCORE: SCORE_REVISION, "search": SEARCH_REVISION},
             "workflow": self.base.resolved,
-            "space": {key: repr(one) for key, one in self.space.dimensions.items()},
-            "inputs": {name: one.fingerprint for name, one in self.volumes.items()},
-            "labels": {name: one.fingerprint for name, one in self.labels.items()},
+            "space": {key: repr(dimension) for key, dimension in self.space.dimensions.items()},
+            "inputs": {name: volume.fingerprint for name, volume in self.volumes.items()},
+            "labels": {name: volume.fingerprint for name, volume in self.labels.items()},
             "scrolls": self.scrolls,
             "baseline": self.baseline,
             "trials": self.trials,
@@ -103,7 +103,7 @@ class Calibration(FolderPlan):
 
     @property
     def folds(self) -> list[Fold]:
-        """Volumes left out one at a time, and scrolls where that is another fold."""
+        """Folds that leave out one volume each, and those that leave out one scroll, unless they are the same."""
         by_volume = folds(list(self.volumes), None, "volume")
         known = {fold.held_out for fold in by_volume}
         by_scroll = folds(list(self.volumes), self.scrolls, "scroll")
@@ -112,7 +112,7 @@ class Calibration(FolderPlan):
         ]
 
     def workflow_of(self, candidate: Candidate) -> Workflow:
-        """The workflow that a candidate stands for."""
+        """Return the workflow of a candidate."""
         return workflow_of(variant(self.base.resolved, candidate), f"{self.base.name}-calibrated")
 
 
@@ -128,7 +128,7 @@ def plan_calibration(
     baseline: str,
     recall_loss: float,
 ) -> Calibration:
-    """Read and check all that a calibration needs; see :func:`nx47dask.calibration.calibrate.calibrate`.
+    """Read and check the inputs of a calibration; see :func:`nx47dask.calibration.calibrate.calibrate`.
 
     Raises
     ------
@@ -149,9 +149,9 @@ def plan_calibration(
         )
     volumes = {volume.id: volume for volume in discover(images)}
     refuse_nesting([*images, labels], folder)
-    found = find_labels(labels, {name: one.shape for name, one in volumes.items()})
-    for one in found.values():
-        check_labels(one)
+    labelled = find_labels(labels, {name: volume.shape for name, volume in volumes.items()})
+    for volume in labelled.values():
+        check_labels(volume)
     base = load_workflow(workflow)
     if isinstance(base.sources, ResidualBand):
         raise InputError(
@@ -166,7 +166,7 @@ def plan_calibration(
     return Calibration(
         folder,
         volumes,
-        found,
+        labelled,
         base,
         _space(space, base),
         scrolls,
@@ -179,7 +179,7 @@ def plan_calibration(
 
 
 def _require_packages() -> None:
-    """Refuse before hours of work what would fail after them."""
+    """Refuse missing packages before hours of work, not after them."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise InputError(f'calibrate needs {", ".join(missing)}: pip install "nx47dask[calibrate]"')
@@ -193,7 +193,7 @@ def _space(path: str | Path | None, base: Workflow) -> SearchSpace:
 
 
 def _scrolls(labels: str | Path, volumes: dict[str, Volume]) -> dict[str, str]:
-    """Scroll by volume, from the competition's table beside the labels; empty where there is none."""
+    """Read the scroll of each volume from the competition's table beside the labels; empty without the table."""
     table = locate(labels).parent / SCROLLS
     if not table.is_file():
         return {}

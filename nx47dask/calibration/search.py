@@ -24,7 +24,7 @@ __all__ = ["Evaluations", "TrialScores", "search"]
 
 TRIALS_AT_A_TIME = 4
 SUBSET = 3
-"""One of so many volumes is scored first; a trial that falls behind there is pruned."""
+"""A third of the volumes is scored first; a trial that falls behind on them is pruned."""
 SUBSET_SLACK = 0.02
 
 Terms = dict[str, float]
@@ -32,7 +32,7 @@ Terms = dict[str, float]
 
 @dataclass(frozen=True)
 class TrialScores:
-    """A trial of a study and what it scored.
+    """Trial of a study with its scores.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class TrialScores:
 
 @dataclass
 class Evaluations:
-    """Candidates scored so far.
+    """Store of the candidates that were scored so far.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Evaluations:
     workflow_of : callable
         The workflow of a candidate.
     identity : callable
-        A text that is the same for candidates that cannot differ in a mask.
+        Text that is the same for candidates whose masks are the same.
     """
 
     subjects: Mapping[str, Subject]
@@ -71,15 +71,15 @@ class Evaluations:
     _known: dict[tuple[str, str], Terms] = field(default_factory=dict)
 
     def terms(self, candidate: Candidate, volume: str) -> Terms | None:
-        """What is known of a candidate on a volume."""
+        """Return the known terms of a candidate on a volume; None if it was not scored there."""
         return self._known.get((self.identity(candidate), volume))
 
     def score(self, candidate: Candidate, volume: str) -> float | None:
-        """Its official score, where its topology was asked for."""
+        """Return the official score of a candidate on a volume; None if its topology was not measured."""
         return (self.terms(candidate, volume) or {}).get("score")
 
     def ask(self, stage: str, wanted: Iterable[tuple[Candidate, str, LeastScore | None]]) -> Pipeline[None]:
-        """Score candidates on volumes that are not known yet; see `evaluate`."""
+        """Score candidates on volumes where they were not scored yet; see :func:`evaluate`."""
         missing: dict[tuple[str, str], tuple[Candidate, LeastScore | None]] = {}
         for candidate, volume, least in wanted:
             key = (self.identity(candidate), volume)
@@ -91,7 +91,7 @@ class Evaluations:
             missing[key] = (candidate, least)
         if not missing:
             return
-        # By volume and by field, so that a worker that goes on with the next task has its arrays in memory.
+        # Order by volume and by field, so that the arrays of the next task are in memory already.
         ordered = sorted(missing, key=lambda key: (list(self.subjects).index(key[1]), _field_of(missing[key][0]), key))
         tasks = (self._task(number, key[1], *missing[key]) for number, key in enumerate(ordered))
         voxels = sum(self.subjects[volume].box.size for _, volume in ordered)
@@ -112,18 +112,18 @@ def search(
     startup: int,
     over: Callable[[], bool],
 ) -> Pipeline[list[TrialScores]]:
-    """Run studies, each on its volumes, to their ends or until all is ``over``; returns all trials.
+    """Run studies, each on its volumes, to their ends or until the time is ``over``; return all trials.
 
-    The first ``startup`` trials of each are scored whatever they are worth: they cover the space, and importances are
-    told from them. A later one is pruned where it falls behind the best one on a part of its volumes, or where surface
-    Dice and variation of information leave it no chance on one of them.
+    The first ``startup`` trials of each study are always scored: they cover the space, and importances are computed
+    from them. A later trial is pruned if it falls behind the best one on a part of its volumes, or if surface Dice and
+    variation of information leave it no chance on one of them.
     """
-    found: list[TrialScores] = []
+    finished: list[TrialScores] = []
     best: dict[str, TrialScores] = {}
     for number in count(1):
         asked = {} if over() else {name: study.ask(TRIALS_AT_A_TIME) for name, (study, _) in studies.items()}
         if not any(asked.values()):
-            return found
+            return finished
         for part, rung in enumerate("ab"):
             wanted = []
             for name, trial in ((name, trial) for name, trials in asked.items() for trial in trials):
@@ -136,21 +136,21 @@ def search(
             for trial in trials:
                 scored = _scored(evaluations, name, trial, volumes)
                 study.tell(trial, scored.mean)
-                found.append(scored)
+                finished.append(scored)
                 if scored.mean is not None and (name not in best or scored.mean > (best[name].mean or 0)):
                     best[name] = scored
     raise AssertionError
 
 
 def _mean_score(terms: Mapping[str, Terms], volumes: Sequence[str]) -> float | None:
-    """Mean official score over volumes, if all have one."""
+    """Return the mean official score over volumes; None if a volume has none."""
     scores = [terms.get(volume, {}).get("score") for volume in volumes]
     return None if None in scores else fmean(score for score in scores if score is not None)
 
 
 def _scored(evaluations: Evaluations, study: str, trial: Trial, volumes: Sequence[str]) -> TrialScores:
     known = {volume: evaluations.terms(trial.candidate, volume) for volume in volumes}
-    terms = {volume: one for volume, one in known.items() if one is not None}
+    terms = {volume: measured for volume, measured in known.items() if measured is not None}
     return TrialScores(study, trial.number, trial.candidate, terms, _mean_score(terms, volumes))
 
 
@@ -173,14 +173,14 @@ def _least(best: TrialScores | None, volume: str) -> LeastScore | None:
     return None if best is None else LeastScore(best.terms[volume]["score"], best.terms[volume]["topo"])
 
 
-def _easier(one: LeastScore | None, other: LeastScore | None) -> LeastScore | None:
-    if one is None or other is None:
+def _easier(first: LeastScore | None, second: LeastScore | None) -> LeastScore | None:
+    if first is None or second is None:
         return None
-    return LeastScore(min(one.score, other.score), max(one.topo, other.topo))
+    return LeastScore(min(first.score, second.score), max(first.topo, second.topo))
 
 
 def _field_of(candidate: Candidate) -> str:
-    """What decides the field that the thresholds of a candidate see: what stands before them."""
+    """Return the parameters before the thresholds as text: they decide the input of the thresholds."""
     return json.dumps(list(takewhile(lambda item: not _is_threshold(item[0]), candidate.items())))
 
 

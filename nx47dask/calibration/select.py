@@ -1,4 +1,4 @@
-"""The work of a calibration when its sources are detected: search, what is held out, what is around the best."""
+"""Search and judge candidates once the sources are detected: studies, folds, verdicts, findings."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from nx47dask.runs.run import Run
 __all__ = ["ALL", "select"]
 
 ALL = "all"
-"""The study of all volumes; the others are named after what they leave out."""
+"""Study of all volumes; the others have the names of the volume or scroll that they leave out."""
 TIE = 0.002
-"""A mean score that is not more than this better is not better."""
+"""Mean scores that differ by no more than this count as equal."""
 JOURNAL = "studies.log"
 
 Terms = dict[str, float]
@@ -47,17 +47,17 @@ def select(
     baseline: Run,
     over: Callable[[], bool],
 ) -> Pipeline[CalibrationRecord]:
-    """Search on all volumes and on those of each fold, and judge; returns what ``calibration.json`` says."""
+    """Search on all volumes and on those of each fold, and judge; return the findings for ``calibration.json``."""
     own = own_values(planned.space, planned.base.resolved)
     volumes = {ALL: tuple(planned.volumes)} | {fold.name: fold.training for fold in planned.folds}
     listed: Mapping[str, Sequence[Candidate]] = {}
     if planned.method == "grid":
         listed = yield from shortlist(evaluations, planned.space, volumes, planned.trials - 1)
     trials = yield from search(evaluations, _studies(planned, own, volumes, listed), planned.startup, over)
-    chosen = {study: _chosen(planned, [one for one in trials if one.study == study], study) for study in volumes}
+    chosen = {study: _chosen(planned, [trial for trial in trials if trial.study == study], study) for study in volumes}
     best = chosen[ALL].candidate
     held_out = [(chosen[fold.name].candidate, volume, None) for fold in planned.folds for volume in fold.held_out]
-    everywhere = [(one, volume, None) for one in (own, best) for volume in planned.volumes]
+    everywhere = [(candidate, volume, None) for candidate in (own, best) for volume in planned.volumes]
     yield from evaluations.ask("held-out", [*held_out, *everywhere])
     terms = {
         "baseline": {name: _baseline_terms(baseline, name) for name in planned.volumes},
@@ -85,7 +85,7 @@ def select(
         "tradeoff": curves.volumes,
         "threshold_key": curves.key,
         "knees": curves.knees,
-        "importance": _importances(planned, [one for one in trials if one.study == ALL]),
+        "importance": _importances(planned, [trial for trial in trials if trial.study == ALL]),
         "around": around,
         "evidence": gains,
     }
@@ -94,7 +94,7 @@ def select(
 def _fold(
     evaluations: Evaluations, fold: Fold, chosen: TrialScores, terms: Mapping[str, Mapping[str, Terms]]
 ) -> FoldRecord:
-    """What was chosen without the volumes of a fold, and what it scores on them."""
+    """Describe the candidate that was chosen without the volumes of a fold, with its scores on them."""
     return {
         "name": fold.name,
         "held_out": list(fold.held_out),
@@ -112,7 +112,7 @@ def _studies(
     volumes: Mapping[str, Sequence[str]],
     listed: Mapping[str, Sequence[Candidate]],
 ) -> dict[str, tuple[Study, Sequence[str]]]:
-    """A study for each set of volumes, begun anew: what a resumed one asks again is in the ledger."""
+    """Open a new study for each set of volumes; on resuming, answers to the same questions are in the ledger."""
     journal = planned.out / JOURNAL
     journal.unlink(missing_ok=True)
     return {
@@ -134,13 +134,13 @@ def _studies(
 
 
 def _chosen(planned: Calibration, trials: Sequence[TrialScores], study: str) -> TrialScores:
-    if not any(one.mean is not None for one in trials):
+    if not any(trial.mean is not None for trial in trials):
         raise RunStoppedError(
             f"{planned.out}: no candidate of the study {study!r} was scored in time",
             hint="use --resume and a longer --time-limit, or none",
         )
-    complexity = [planned.space.complexity(one.candidate) for one in trials]
-    return trials[choose([one.mean for one in trials], complexity, TIE)]
+    complexity = [planned.space.complexity(trial.candidate) for trial in trials]
+    return trials[choose([trial.mean for trial in trials], complexity, TIE)]
 
 
 def _judged(
@@ -152,7 +152,7 @@ def _judged(
 def _fold_results(
     planned: Calibration, evaluations: Evaluations, chosen: Mapping[str, TrialScores], against: Mapping[str, Terms]
 ) -> list[FoldResult]:
-    """What was found when one volume was left out, against the terms of another workflow."""
+    """Return the results of leaving out one volume each, with the terms of another workflow."""
     return [
         FoldResult(
             fold.name,
@@ -190,9 +190,11 @@ def _masks(baseline: Run) -> dict[str, Volume]:
 
 
 def _importances(planned: Calibration, trials: Sequence[TrialScores]) -> dict[str, ImportanceRecord]:
-    """For the score and each of its terms, from the trials that were scored on every volume."""
-    scored = [one for one in trials if one.mean is not None]
-    candidates = [one.candidate for one in scored]
-    values = {term: np.array([fmean(terms[term] for terms in one.terms.values()) for one in scored]) for term in SCORES}
+    """Measure the importance of keys for the score and each of its terms, from trials scored on every volume."""
+    scored = [trial for trial in trials if trial.mean is not None]
+    candidates = [trial.candidate for trial in scored]
+    values = {
+        term: np.array([fmean(terms[term] for terms in trial.terms.values()) for trial in scored]) for term in SCORES
+    }
     shares = {term: importances(candidates, values[term], planned.space, seed=planned.seed) for term in SCORES}
     return {term: cast("ImportanceRecord", importance.as_dict()) for term, importance in shares.items()}

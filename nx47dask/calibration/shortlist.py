@@ -1,8 +1,8 @@
-"""The candidates of a grid that the cheap terms leave in play.
+"""Choose the candidates of a grid that are worth an official score, by the cheap terms.
 
-Of candidates that differ in thresholds and least object only, one labelling per low threshold measures all
-(:mod:`nx47dask.calibration.methods.table`), so a grid of thousands costs a few dozen labellings a volume. Only the
-best of them are scored officially.
+Candidates that differ in thresholds and least object only are measured together with one labelling per low threshold
+(:mod:`nx47dask.calibration.methods.table`), so a grid of thousands costs a few dozen labellings per volume. Only the
+best of them get an official score.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["shortlist"]
 
 DIGITS = 6
 SWEPT = (Role.LOW_THRESHOLD, Role.HIGH_THRESHOLD, Role.LEAST_OBJECT)
-"""Roles of the parameters that a table answers at once."""
+"""Roles of the parameters whose values are measured together in a table."""
 
 
 class CheapTerms(TypedDict):
-    """Of each candidate of a table the mean of the terms that are cheap."""
+    """Mean of the cheap terms for each candidate of a table."""
 
     cheap: list[float]
 
@@ -40,9 +40,9 @@ class CheapTerms(TypedDict):
 def shortlist(
     evaluations: Evaluations, space: SearchSpace, studies: Mapping[str, Sequence[str]], most: int
 ) -> Pipeline[dict[str, list[Candidate]]]:
-    """The best candidates of a grid for the volumes of each study, by surface Dice at 2 voxels and information.
+    """Choose the best candidates of a grid for each study, by surface Dice within 2 voxels and information.
 
-    They are those of the masks after thresholds and small objects, before later steps.
+    These terms are measured on the masks after thresholds and small objects, before later steps.
     """
     groups = _groups(space)
     pairs = list(product(evaluations.subjects, groups))
@@ -62,28 +62,30 @@ def shortlist(
     for number, (volume, members) in enumerate(pairs):
         cheap[volume] |= zip(map(evaluations.identity, members), records[number]["cheap"], strict=True)
     everyone = [candidate for members in groups for candidate in members]
-    found = {}
+    listed = {}
     for study, volumes in studies.items():
-        means = np.array([fmean(cheap[volume][evaluations.identity(one)] for volume in volumes) for one in everyone])
+        means = np.array(
+            [fmean(cheap[volume][evaluations.identity(candidate)] for volume in volumes) for candidate in everyone]
+        )
         order = np.argsort(-means, kind="stable")
-        found[study] = [everyone[index] for index in order[:most]]
-    return found
+        listed[study] = [everyone[index] for index in order[:most]]
+    return listed
 
 
 def measure_table(subject: Subject, workflow: Workflow, sweeps: list[Sweep]) -> CheapTerms:
-    """The cheap terms of candidates on one field."""
-    lows, highs = sorted({one.value for one in sweeps}), sorted({one.high_at(one.value) for one in sweeps})
-    sizes = sorted({one.least_vox for one in sweeps})
+    """Measure the cheap terms of candidates on one field."""
+    lows, highs = sorted({sweep.value for sweep in sweeps}), sorted({sweep.high_at(sweep.value) for sweep in sweeps})
+    sizes = sorted({sweep.least_vox for sweep in sweeps})
     table = threshold_table(field_of(subject, workflow), lows, highs, sizes, by=sweeps[0].by, labels=labels_of(subject))
     places = [
-        (lows.index(one.value), highs.index(one.high_at(one.value)), sizes.index(one.least_vox)) for one in sweeps
+        (lows.index(sweep.value), highs.index(sweep.high_at(sweep.value)), sizes.index(sweep.least_vox))
+        for sweep in sweeps
     ]
-    found = [table.cheap[place] for place in places]
-    return {"cheap": [round(float(value), DIGITS) for value in found]}
+    return {"cheap": [round(float(table.cheap[place]), DIGITS) for place in places]}
 
 
 def _groups(space: SearchSpace) -> list[list[Candidate]]:
-    """Candidates that share a table: they differ in thresholds and least object only."""
+    """Group the candidates that share a table: they differ in thresholds and least object only."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in space.grid():
         rest = {key: value for key, value in candidate.items() if role_of(key) not in SWEPT}
@@ -93,4 +95,4 @@ def _groups(space: SearchSpace) -> list[list[Candidate]]:
 
 def _sweeps(members: Sequence[Candidate], evaluations: Evaluations) -> list[Sweep]:
     first = Sweep.of(evaluations.workflow_of(members[0]))
-    return [first.at(one) for one in members]
+    return [first.at(candidate) for candidate in members]

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""Reports of runs, comparisons, campaigns and calibrations, as pages that need no other file."""

@@ -1,4 +1,4 @@
-"""``campaign.md``, ``campaign.csv``, ``campaign.json`` and ``campaign.html``: all runs of a campaign in one table."""
+"""Write ``campaign.md``, ``.csv``, ``.json`` and ``.html``: all runs of a campaign in one table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["FILES", "refuse_other_files", "verdict", "write_campaign"]
 STEM = "campaign"
 FILES = page_files(STEM)
 SHOWN = (*SCORES, "precision", "recall", "clean_volumes", "density", "components")
-"""Measures of the tables; the CSV and the JSON have all."""
+"""Measures of the tables; the CSV and JSON files have all measures."""
 SPREAD = ("score", "density", "components")
 EXTERNAL: tuple[Literal["public", "private"], ...] = ("public", "private")
 PAIRED: tuple[Literal["mean", "low", "high", "wins", "losses", "ties", "p"], ...] = (
@@ -64,7 +64,7 @@ def refuse_other_files(out: Path, runs: Collection[str]) -> None:
 
 
 def write_campaign(name: str, summary: CampaignSummary, out: Path) -> list[Path]:
-    """Write the summary of a campaign four ways; the same summary gives the same bytes.
+    """Write the summary of a campaign in four formats; the same summary gives the same bytes.
 
     Parameters
     ----------
@@ -85,17 +85,20 @@ def write_campaign(name: str, summary: CampaignSummary, out: Path) -> list[Path]
     """
     runs = summary["runs"]
     notes = few_volumes(len(runs[summary["baseline"]]["volumes"])) if len(runs) > 1 else []
-    gates = [gate["passed"] for one in runs.values() for gate in one.get("gates", ())]
+    gates = [gate["passed"] for measured in runs.values() for gate in measured.get("gates", ())]
     passed = all(gates) if gates else None
     page = Page(f"Campaign {name}", verdict(summary), list(_sections(summary)), notes, passed)
-    rows = [_csv_row(run, one) for run, one in runs.items()]
+    rows = [_csv_row(run, measured) for run, measured in runs.items()]
     return write_page(STEM, page, rows, summary, out)
 
 
 def verdict(summary: CampaignSummary) -> str:
-    """Which run is best, and by how much; and which fail a gate."""
+    """Name the best run with its lead, and the runs that fail a gate."""
     runs = summary["runs"]
-    failed = {name: [gate["gate"] for gate in one.get("gates", ()) if not gate["passed"]] for name, one in runs.items()}
+    failed = {
+        name: [gate["gate"] for gate in measured.get("gates", ()) if not gate["passed"]]
+        for name, measured in runs.items()
+    }
     fails = [f" {name} fails {', '.join(gates)}." for name, gates in failed.items() if gates]
     return f"{_best(summary)}{''.join(fails)}"
 
@@ -117,34 +120,34 @@ def _best(summary: CampaignSummary) -> str:
 
 
 def _sections(summary: CampaignSummary) -> Iterator[Section]:
-    """All tables of a campaign."""
+    """Return all tables of a campaign."""
     runs = summary["runs"]
     yield Section("Runs", tables=[_runs(summary)])
-    if any("difference" in one for one in runs.values()):
+    if any("difference" in measured for measured in runs.values()):
         yield Section(f"Differences to {summary['baseline']}", tables=[_differences(summary)])
-    if any(one.get("gates") for one in runs.values()):
+    if any(measured.get("gates") for measured in runs.values()):
         yield Section("Gates", tables=[_gates(summary)])
     if summary["spread"]:
         yield Section("Spread between runs", tables=[*_spreads(summary)])
-    if any(one.get("repeats") for one in runs.values()):
+    if any(measured.get("repeats") for measured in runs.values()):
         yield Section("Repeats", tables=[_repeats(runs)])
     yield Section("What was run", tables=[_workflows(runs)])
 
 
 def _runs(summary: CampaignSummary) -> Table:
-    """A row a run: the first measure with its difference to the baseline, then the other means."""
+    """Return a row per run: the first measure with its difference to the baseline, then the other means."""
     runs, baseline = summary["runs"], summary["baseline"]
     lead, *others = (name for name in SHOWN if name in runs[baseline]["mean"])
-    external = [key for key in EXTERNAL if any(key in one["external"] for one in runs.values())]
+    external = [key for key in EXTERNAL if any(key in measured["external"] for measured in runs.values())]
     rows = []
-    for name, one in runs.items():
-        cells = [f"{name} (baseline)" if name == baseline else name, value(lead, one["mean"][lead])]
-        if difference := one.get("difference", {}).get(lead):
+    for name, measured in runs.items():
+        cells = [f"{name} (baseline)" if name == baseline else name, value(lead, measured["mean"][lead])]
+        if difference := measured.get("difference", {}).get(lead):
             cells += [signed(lead, difference["mean"]), interval(lead, difference), f"{difference['p']:.3g}"]
         else:
             cells += ["", "", ""]
-        cells += [f"{one['external'][key]:g}" if key in one["external"] else "" for key in external]
-        rows.append(cells + [value(measure, one["mean"][measure]) for measure in others])
+        cells += [f"{measured['external'][key]:g}" if key in measured["external"] else "" for key in external]
+        rows.append(cells + [value(measure, measured["mean"][measure]) for measure in others])
     head = [RUN, TITLES[lead], f"against {baseline}", "95 % interval", "p", *external]
     head += [TITLES[measure] for measure in others]
     caption = (
@@ -158,8 +161,8 @@ def _runs(summary: CampaignSummary) -> Table:
 def _differences(summary: CampaignSummary) -> Table:
     rows = [
         (name, TITLES[measure], signed(measure, difference["mean"]), *paired_cells(measure, difference))
-        for name, one in summary["runs"].items()
-        for measure, difference in one.get("difference", {}).items()
+        for name, measured in summary["runs"].items()
+        for measure, difference in measured.get("difference", {}).items()
         if measure in SHOWN
     ]
     caption = "Paired over the volumes. Higher, lower and equal count the volumes by the value of the run."
@@ -170,15 +173,15 @@ def _differences(summary: CampaignSummary) -> Table:
 def _gates(summary: CampaignSummary) -> Table:
     rows = [
         (name, gate["gate"], "passed" if gate["passed"] else "failed", signed(gate["name"], gate["difference"]))
-        for name, one in summary["runs"].items()
-        for gate in one.get("gates", ())
+        for name, measured in summary["runs"].items()
+        for gate in measured.get("gates", ())
     ]
     caption = f"Limits on the difference of a mean to {summary['baseline']}."
     return Table(caption, (RUN, "gate", "verdict", "difference"), rows, "tttn")
 
 
 def _spreads(summary: CampaignSummary) -> Iterator[Table]:
-    """A table per measure, the volumes on which the runs differ most first."""
+    """Return a table per measure; the volumes on which the runs differ most come first."""
     spread = summary["spread"]
     measures = next(iter(spread.values()))
     for measure in (measure for measure in SPREAD if measure in measures):
@@ -203,11 +206,11 @@ def _spreads(summary: CampaignSummary) -> Iterator[Table]:
 
 def _repeats(runs: Mapping[str, CampaignRunSummary]) -> Table:
     rows = []
-    for name, one in runs.items():
-        if repeats := one.get("repeats"):
+    for name, measured in runs.items():
+        if repeats := measured.get("repeats"):
             differing = sorted({volume for repeat in repeats for volume in repeat})
-            found = f"differ in {', '.join(differing)}" if differing else "the same bytes every time"
-            rows.append((name, f"{len(repeats) + 1}", found))
+            masks = f"differ in {', '.join(differing)}" if differing else "the same bytes every time"
+            rows.append((name, f"{len(repeats) + 1}", masks))
     return Table(
         "Nothing in a run is random, so repeats must give the same masks.", (RUN, "times", "masks"), rows, "tnp"
     )
@@ -215,15 +218,21 @@ def _repeats(runs: Mapping[str, CampaignRunSummary]) -> Table:
 
 def _workflows(runs: Mapping[str, CampaignRunSummary]) -> Table:
     rows = [
-        (name, one["workflow"], " ".join(one.get("set", ())), one["nx47dask"], one["external"].get("note", ""))
-        for name, one in runs.items()
+        (
+            name,
+            measured["workflow"],
+            " ".join(measured.get("set", ())),
+            measured["nx47dask"],
+            measured["external"].get("note", ""),
+        )
+        for name, measured in runs.items()
     ]
     head = (RUN, "workflow", "overrides", "nx47dask", "note on external scores")
     return Table("The JSON has the SHA-256 of every plan.", head, rows, "ttptp")
 
 
 def _csv_row(name: str, run: CampaignRunSummary) -> dict[str, object]:
-    """Means, external scores, paired differences of a run."""
+    """Return the means, external scores and paired differences of a run."""
     row: dict[str, object] = {RUN: name, "workflow": run["workflow"], "set": " ".join(run.get("set", ()))}
     row |= run["mean"] | {key: run["external"].get(key, "") for key in EXTERNAL}
     for measure in run["mean"]:

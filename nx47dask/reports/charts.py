@@ -1,4 +1,4 @@
-"""Charts as SVG in the colours of the page: lines and points on two axes, bars in parts, measures along z, whiskers."""
+"""Draw charts as SVG in the colours of the page: lines and points, bars in parts, measures along z, whiskers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ LEGEND_ROW, BAR_ROW, BAR_HEIGHT = 16, 29, 10
 LETTER = 5.9
 """Mean width of a letter of the page's 11 px type, for the places of a legend."""
 INTERVALS = 5
-"""Between the ticks of an axis, about."""
+"""Approximate number of intervals between the ticks of an axis."""
 DOTTED = 12
-"""A line of up to so many points shows each."""
+"""Largest number of points of a line that are drawn as dots."""
 LINES = {
     "line": ("accent", ""),
     "second": ("good", "6 3"),
@@ -43,7 +43,7 @@ LINES = {
 }
 """Colour of the page and dashes, so that lines can be told apart without colour."""
 LARGEST_POINTS = 300
-"""Points of a curve; more are shown by the least and the greatest of each bin."""
+"""Largest number of points of a curve; of more, the smallest and largest of each bin are drawn."""
 SPARK_POINTS, SPARK = 40, (88, 18)
 WHISKER = (120, 14)
 MARKS = {"here": "accent", "before": "behind", "knee": "good"}
@@ -51,7 +51,7 @@ MARKS = {"here": "accent", "before": "behind", "knee": "good"}
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a chart.
+    """Axis of a chart.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ class Axis:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """Where on the axis a value is, from 0 to 1."""
+        """Return the place of a value on the axis, from 0 to 1."""
         low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
         return (at - low) / (high - low)
 
     def shown(self, value: float) -> str:
-        """A value in words."""
+        """Return a value as text."""
         if self.percent:
             return percent(value)
         return dict(self.ticks).get(value, f"{value:,.4g}")
@@ -86,7 +86,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plot:
-    """Two axes and the edges of the area between them, in pixels."""
+    """Axes of a chart and the edges of the area between them, in pixels."""
 
     x: Axis
     y: Axis
@@ -96,11 +96,11 @@ class Plot:
 
     @property
     def bottom(self) -> float:
-        """Where the x axis is."""
+        """Position of the x axis."""
         return self.top + self.height
 
     def place(self, x: float, y: float) -> Point:
-        """Where two values are."""
+        """Return the point of two values, in pixels."""
         return LEFT + (self.right - LEFT) * self.x.share(x), self.bottom - self.height * self.y.share(y)
 
     def levels(self) -> list[str]:
@@ -112,7 +112,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a chart.
+    """Series of points of a chart.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Series:
 
 
 def linear_axis(name: str, values: Iterable[float], *, percent: bool = False) -> Axis:
-    """An axis around values, at least one, with ticks at round numbers."""
+    """Make an axis around one or more values, with ticks at round numbers."""
     every = list(values)
     low, high = min(every), max(every)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):
@@ -138,7 +138,7 @@ def linear_axis(name: str, values: Iterable[float], *, percent: bool = False) ->
     step = _round_step((high - low) / INTERVALS)
     digits = max(0, -math.floor(math.log10(step) + 1e-9) - 2 * percent)
     steps = range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)
-    # Adding 0 makes of -0.0, which would be shown as such, 0.0.
+    # Adding 0 turns -0.0 into 0.0; the sign would be shown.
     ticks = [
         (k * step, f"{100 * k * step + 0:.{digits}f} %" if percent else f"{k * step + 0:,.{digits}f}") for k in steps
     ]
@@ -146,7 +146,7 @@ def linear_axis(name: str, values: Iterable[float], *, percent: bool = False) ->
 
 
 def log_axis(name: str, values: Iterable[float]) -> Axis:
-    """A logarithmic axis around values above 0, at least one, with ticks at 1, 2 and 5 of each power of ten."""
+    """Make a logarithmic axis around one or more values above 0, with ticks at 1, 2 and 5 of each power of ten."""
     every = list(values)
     low, high = min(every), max(every)
     if high <= low * (1 + 1e-9):
@@ -159,7 +159,7 @@ def log_axis(name: str, values: Iterable[float]) -> Axis:
 
 
 def choice_axis(name: str, labels: Sequence[str]) -> Axis:
-    """An axis of choices at 0, 1, 2, ..."""
+    """Make an axis of choices at 0, 1, 2, ..."""
     return Axis(name, -0.5, len(labels) - 0.5, list(enumerate(labels)))
 
 
@@ -217,7 +217,7 @@ def bars(title: str, parts: Sequence[tuple[str, str]], rows: Sequence[tuple[str,
 
 @dataclass(frozen=True)
 class Curve:
-    """A measure along z.
+    """Measure along z, as a curve.
 
     Attributes
     ----------
@@ -243,13 +243,13 @@ class Curve:
     behind: Sequence[float | None] = ()
 
     def label(self, value: float) -> str:
-        """A value as the scale shows it."""
+        """Return a value as the scale shows it."""
         if self.percent:
             return percent(value)
         return number(int(value)) if value == int(value) and value > 1 else f"{value:.2f}"
 
     def summary(self) -> str:
-        """Mean and extremes in words."""
+        """Return mean and extremes as text."""
         known = [(value, self.first_z + i) for i, value in enumerate(self.values) if value is not None]
         if not known:
             return "no values"
@@ -267,7 +267,7 @@ def svg_curve(curve: Curve) -> Html:
     """Draw a curve, with a cursor that the page's script moves."""
     last_z, top = curve.first_z + len(curve.values) - 1, curve.top or 1
     levels = [(0.0, "0"), (top / 2, ""), (top, curve.label(curve.top))]
-    # The ends of a single slice are not the same, so that it is at the left.
+    # The axis of a single slice has different ends, so that the slice is at the left.
     x, y = Axis("z", curve.first_z, max(last_z, curve.first_z + 1), ()), Axis("", 0, top, levels)
     plot = Plot(x, y, 8, CURVE_HEIGHT, WIDTH - CURVE_RIGHT)
     parts = [*plot.levels(), *_stretches(plot, curve.behind, "behind"), *_stretches(plot, curve.values, "line")]
@@ -302,19 +302,19 @@ def whisker(paired: Mapping[str, Any]) -> Html:
 
 
 def figure(name: str, about: str, drawing: Html) -> Html:
-    """A drawing with its caption."""
+    """Return a drawing with its caption."""
     caption = f'<figcaption style="min-height:0"><b>{text(name)}</b> {text(about)}</figcaption>'
     return Html(f"<figure>{caption}{drawing}</figure>")
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is as large."""
+    """Return the smallest of 1, 2 and 5 times a power of ten that is at least as large as a value."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= least * (1 - 1e-9))
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> tuple[str, int]:
-    """Samples with their names, from left to right in as many rows as they take."""
+    """Draw samples of the series with their names, from left to right in as many rows as needed."""
     along, row, parts = 0.0, 0, []
     for name, sample in entries:
         width = 24 + LETTER * len(name)
@@ -331,7 +331,7 @@ def _sample(look: str) -> str:
 
 
 def _part(begin: float, top: float, share: float, colour: str) -> str:
-    """A part of the bar of a row; a gap tells it from the next one."""
+    """Draw a part of the bar of a row; a gap separates it from the next part."""
     return block((WIDTH * begin, top + 15), (max(WIDTH * share - 1, 0), BAR_HEIGHT), colour)
 
 
@@ -343,7 +343,7 @@ def _drawn(points: Sequence[Point], look: str) -> str:
 
 
 def _mark(point: Point, look: str) -> str:
-    """A disc, a square for what was before, or a diamond for a knee, with an edge that sets it off the lines."""
+    """Draw a mark with an edge that separates it from the lines: a disc, a square (before) or a diamond (knee)."""
     (x, y), colour = point, MARKS[look]
     if look == "before":
         return block((x - 4, y - 4), (8, 8), colour, "paper")
@@ -353,7 +353,7 @@ def _mark(point: Point, look: str) -> str:
 
 
 def _stretches(plot: Plot, values: Sequence[float | None], kind: str) -> list[str]:
-    """The line through the values, broken where there is none; single values as dots."""
+    """Draw the line through the values, broken at missing values; single values become dots."""
     drawn = []
     for run in _runs(values):
         points = [plot.place(plot.x.low + i, value) for i, value in _thinned(run)]
@@ -362,7 +362,7 @@ def _stretches(plot: Plot, values: Sequence[float | None], kind: str) -> list[st
 
 
 def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    """Stretches of known values, as (position, value)."""
+    """Split values into stretches of known values, as (position, value)."""
     runs: list[list[tuple[int, float]]] = [[]]
     for i, value in enumerate(values):
         if value is not None:
@@ -373,7 +373,7 @@ def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 
 def _thinned(run: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most 300 points that keep every dip and peak."""
+    """Reduce a curve to at most 300 points that keep every dip and peak."""
     if len(run) <= LARGEST_POINTS:
         return run
     size = -(-2 * len(run) // LARGEST_POINTS)

@@ -1,4 +1,4 @@
-"""``compare.md``, ``compare.csv``, ``compare.json`` and ``compare.html``: a comparison for people and programs."""
+"""Write ``compare.md``, ``.csv``, ``.json`` and ``.html``: a comparison for people and programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse_other_files(out: Path) -> None:
 
 
 def write_comparison(comparison: GatedComparison, out: Path) -> list[Path]:
-    """Write a comparison four ways.
+    """Write a comparison in four formats.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a comparison says, as sentences and tables that Markdown and HTML both draw."""
+"""Make the sentences and tables of a comparison, for Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from nx47dask.words import PAIRED_HEAD, in_brackets, number, paired_cells, perce
 __all__ = ["list_sections", "summary", "title", "verdict"]
 
 ILLUSTRATED = 12
-"""Volumes with a curve; the tables have all."""
+"""Largest number of volumes with a curve; the tables have all volumes."""
 WORST_SLICES = 20
-"""Rows of the table of slices."""
+"""Number of rows of the table of slices."""
 CAPTIONS = {"labels": "Labels that the runs were scored with when they were made"}
 SHOWN = (*TERMS, "precision", "recall")
-"""Beside the score, what is shown of every volume."""
+"""Measures that are shown of every volume, beside the score."""
 
 
 def title(comparison: GatedComparison) -> str:
-    """The two runs by name."""
+    """Return the title: the names of both runs."""
     return f"{comparison['candidate']['path']} against {comparison['baseline']['path']}"
 
 
 def verdict(comparison: GatedComparison) -> str:
-    """The outcome in a sentence or two: the gates, then the score, or how the masks agree."""
+    """Return the outcome in a sentence or two: the gates, then the score or the agreement of the masks."""
     return " ".join([*_gate_verdict(comparison["gates"]), _score_verdict(comparison)])
 
 
 def list_sections(comparison: GatedComparison) -> Iterator[Section]:
-    """All below the verdict: gates, means, masks, scores, slices, and what the runs were made with."""
+    """Return all sections below the verdict: gates, means, masks, scores, slices, differences of the manifests."""
     volumes = comparison["volumes"]
     if comparison["gates"]:
         yield Section("Gates", tables=[_gates(comparison["gates"])])
@@ -54,10 +54,10 @@ def list_sections(comparison: GatedComparison) -> Iterator[Section]:
 
 
 def summary(comparison: GatedComparison) -> list[str]:
-    """The verdict and the means with their intervals as lines for a terminal."""
+    """Return the verdict and the means with their intervals as lines for a terminal."""
     means = _means(comparison)
     lines = [means.head[:5], *(row[:5] for row in means.rows)]
-    columns = [f"{name:24}{a:>10}{b:>11}{difference:>12}   {one}" for name, a, b, difference, one in lines]
+    columns = [f"{name:24}{a:>10}{b:>11}{difference:>12}   {spread}" for name, a, b, difference, spread in lines]
     return [title(comparison), verdict(comparison), *comparison["notes"], *(column.rstrip() for column in columns)]
 
 
@@ -164,13 +164,13 @@ def _scores(volumes: Mapping[str, VolumeComparison]) -> Table:
 
 def _slices(volumes: Mapping[str, VolumeComparison]) -> Section:
     heading = "Slices that differ most"
-    found = [(name, worst) for name, volume in volumes.items() for worst in volume["worst_slices"]]
-    found.sort(key=lambda pair: -pair[1]["differing_vox"])
-    if not found:
+    slices = [(name, worst) for name, volume in volumes.items() for worst in volume["worst_slices"]]
+    slices.sort(key=lambda pair: -pair[1]["differing_vox"])
+    if not slices:
         return Section(heading, ["No slice differs."])
     rows = [
         (name, number(worst["z"]), f"{worst['dice']:.4f}", number(worst["differing_vox"]))
-        for name, worst in found[:WORST_SLICES]
+        for name, worst in slices[:WORST_SLICES]
     ]
     caption = "At most five places of a volume, of neighbouring slices the worst; z in voxels of the scan"
     tables = [Table(caption, ("volume", "z", "Dice", "voxels that differ"), rows, "tnnn")]
@@ -178,7 +178,7 @@ def _slices(volumes: Mapping[str, VolumeComparison]) -> Section:
 
 
 def _curves(volumes: Mapping[str, VolumeComparison]) -> Iterator[Html]:
-    """Where along z the masks differ, of the volumes that differ most; one scale for all."""
+    """Draw the difference of the masks along z for the volumes that differ most, all on one scale."""
     shares = {
         name: [voxels / math.prod(volume["shape"][1:]) for voxels in volume["slices"]["differing_vox"]]
         for name, volume in volumes.items()
@@ -226,7 +226,7 @@ def _runs(comparison: GatedComparison) -> Table:
 
 
 def leaves(difference: ManifestDifference) -> Iterator[ManifestDifference]:
-    """A difference of which one side is a JSON object and the other is none: one for each value in it."""
+    """Split a difference between a JSON object and a missing value into a difference for each value in the object."""
     sides = [difference[side] for side in SIDES]
     (*inner,) = (side for side in sides if isinstance(side, dict) and side)
     if len(inner) != 1 or None not in sides:
@@ -238,12 +238,12 @@ def leaves(difference: ManifestDifference) -> Iterator[ManifestDifference]:
 
 
 def change(baseline: str, candidate: str) -> str:
-    """Both values, or one where they are equal."""
+    """Return both values as text, or a single one if they are equal."""
     return baseline if baseline == candidate else f"{baseline} \N{RIGHTWARDS ARROW} {candidate}"
 
 
 def shown(amount: Any) -> str:
-    """A JSON value as text; ``none`` where there is none."""
+    """Return a JSON value as text; ``none`` for None."""
     if amount is None:
         return "none"
     return amount if isinstance(amount, str) else json.dumps(amount)

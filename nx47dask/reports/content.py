@@ -1,4 +1,4 @@
-"""What a report says, found out once: the page and the Markdown file both draw it."""
+"""Collect the facts of a report once, for the page and for the Markdown file."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = ["Facts", "Measure", "VolumeFacts", "gather"]
 
 Column = Literal["density", "dice_with_previous", "components_8"]
 EXTERNAL: tuple[Literal["public", "private"], ...] = ("public", "private")
-"""Scores that somebody else measured."""
+"""Names of scores that were measured elsewhere."""
 USUAL_DENSITY = (0.01, 0.30)
-"""Shares of a scroll volume that its surfaces take; a mask outside them deserves a look."""
+"""Usual range of the density of a mask; a mask outside of it gets a warning."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A mean of the run, beside the baseline's.
+    """Mean of a measure of the run, beside that of the baseline.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class VolumeFacts:
-    """One volume: what the metrics say of it, and of the baseline's mask of it where there is one.
+    """Metrics of a volume, and of the mask of the baseline if there is one.
 
     Attributes
     ----------
@@ -108,18 +108,18 @@ class VolumeFacts:
         return self.metrics.get("score")
 
     def column(self, key: Column) -> list[Any]:
-        """A column of ``metrics/slices.csv``."""
+        """Return a column of ``metrics/slices.csv``."""
         return [row[key] for row in self.slices]
 
     def baseline_column(self, key: Column) -> list[Any]:
-        """The baseline's values at the same z, None where it has none; empty without a baseline."""
+        """Return the values of the baseline at the same z, None where it has none; empty without a baseline."""
         values = {row["z"]: row[key] for row in self.baseline_slices}
         return [values.get(row["z"]) for row in self.slices] if values else []
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a report says.
+    """Facts of a report.
 
     Attributes
     ----------
@@ -149,12 +149,12 @@ class Facts:
 
     @property
     def passed(self) -> bool | None:
-        """Whether all gates passed; None without gates."""
-        return all(one.passed for one in self.gates) if self.gates else None
+        """True if all gates passed; None without gates."""
+        return all(gate.passed for gate in self.gates) if self.gates else None
 
     @property
     def caption(self) -> str:
-        """What the measures are of."""
+        """Description of the volumes that the means are over."""
         over = f"Over {plural(self.compared, 'volume')}"
         if not self.baseline:
             return f"{over}."
@@ -166,7 +166,7 @@ class Facts:
 
 
 def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings: Sequence[str] = ()) -> Facts:
-    """Find out what the report of a finished run says, with warnings of the caller's.
+    """Collect the facts of a finished run, with the warnings of the caller.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings
         measures = []  # the verdict and the table of volumes say the same
     ended = datetime.fromtimestamp(run.manifest["ended_s"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     owners = [(run, "this run"), *([(baseline, f"the baseline {baseline.name}")] if baseline else [])]
-    notes = [(owner, read_external(one.path).get("note")) for one, owner in owners]
+    notes = [(owner, read_external(source.path).get("note")) for source, owner in owners]
     verdict = _verdict(run, baseline, measures)
     about = [
         *([_outcome(run)] if verdict else []),
@@ -201,7 +201,7 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings
 
 
 def _measures(volumes: Sequence[VolumeFacts]) -> Iterator[Measure]:
-    """Means: where the baseline has a measure too, over the volumes of which it does."""
+    """Return the means; for a measure of the baseline, over the volumes that both have it for."""
     before = [volume.baseline_values for volume in volumes]
     now = [{name: volume.values[name] for name in volume.baseline_values} for volume in volumes]
     means, before_means, paired = mean_measures(now), mean_measures(before), paired_measures(before, now)
@@ -219,7 +219,7 @@ def _external(run: Run, baseline: Run | None) -> Iterator[Measure]:
 
 
 def _verdict(run: Run, baseline: Run | None, measures: Sequence[Measure]) -> str:
-    """The score, or else the density against the baseline; empty where neither is known."""
+    """Return the score, or else the density, against the baseline as a sentence; empty if neither is known."""
     by_name = {measure.name: measure for measure in measures}
     score, density = by_name.get("score"), by_name.get("density")
     several = len(run.volumes) > 1
@@ -303,8 +303,8 @@ def _warnings(run: Run) -> Iterator[str]:
 
 def _comparison_warnings(run: Run, baseline: Run, compared: Sequence[VolumeFacts]) -> Iterator[str]:
     ids = {volume.id for volume in compared}
-    for one, name in ((run, "this run"), (baseline, "the baseline")):
-        only = [volume for volume in one.volumes if volume not in ids]
+    for side, name in ((run, "this run"), (baseline, "the baseline")):
+        only = [volume for volume in side.volumes if volume not in ids]
         if only:
             yield f"Not compared, since only {name} has them or the boxes differ: {_listed(only)}."
     yield from few_volumes(len(compared))

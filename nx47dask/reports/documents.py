@@ -1,4 +1,4 @@
-"""The JSON files that comparisons and campaigns leave, as types: ``compare.json`` and ``campaign.json``."""
+"""Types of the JSON files of comparisons and campaigns: ``compare.json`` and ``campaign.json``."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 
 class Sides(TypedDict, Generic[T]):
-    """The same value of both runs that are compared."""
+    """Value of both runs that are compared."""
 
     baseline: T
     candidate: T
 
 
 class MaskDifference(TypedDict):
-    """How two masks agree: Dice and IoU, voxels of the candidate only and of the baseline only."""
+    """Agreement of two masks: Dice, IoU, voxels of the candidate only and of the baseline only."""
 
     dice: float
     iou: float
@@ -51,13 +51,13 @@ class MaskDifference(TypedDict):
 
 
 class MaskAgreement(MaskDifference):
-    """The same over all volumes: means and sums, and how many volumes have identical masks."""
+    """Agreement over all volumes: means and sums, and the number of volumes with identical masks."""
 
     identical_volumes: int
 
 
 class WorstSlice(TypedDict):
-    """A slice in which many voxels differ; z in voxels of the scan."""
+    """Slice in which many voxels differ; z in voxels of the scan."""
 
     z: int
     dice: float
@@ -65,27 +65,27 @@ class WorstSlice(TypedDict):
 
 
 class SliceAgreement(TypedDict):
-    """Dice and voxels that differ in every slice."""
+    """Dice, and number of differing voxels, of every slice."""
 
     dice: list[float]
     differing_vox: list[int]
 
 
 class DefectCounts(TypedDict):
-    """Spurious holes and bridges of a mask."""
+    """Numbers of spurious holes and bridges of a mask."""
 
     holes: int
     bridges: int
 
 
 class ComparedDefects(TypedDict, total=False):
-    """Spurious holes and bridges of both masks, where both have a score."""
+    """Spurious holes and bridges of both masks, if both have a score."""
 
     defects: Sides[DefectCounts]
 
 
 class VolumeComparison(ComparedDefects):
-    """One volume of two runs.
+    """Comparison of a volume of two runs.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class VolumeComparison(ComparedDefects):
 
 
 class ComparedRun(TypedDict):
-    """A run that is compared, as its manifest says, with the scores that were recorded from elsewhere."""
+    """Run that is compared, from its manifest, with the scores that were recorded from elsewhere."""
 
     path: str
     workflow: str
@@ -123,7 +123,7 @@ class ComparedRun(TypedDict):
 
 
 class OverallComparison(TypedDict):
-    """Two runs over all volumes.
+    """Comparison of two runs over all volumes.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class OverallComparison(TypedDict):
 
 
 class Comparison(OverallComparison):
-    """Two runs over the same volumes; differences are candidate - baseline.
+    """Comparison of two runs over the same volumes; differences are candidate - baseline.
 
     Attributes
     ----------
@@ -165,13 +165,13 @@ class Comparison(OverallComparison):
 
 
 class GatedComparison(Comparison):
-    """``compare.json``: a comparison and the gates that were checked on it; none where nothing was gated."""
+    """Contents of ``compare.json``: a comparison and its checked gates, if any."""
 
     gates: Sequence[GateRecord]
 
 
 class AboutRun(TypedDict):
-    """What a run of a campaign was made with.
+    """Origin of a run of a campaign.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class AboutRun(TypedDict):
 
 
 class AgainstBaseline(TypedDict, total=False):
-    """How a run compares with the baseline of its campaign; empty for the baseline itself.
+    """Comparison of a run with the baseline of its campaign; empty for the baseline itself.
 
     Attributes
     ----------
@@ -207,14 +207,14 @@ class AgainstBaseline(TypedDict, total=False):
 
 
 class CampaignRunSummary(AboutRun, AgainstBaseline):
-    """A run of a campaign: ``mean`` of each measure, and the measures by volume in ``volumes``."""
+    """Summary of a run of a campaign: ``mean`` of each measure, and in ``volumes`` the measures by volume."""
 
     mean: dict[str, float]
     volumes: dict[str, dict[str, float]]
 
 
 class Extent(TypedDict):
-    """The runs with the smallest and the largest value of a measure, their range, the population standard deviation."""
+    """Smallest and largest value of a measure with their runs, range, and population standard deviation."""
 
     min: float
     min_run: str
@@ -225,7 +225,7 @@ class Extent(TypedDict):
 
 
 class CampaignSummary(TypedDict):
-    """``campaign.json``.
+    """Contents of ``campaign.json``.
 
     Attributes
     ----------

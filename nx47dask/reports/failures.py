@@ -1,4 +1,4 @@
-"""What failed in every try, with its place and its traceback, for both forms of the report."""
+"""List the blocks that failed in every try, with place and traceback, for both forms of the report."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ ADVICE = "Each was tried until it was clear that trying again does not help. Men
 
 
 def failures_html(run: Run) -> Html:
-    """A section of blocks that failed; nothing where there are none."""
+    """Return a section of the blocks that failed; empty without failures."""
     if not run.failures:
         return Html("")
     items = (
-        f"<li><strong>{text(one['volume'])}, {text(one['stage'])}, {text(one['place'])}</strong>, "
-        f"tried {text(plural(one['attempt'], 'time'))}<p>{text(one['message'])}</p>"
-        f"<details><summary>Traceback</summary><pre>{text(one['traceback'])}</pre></details></li>"
-        for one in run.failures
+        f"<li><strong>{text(failure['volume'])}, {text(failure['stage'])}, {text(failure['place'])}</strong>, "
+        f"tried {text(plural(failure['attempt'], 'time'))}<p>{text(failure['message'])}</p>"
+        f"<details><summary>Traceback</summary><pre>{text(failure['traceback'])}</pre></details></li>"
+        for failure in run.failures
     )
     heading = f"<h2>{text(plural(len(run.failures), 'block'))} quarantined</h2>"
     return joined([heading, f"<p>{ADVICE}</p>", '<ul class="failures">', *items, "</ul>"])
 
 
 def failures_markdown(run: Run) -> str:
-    """The same as Markdown."""
+    """Return the section as Markdown."""
     if not run.failures:
         return ""
     items = (
-        f"<details><summary>{escape(one['volume'])}, {escape(one['stage'])}, {escape(one['place'])}</summary>\n\n"
-        f"<pre>{escape(one['message'])}\n\n{escape(one['traceback'])}</pre>\n\n</details>"
-        for one in run.failures
+        f"<details><summary>{escape(failure['volume'])}, {escape(failure['stage'])}, {escape(failure['place'])}"
+        f"</summary>\n\n<pre>{escape(failure['message'])}\n\n{escape(failure['traceback'])}</pre>\n\n</details>"
+        for failure in run.failures
     )
     return "\n\n".join([f"**{plural(len(run.failures), 'block')} quarantined.** {ADVICE}", *items])

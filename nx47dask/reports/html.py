@@ -1,4 +1,4 @@
-"""``report.html``: what came out of a run, how it looks, what was done and with what."""
+"""Draw ``report.html``: the results of a run, its pictures, its stages and its inputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["html_report"]
 
 PAGE_BYTES = 5_700_000
-"""Size that pictures may fill the page up to."""
+"""Size up to which pictures may fill the page, in bytes."""
 COUNTS: tuple[Literal["tasks", "resumed", "skipped", "retried", "quarantined"], ...] = (
     "tasks",
     "resumed",
@@ -42,13 +42,13 @@ COUNTS: tuple[Literal["tasks", "resumed", "skipped", "retried", "quarantined"], 
     "retried",
     "quarantined",
 )
-"""What the manifest counts of the tasks of a stage."""
+"""Counts of the tasks of a stage in the manifest."""
 ORANGE, BLUE, GREEN, GREY = (1.0, 0.55, 0.0), (0.2, 0.68, 1.0), (0.1, 0.8, 0.55), (0.75, 0.75, 0.75)
-"""Predicted, labelled, both, ignored: apart for every kind of colour vision, and on grey."""
+"""Colours for predicted, labelled, both, ignored: distinct for every kind of colour vision, and on grey."""
 
 
 def html_report(facts: Facts) -> str:
-    """The page. Pictures are drawn last, into what the rest leaves of 5.7 MB."""
+    """Draw the page; pictures come last, into the space that the rest leaves of 5.7 MB."""
     shown = illustrated(facts)
     curves = [volume_curves(facts, volume) for volume in shown]
     volumes = ("<h2>Volumes</h2>", volume_table(facts, shown), _filters(), _tools(facts, shown)) if shown else ()
@@ -72,7 +72,7 @@ def html_report(facts: Facts) -> str:
 
 
 def _header(facts: Facts) -> Html:
-    gates = (f'<li class="{"passed" if one.passed else "failed"}">{text(one)}</li>' for one in facts.gates)
+    gates = (f'<li class="{"passed" if gate.passed else "failed"}">{text(gate)}</li>' for gate in facts.gates)
     return header(
         facts.run.name,
         facts.verdict,
@@ -84,22 +84,22 @@ def _header(facts: Facts) -> Html:
 
 
 def _measures(facts: Facts) -> Html:
-    """The means: in a row, or with a baseline below one another, each beside the baseline's."""
+    """Draw the means in a row, or with a baseline in a column, each beside that of the baseline."""
     if not facts.measures:
         return Html("")
     if not facts.baseline:
-        titles, values = zip(*((one.title, one.cells[0]) for one in facts.measures), strict=True)
+        titles, values = zip(*((mean.title, mean.cells[0]) for mean in facts.measures), strict=True)
         return table(facts.caption, ("mean", *titles), [("this run", *values)], "t" + "n" * len(titles))
     head = ("mean", "this run", "baseline", "difference", "", *PAIRED_HEAD)
     rows = [
-        (one.title, *one.cells, whisker(one.paired) if one.paired else "", *paired_cells(one.name, one.paired))
-        for one in facts.measures
+        (mean.title, *mean.cells, whisker(mean.paired) if mean.paired else "", *paired_cells(mean.name, mean.paired))
+        for mean in facts.measures
     ]
     return table(facts.caption, head, rows, "tnnntnnnnn")
 
 
 def _tools(facts: Facts, shown: Sequence[VolumeFacts]) -> Html:
-    """What is laid over the scan, and which volume is shown; the second only with the page's script."""
+    """Draw the choice of the overlay and of the volume; the second works only with the script of the page."""
     scored = any(volume.score for volume in shown)
     names = ("disagreement", "prediction", "label", "nothing") if scored else ("prediction", "nothing")
     radios = "".join(
@@ -143,7 +143,7 @@ def _legend(scored: bool) -> Html:
 
 
 def _filters() -> Html:
-    """Colour filters that turn the classes of an overlay (see ``classes_png``) into what is to be shown.
+    """Define the colour filters that turn the classes of an overlay (see ``classes_png``) into colours.
 
     Each is linear in the shares of mask, label and ignored (red, green, blue) and the greatest of them (alpha).
     """
@@ -234,7 +234,10 @@ def _provenance(run: Run) -> Html:
             table(
                 "Labels that the scores are of." + _more(labels),
                 ("volume", "from", "fingerprint"),
-                [(v, f"{one['path']}: {one['kind']}", one["fingerprint"]) for v, one in list(labels.items())[:LISTED]],
+                [
+                    (volume, f"{used['path']}: {used['kind']}", used["fingerprint"])
+                    for volume, used in list(labels.items())[:LISTED]
+                ],
                 "tph",
             )
             if labels

@@ -1,4 +1,4 @@
-"""``report.md``: the report for a pull request."""
+"""Write ``report.md``, the report for a pull request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAD = ("mean", "this run", "baseline", "difference", *PAIRED_HEAD)
 
 
 def markdown_report(facts: Facts) -> str:
-    """Verdict, gates, warnings, means and the workflow as Markdown."""
+    """Return verdict, gates, warnings, means and the workflow as Markdown."""
     parts = [f"## {markdown_escaped(facts.run.name)}", f"**{markdown_escaped(facts.verdict)}**"]
     parts += map(markdown_escaped, facts.about)
     parts += [_listed("Gates", [str(result) for result in facts.gates]), _listed("Warnings", facts.warnings)]
@@ -34,7 +34,7 @@ def _measures(facts: Facts) -> str:
     if not facts.measures:
         return ""
     head = HEAD if facts.baseline else HEAD[:2]
-    rows = [[one.title, *one.cells, *paired_cells(one.name, one.paired)][: len(head)] for one in facts.measures]
+    rows = [[mean.title, *mean.cells, *paired_cells(mean.name, mean.paired)][: len(head)] for mean in facts.measures]
     return markdown_table(Table(facts.caption, head, rows, "t" + "n" * (len(head) - 1)))
 
 

@@ -1,4 +1,4 @@
-"""Pieces of HTML that escape what they are given."""
+"""Make pieces of HTML; text is escaped."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Html(str):
 
 
 class Cell(NamedTuple):
-    """A cell of a table that sorts by another value than the one it shows."""
+    """Table cell that is sorted by another value than it shows."""
 
     shown: object
     value: float
 
 
 def text(value: object) -> Html:
-    """Any value as HTML."""
+    """Return a value as escaped HTML."""
     return value if isinstance(value, Html) else Html(escape(str(value), quote=True))
 
 
 def joined(parts: Iterable[str]) -> Html:
-    """Parts that are HTML already, one after the other."""
+    """Join parts that are HTML already."""
     return Html("\n".join(parts))
 
 
@@ -45,7 +45,7 @@ def table(
     *,
     sortable: bool = False,
 ) -> Html:
-    """A table whose first column names its rows.
+    """Make a table whose first column names its rows.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def table(
 
 
 def bar(share: float) -> Html:
-    """A bar as long as a share (0 to 1) of its place in a table; the number beside it is what is read aloud."""
+    """Make a bar for a share (0 to 1) in a table cell; screen readers read the number beside it."""
     return Html(f'<span class="bar" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></span>')
 
 
 def header(title: str, verdict: str, passed: bool | None, *parts: Html) -> Html:
-    """The top of a page: what it is of, the outcome in large type, and what goes with it.
+    """Make the top of a page: its title, the outcome in large type, and details.
 
     Where gates were checked (``passed`` is not None), the outcome begins with a coloured word.
     """
@@ -88,13 +88,13 @@ def header(title: str, verdict: str, passed: bool | None, *parts: Html) -> Html:
 
 
 def listing(kind: str, label: str, items: Iterable[str]) -> Html:
-    """A list of one class (``gates``, ``warnings``) whose items are HTML already; nothing without items."""
+    """Make a list of a class (``gates``, ``warnings``) from items that are HTML already; empty without items."""
     listed = "".join(items)
     return Html(f'<ul class="{kind}" aria-label="{text(label)}">{listed}</ul>' if listed else "")
 
 
 def document(title: str, body: str, *, script: bool = False) -> str:
-    """A whole page with the report's style in it, and its script where it has something to do."""
+    """Make a whole page with the style of the report, and its script if the page needs it."""
     folder = Path(__file__).parent
     style = (folder / "style.css").read_text(encoding="utf-8")
     early = '<script>document.documentElement.className = "js"</script>\n' if script else ""

@@ -1,4 +1,4 @@
-"""Sections of sentences and tables as a Markdown page and as an HTML page that needs no other file."""
+"""Write sections of sentences and tables as a Markdown page and as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
 
 HASH_DIGITS = 12
 MARKDOWN_ROWS = 40
-"""Rows of a Markdown table; a pull request is no place for more."""
+"""Largest number of rows of a Markdown table, as a pull request has little room."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; ``columns`` has one letter per column, as in :func:`~nx47dask.reports.markup.table`."""
+    """Table of cells as text; ``columns`` has one letter per column, as in :func:`~nx47dask.reports.markup.table`."""
 
     caption: str
     head: Sequence[str]
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with sentences, tables and, in HTML only, figures under it."""
+    """Section of a page: heading, sentences, tables and, in HTML only, figures."""
 
     title: str
     sentences: Sequence[str] = ()
@@ -56,7 +56,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What both pages say; ``notes`` is what a reader should know, ``passed`` whether all gates did, if any."""
+    """Contents of both pages; ``notes`` for the reader; ``passed``: True if all gates passed, None without gates."""
 
     title: str
     verdict: str
@@ -66,12 +66,12 @@ class Page:
 
 
 def page_files(stem: str) -> tuple[str, ...]:
-    """Names of the files of :func:`write_page`."""
+    """Return the names of the files of :func:`write_page`."""
     return tuple(f"{stem}.{suffix}" for suffix in ("md", "csv", "json", "html"))
 
 
 def refuse_others(stem: str, out: Path, allowed: Collection[str] = ()) -> None:
-    """Refuse a folder for the files of :func:`write_page` that holds more than them and what is allowed beside them.
+    """Refuse a folder for the files of :func:`write_page` that holds other files than these and the allowed ones.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def refuse_others(stem: str, out: Path, allowed: Collection[str] = ()) -> None:
 def write_page(
     stem: str, page: Page, rows: Sequence[Mapping[str, Any]], values: Mapping[str, Any], out: Path
 ) -> list[Path]:
-    """Write a page for a pull request and one for a browser, rows as CSV and values as JSON.
+    """Write a page for a pull request, a page for a browser, rows as CSV and values as JSON.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def write_page(
 
 
 def _markdown(page: Page) -> str:
-    """A page for a pull request; long tables and hashes are cut, figures are left out."""
+    """Return a page for a pull request; long tables and hashes are cut, figures are left out."""
     parts = [f"# {markdown_escaped(page.title)}", f"**{markdown_escaped(page.verdict)}**"]
     parts += map(markdown_escaped, page.notes)
     for section in page.sections:
@@ -149,32 +149,32 @@ def _html_section(section: Section) -> Html:
         [
             f"<h2>{text(section.title)}</h2>",
             *(f"<p>{text(sentence)}</p>" for sentence in section.sentences),
-            *(table(one.caption, one.head, one.rows, one.columns) for one in section.tables),
+            *(table(entry.caption, entry.head, entry.rows, entry.columns) for entry in section.tables),
             f'<div class="curves">{joined(section.figures)}</div>' if section.figures else "",
         ]
     )
 
 
-def markdown_table(one: Table) -> str:
-    """A table with its caption; the HTML page has the rows that are left out."""
-    caption = one.caption if one.caption.endswith(".") else f"{one.caption}."
-    rule = " | ".join("---:" if letter == "n" else ":---" for letter in one.columns)
-    head, *rows = (" | ".join(_cells(line, one.columns)) for line in [one.head, *one.rows[:MARKDOWN_ROWS]])
+def markdown_table(table: Table) -> str:
+    """Return a table with its caption as Markdown; the HTML page has the rows that are left out."""
+    caption = table.caption if table.caption.endswith(".") else f"{table.caption}."
+    rule = " | ".join("---:" if letter == "n" else ":---" for letter in table.columns)
+    head, *rows = (" | ".join(_cells(line, table.columns)) for line in [table.head, *table.rows[:MARKDOWN_ROWS]])
     drawn = "\n".join(f"| {line} |" for line in [head, rule, *rows])
-    left = len(one.rows) - MARKDOWN_ROWS
+    left = len(table.rows) - MARKDOWN_ROWS
     more = f"\n\n{plural(left, 'row')} more in the HTML page." if left > 0 else ""
     return f"{markdown_escaped(caption)}\n\n{drawn}{more}"
 
 
 def markdown_escaped(words: str) -> str:
-    """Any text as Markdown that shows it as it is."""
+    """Escape text for Markdown, so that it is shown as it is."""
     for mark in "\\`*_|<[&":
         words = words.replace(mark, f"\\{mark}")
     return words.replace("\n", " ")
 
 
 def _cells(line: Sequence[str], columns: str) -> list[str]:
-    """Cells as Markdown; of a hash its beginning, which tells it from others."""
+    """Return cells as Markdown; a hash is cut to its beginning, which is distinct."""
     cells = (_shortened(cell) if letter == "h" else cell for cell, letter in zip(line, columns, strict=True))
     return [markdown_escaped(cell) for cell in cells]
 

@@ -1,4 +1,4 @@
-"""Pictures of a volume for the report: slices, defects and jumps, as many as a budget of bytes allows."""
+"""Draw pictures of a volume for the report: slices, defects and jumps, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ __all__ = ["Allowance", "Picture", "Place", "Voxels", "draw_defects", "draw_jump
 
 MARKUP_BYTES = 700
 MOST_SLICES = 36
-"""Slices of a plane."""
+"""Largest number of slices across an axis."""
 WHOLE_VOXELS = 64 << 20
-"""Volumes up to this size are read once; of larger ones each plane is read by itself."""
+"""Largest volume that is read as a whole, in voxels; of larger volumes each plane is read by itself."""
 READ_VOXELS = 4 << 30
-"""Voxels that the slices of a large volume may take to decode."""
+"""Largest number of voxels to decode for the slices of a large volume."""
 CHUNK = 128
-"""Depth that is decoded for a plane of a store."""
+"""Depth in voxels that is decoded for a plane of a store."""
 PLACES = 3
-"""Holes, and bridges, that are drawn."""
+"""Number of holes, and of bridges, that are drawn."""
 MARGIN_VOX, SMALLEST_CROP_VOX, LARGEST_CROP_VOX = 12, 56, 192
 JUMP_PIXELS = 224
 WHITE_SHARE = 0.001
-"""Darkest and brightest voxels that the grey scale leaves out."""
+"""Shares of darkest and brightest voxels that the grey scale leaves out."""
 
 
 class Allowance:
-    """Bytes of the page that pictures may still take."""
+    """Bytes that are left for pictures on the page."""
 
     def __init__(self, left_bytes: int) -> None:
         self.left_bytes = left_bytes
 
     def take(self, picture: Picture) -> bool:
-        """Whether a picture still fits; it is paid when it does."""
+        """Return True if a picture still fits, and subtract its size then."""
         if picture.size_bytes > self.left_bytes:
             return False
         self.left_bytes -= picture.size_bytes
@@ -59,7 +59,7 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Picture:
-    """A plane, or a part of one: addresses of the scan and of the overlay over it.
+    """Picture of a plane or a part of it: addresses of the scan and of its overlay.
 
     Attributes
     ----------
@@ -83,13 +83,13 @@ class Picture:
 
     @property
     def size_bytes(self) -> int:
-        """What it adds to the page, with its caption and the readers' text."""
+        """Bytes that the picture adds to the page, with its caption and its text for screen readers."""
         return len(self.scan) + len(self.overlay) + MARKUP_BYTES
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place worth a look: what it is, its box in the volume's voxels as ``--bbox`` takes it, its pictures."""
+    """Place of interest: a description, its box in voxels of the volume in the form of ``--bbox``, its pictures."""
 
     title: str
     box: str
@@ -98,7 +98,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Voxels:
-    """Scan, mask and labels of one volume, read when asked.
+    """Scan, mask and labels of a volume, read on demand.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class Voxels:
     def picture(
         self, axis: int, at: int, pixels: int, *, within: Box | None = None, point: Box | None = None
     ) -> Picture:
-        """Draw a plane, or the part of it inside a box, pointing out another box; all in the volume's voxels."""
+        """Draw a plane, or its part in a box, and mark another box; all in voxels of the volume."""
         part = within or self.box
         start, stop = list(part.start), list(part.stop)
         start[axis], stop[axis] = at, at + 1
@@ -138,7 +138,7 @@ class Voxels:
 
 
 def open_voxels(run: Run, facts: VolumeFacts) -> tuple[Voxels, str]:
-    """Open what there is of a volume.
+    """Open the scan, mask and labels of a volume, as far as they exist.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def open_voxels(run: Run, facts: VolumeFacts) -> tuple[Voxels, str]:
 
 
 def draw_slices(voxels: Voxels, allowance: Allowance, pixels: int) -> list[list[Picture]]:
-    """Evenly spaced planes across z, y and x, at most 36 of each.
+    """Draw evenly spaced planes across z, y and x, at most 36 of each.
 
     Their number follows from the size of the middle ones; when the allowance ends early, gaps are left where
     neighbours are near.
@@ -187,21 +187,21 @@ def draw_slices(voxels: Voxels, allowance: Allowance, pixels: int) -> list[list[
     count = max(
         1, min(MOST_SLICES, allowance.left_bytes // (per_set + per_set // 8), READ_VOXELS // _read_cost(voxels))
     )
-    found: list[list[Picture]] = [[], [], []]
+    drawn: list[list[Picture]] = [[], [], []]
     for i in sorted(range(count), key=lambda i: -(i & -i or count)):  # coarse to fine
         for axis in range(3):
             at = _position(i, count, box.shape[axis])
-            if any(picture.at == box.start[axis] + at for picture in found[axis]):
+            if any(picture.at == box.start[axis] + at for picture in drawn[axis]):
                 continue
             picture = middles[axis] if count == 1 else voxels.picture(axis, box.start[axis] + at, pixels)
             if not allowance.take(picture):
                 break
-            found[axis].append(picture)
-    return [sorted(pictures, key=lambda picture: picture.at) for pictures in found]
+            drawn[axis].append(picture)
+    return [sorted(pictures, key=lambda picture: picture.at) for pictures in drawn]
 
 
 def draw_defects(voxels: Voxels, defects: Mapping[DefectKind, Defects], allowance: Allowance) -> list[Place]:
-    """The largest spurious holes and bridges, each in three planes through its middle.
+    """Draw the largest spurious holes and bridges, each in three planes through its middle.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def draw_defects(voxels: Voxels, defects: Mapping[DefectKind, Defects], allowanc
 
 
 def draw_jumps(voxels: Voxels, densities: Sequence[float], allowance: Allowance) -> list[Place]:
-    """The slices where the density changes most, each beside the one before it."""
+    """Draw the slices where the density changes most, each beside the slice before it."""
     steps = [(abs(b - a), -z) for z, (a, b) in enumerate(itertools.pairwise(densities), 1) if a != b]
     first = voxels.box.start[0]
     places = []
@@ -239,7 +239,7 @@ def _defect(voxels: Voxels, title: str, defect: Defect, allowance: Allowance) ->
 
 
 def _surroundings(box: Box, limits: Box) -> Box:
-    """A box with what lies around it, large enough to know where one is and small enough to see."""
+    """Return a box with its surroundings: large enough for orientation, small enough for details."""
     start, stop = [], []
     for a, b, low, high in zip(box.start, box.stop, limits.start, limits.stop, strict=True):
         edge = min(max(b - a + 2 * MARGIN_VOX, SMALLEST_CROP_VOX), LARGEST_CROP_VOX, high - low)
@@ -261,7 +261,7 @@ def _position(i: int, count: int, length: int) -> int:
 
 
 def _read_cost(voxels: Voxels) -> int:
-    """Voxels to decode for a plane across each axis."""
+    """Count the voxels to decode for a plane across each axis."""
     z, y, x = voxels.box.shape
     return (2 if voxels.label is None else 3) * sum(
         area * min(CHUNK, depth) for area, depth in ((y * x, z), (z * x, y), (z * y, x))
@@ -269,7 +269,7 @@ def _read_cost(voxels: Voxels) -> int:
 
 
 def _grey_window(scan: ScanMetrics, dtype: str) -> tuple[float, float]:
-    """Grey values between which nearly all voxels lie, from the histogram of 256 bins."""
+    """Find the grey values between which nearly all voxels lie, from the histogram of 256 bins."""
     counts = np.cumsum(scan["histogram"])
     low, high = np.searchsorted(counts, [WHITE_SHARE * counts[-1], (1 - WHITE_SHARE) * counts[-1]])
     width = (np.iinfo(dtype).max + 1) // len(counts)
@@ -277,7 +277,7 @@ def _grey_window(scan: ScanMetrics, dtype: str) -> tuple[float, float]:
 
 
 def _reader(array: da.Array) -> Callable[[Box], NDArray[Any]]:
-    """Reads boxes of an array; a small one is read once instead of plane by plane."""
+    """Reader of boxes of an array; a small array is read once instead of plane by plane."""
 
     def read(box: Box) -> NDArray[Any]:
         return np.asarray(array[box.slices].compute(scheduler="synchronous"))

@@ -1,4 +1,4 @@
-"""Pictures of planes as WebP and PNG."""
+"""Encode pictures of planes as WebP and PNG."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["classes_png", "data_uri", "fitted", "grey_webp"]
 
 WEBP_QUALITY, WEBP_METHOD = 60, 2
 LEVELS = 5
-"""Steps of coverage in a shrunk overlay."""
+"""Number of steps of coverage in a shrunk overlay."""
 
 
 def fitted(shape: tuple[int, int], pixels: int) -> tuple[int, int]:
-    """Rows and columns of a picture of a plane whose longest side has at most ``pixels``; never enlarged."""
+    """Return the shape of the picture of a plane with at most ``pixels`` on its longest side; it is never enlarged."""
     scale = min(1.0, pixels / max(shape))
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def grey_webp(plane: NDArray[np.unsignedinteger], window: tuple[float, float], size: tuple[int, int]) -> bytes:
-    """A plane of the scan in grey.
+    """Encode a plane of the scan in grey.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def grey_webp(plane: NDArray[np.unsignedinteger], window: tuple[float, float], s
 
 
 def classes_png(mask: NDArray[np.bool_], label: NDArray[np.uint8] | None, size: tuple[int, int]) -> bytes:
-    """Mask and label of a plane in one small picture that the page's colour filters turn into overlays.
+    """Encode mask and labels of a plane in a small picture that the colour filters of the page turn into overlays.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def classes_png(mask: NDArray[np.bool_], label: NDArray[np.uint8] | None, size: 
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """A picture (``webp``, ``png``) as the address of an image."""
+    """Return a picture (``webp``, ``png``) as the address of an image."""
     return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
 def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Means over the area of each pixel of a smaller picture."""
+    """Average a plane over the area of each pixel of a smaller picture."""
     values = plane.astype(np.float32)
     if size == plane.shape:
         return values

@@ -1,4 +1,4 @@
-"""What the plan has projected beside what the run has measured."""
+"""Show the projections of the plan beside the measurements of the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["projections", "projections_table", "projections_warnings"]
 
 @dataclass(frozen=True)
 class Projection:
-    """One quantity.
+    """Quantity that a plan projects and a run measures.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Projection:
 
 
 def projections(run: Run) -> list[Projection]:
-    """Memory of a worker and of the client, and the disk."""
+    """Return the projections of the memory of a worker and of the client, and of the disk."""
     memory, disk = run.manifest["memory"], run.manifest["disk"]
     worker = max(stage["peak_rss_bytes"] for stage in run.manifest["stages"].values())
     client = memory["client_peak_rss_bytes"]
@@ -46,19 +46,23 @@ def projections(run: Run) -> list[Projection]:
 
 
 def projections_table(run: Run) -> Html:
-    """Projected beside measured."""
+    """Return the table of projected and measured quantities."""
     rows = [
-        (one.name, mebibytes(one.projected_bytes), mebibytes(one.measured_bytes) if one.measured_bytes else "not run")
-        for one in projections(run)
+        (
+            quantity.name,
+            mebibytes(quantity.projected_bytes),
+            mebibytes(quantity.measured_bytes) if quantity.measured_bytes else "not run",
+        )
+        for quantity in projections(run)
     ]
     caption = "Peaks. The client's memory is that with the scheduler of a local cluster."
     return table(caption, ("", "projected", "measured"), rows, "tnn")
 
 
 def projections_warnings(run: Run) -> Iterator[str]:
-    """What took more than projected."""
-    for one in projections(run):
-        if one.measured_bytes > one.projected_bytes:
-            what = "disk" if one.name == "disk" else "memory"
-            measured, projected = mebibytes(one.measured_bytes), mebibytes(one.projected_bytes)
-            yield f"{one.who} {measured} of {what}, more than the {projected} projected."
+    """Warn of quantities that exceed their projections."""
+    for quantity in projections(run):
+        if quantity.measured_bytes > quantity.projected_bytes:
+            what = "disk" if quantity.name == "disk" else "memory"
+            measured, projected = mebibytes(quantity.measured_bytes), mebibytes(quantity.projected_bytes)
+            yield f"{quantity.who} {measured} of {what}, more than the {projected} projected."

@@ -1,4 +1,4 @@
-"""Pieces of SVG drawings: points are (x, y) in pixels from the top left, colours are names of the page's."""
+"""Make pieces of SVG drawings: points are (x, y) in pixels from the top left, colours are names of the page's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Point = tuple[float, float]
 
 
 def drawing(kind: str, size: Point, parts: Iterable[str], name: str = "", **data: str) -> Html:
-    """Put pieces together; one with a name, for readers who do not see it, is as wide as its place."""
+    """Put pieces together; a drawing with a name, for screen readers, is as wide as its place."""
     width, height = size
     shown = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(name, quote=True)}"'
     hidden = f'width="{width:g}" height="{height:g}" aria-hidden="true"'

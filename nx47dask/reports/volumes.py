@@ -1,4 +1,4 @@
-"""The volumes in the report: the table of all, and the pictures, curves and bars of one."""
+"""Draw the volumes in the report: the table of all, and the pictures, curves and bars of each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["LISTED", "illustrated", "volume_curves", "volume_pictures", "volume_table", "volume_title"]
 
 LISTED = 1000
-"""Volumes in the tables."""
+"""Largest number of volumes in the tables."""
 ILLUSTRATED = 12
-"""Volumes with pictures."""
+"""Largest number of volumes with pictures."""
 PICTURE_PX = 376
-"""Longest side of a volume on the page."""
+"""Longest side of a volume on the page, in pixels."""
 SMALLEST_PICTURE_PX = 96
 ROW_PX = 336
-"""Width of the pictures of one place, side by side."""
+"""Width of the pictures of a place, side by side, in pixels."""
 LARGE_PIXELS, SMALL_PIXELS = 384, 256
 """Longest side of a picture for few and for many illustrated volumes."""
 FEW = 3
@@ -49,13 +49,13 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 
 
 def illustrated(facts: Facts) -> list[VolumeFacts]:
-    """The volumes with pictures: all of a few; of many, those with the lowest scores, or else the first."""
+    """Choose the volumes with pictures: all of a few; of many, those with the lowest scores, or else the first."""
     ranked = sorted(facts.volumes, key=lambda volume: volume.values.get("score", math.inf))[:ILLUSTRATED]
     return [volume for volume in facts.volumes if volume in ranked]
 
 
 def volume_table(facts: Facts, shown: Sequence[VolumeFacts]) -> Html:
-    """One row per volume, sortable."""
+    """Make the sortable table with a row per volume."""
     listed = facts.volumes[:LISTED]
     scored = any(volume.score for volume in listed)
     compared = any("score" in volume.baseline_values for volume in listed)
@@ -85,7 +85,7 @@ def volume_table(facts: Facts, shown: Sequence[VolumeFacts]) -> Html:
 
 
 def volume_title(volume: VolumeFacts, number_: int) -> Html:
-    """Heading of the section of a volume."""
+    """Make the heading of the section of a volume."""
     words = [TIMES.join(map(str, volume.box.shape)), f"density {percent(volume.mask['density'])}"]
     if volume.score:
         words.insert(0, f"score {volume.score['score']:.4f}")
@@ -99,7 +99,7 @@ def volume_title(volume: VolumeFacts, number_: int) -> Html:
 
 
 def volume_pictures(run: Run, volume: VolumeFacts, allowance: Allowance, few: bool) -> Html:
-    """Slices in three planes and the worst places, or a sentence that says why there are none.
+    """Draw slices in three planes and the worst places, or give the reason why there are none.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def volume_pictures(run: Run, volume: VolumeFacts, allowance: Allowance, few: bo
 
 
 def volume_curves(facts: Facts, volume: VolumeFacts) -> Html:
-    """Measures along z, sizes of components, what each step did."""
+    """Draw measures along z, sizes of components and the effect of each step."""
     behind = f"; grey: {text(facts.baseline.name)}" if facts.baseline and volume.baseline_slices else ""
     figures = (
         f"<figure><figcaption><b>{curve.title}</b>{behind}<br>{curve.summary()}</figcaption>{svg_curve(curve)}</figure>"
@@ -219,7 +219,7 @@ def _plane(volume: VolumeFacts, axis: int, pictures: Sequence[Picture]) -> Html:
 
 
 def _scale(picture: Picture, shape: tuple[int, int, int]) -> float:
-    """Pixels of the page per voxel: one scale for the planes of a volume, unless a plane would be too small to see."""
+    """Return the pixels per voxel: one scale for all planes of a volume, unless a plane would be too small to see."""
     return max(PICTURE_PX / max(shape), min(SMALLEST_PICTURE_PX, PICTURE_PX) / max(picture.shape))
 
 

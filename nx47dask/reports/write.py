@@ -1,4 +1,4 @@
-"""Both reports of a run, from the same facts."""
+"""Write both reports of a run from the same facts."""
 
 from __future__ import annotations
 

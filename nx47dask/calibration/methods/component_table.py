@@ -1,8 +1,8 @@
-"""What the components of one mask hold, in sums that decide every stricter mask.
+"""Measure the components of a mask in sums from which every stricter mask follows.
 
-A component of the voxels above a low threshold knows its size and the most high thresholds that one of its voxels
-reaches: its class. Every high threshold with every least size keeps whole classes, so what a mask holds is a sum over
-classes, and one labelling serves them all.
+The class of a component above a low threshold is its size and the number of high thresholds that its voxels reach. A
+high threshold with a least size keeps whole classes. So the content of every stricter mask is a sum over classes, and
+one labelling is enough for all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 NEAR, LEFT_OUT = 1, 2
-"""Place of a voxel: near the labelled surface, in a part of the volume that is left out; 0 for any other."""
+"""Places of a voxel: near the labelled surface, or in a part of the volume that is left out; any other place is 0."""
 VOXELS, RANK, COUNTED, NEAR_VOXELS = range(4)
 """Columns of :func:`measure_components`."""
 
@@ -38,18 +38,18 @@ VOXELS, RANK, COUNTED, NEAR_VOXELS = range(4)
 def measure_components(
     labels: NDArray[np.unsignedinteger], ranks: NDArray[np.uint8], places: NDArray[np.uint8], number: int
 ) -> NDArray[np.int64]:
-    """Measure components, and take voxels that are left out from ``labels``.
+    """Measure components, and remove left-out voxels from ``labels``.
 
     Parameters
     ----------
     labels : ndarray of unsigned int, shape (voxels,)
         Components from 1, of the flat volume. Overwritten: 0 where a voxel is left out.
     ranks : ndarray of uint8, shape (voxels,)
-        High thresholds that a voxel reaches.
+        Number of high thresholds that a voxel reaches.
     places : ndarray of uint8, shape (voxels,)
         0, ``NEAR`` or ``LEFT_OUT``.
     number : int
-        Of components.
+        Number of components.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def count_found(
     classes: NDArray[np.int64],
     points: NDArray[np.int64],
     offsets: NDArray[np.int64],
-    found: NDArray[np.int64],
+    reached: NDArray[np.int64],
 ) -> None:
     """Count points that have a voxel of a kept component within reach.
 
@@ -85,18 +85,17 @@ def count_found(
     labels : ndarray of unsigned int, shape (voxels,)
         Components, of the flat volume.
     classes : ndarray of int64, shape (components + 1, 2)
-        Rank and size class of each.
+        Rank and size class of each component.
     points : ndarray of int64, shape (points,)
-        Voxels of the labelled surface, as positions in the flat volume; none so near its border that an offset leaves
-        it.
+        Voxels of the labelled surface, as positions in the flat volume; no offset from them may leave the volume.
     offsets : ndarray of int64, shape (offsets,)
-        What is within reach, as steps in the flat volume. The search for a point ends at a component that every mask
-        keeps, so nearest first.
-    found : ndarray of int64, shape (ranks + 1, size classes + 1)
+        Voxels within reach, as steps in the flat volume, nearest first: the search for a point ends at a component
+        that every mask keeps.
+    reached : ndarray of int64, shape (ranks + 1, size classes + 1)
         Added to: entry (r, s) counts the points whose components of size class s or above have r as highest rank (r is
         1 or more). The sum over ranks from r on counts the points found where rank r and size class s are needed.
     """
-    top, largest = found.shape[0] - 1, found.shape[1] - 1
+    top, largest = reached.shape[0] - 1, reached.shape[1] - 1
     best = np.zeros(largest + 1, np.int64)
     everywhere = 0
     for point in points:
@@ -117,8 +116,8 @@ def count_found(
         else:
             if last != 0:
                 for size in range(largest + 1):
-                    found[best[size], size] += 1
-    found[top] += everywhere
+                    reached[best[size], size] += 1
+    reached[top] += everywhere
 
 
 @compiled
@@ -129,7 +128,7 @@ def overlap_information(
     starts: NDArray[np.int64],
     missed: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What the overlaps of components with those of the labelled surface add to the variation of information.
+    """Sum what overlaps with components of the labelled surface add to the variation of information.
 
     Parameters
     ----------
@@ -173,7 +172,7 @@ def overlap_information(
 
 @compiled
 def _add_missed(voxels: int, covered: NDArray[np.int64], missed: NDArray[np.float64]) -> None:
-    """Add n log2 n of what every class leaves of one component; ``covered`` becomes its sum from the top."""
+    """Add n log2 n of the voxels of a surface component that every class leaves; ``covered`` becomes cumulative."""
     ranks, sizes = covered.shape
     before, information = 0, 0.0  # neighbouring classes mostly leave the same
     for rank in range(ranks - 2, -1, -1):
@@ -196,7 +195,7 @@ def sum_kept(classes: NDArray[np.int64], values: NDArray[Any], ranks: int, sizes
     classes : ndarray of int64, shape (components, 2)
         Rank, 0 to ``ranks``, and size class, 0 to ``sizes``, of each component.
     values : ndarray, shape (components,)
-        What to add up; whole numbers stay exact up to 2^53.
+        Values to add up; whole numbers stay exact up to 2^53.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Are the voxels that a candidate mask gains over the baseline's real surface, or repeated artefacts?
+"""Tell whether the voxels that a candidate mask gains over the baseline are real surface or repeated artefacts.
 
-Four witnesses: the labels; the scan's structure, which is plate-like at a sheet; the scan's contrast, since a surface
-is brighter than what lies to its two sides; and repetition over the whole volume, which sheets that bend do not have.
-The others need the last: a stripe in the scan itself is plate-like and has contrast.
+There are four kinds of evidence: the labels; the structure of the scan, which is plate-like at a sheet; the contrast
+of the scan, since a surface is brighter than both of its sides; and repetition over the whole volume, which bent
+sheets do not show. Repetition is needed beside structure and contrast, since a stripe in the scan has these too.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Verdict = Literal["none", "surface", "mixed", "artefact"]
 
 ON_SURFACE_VOX, NEAR_SURFACE_VOX = 2, 8
 SAMPLE = 30_000
-"""Gained voxels, drawn at random, at which the scan is looked at: a share is known to 0.003 (standard error)."""
+"""Number of gained voxels, drawn at random, at which the scan is measured; the standard error of a share is 0.003."""
 SMOOTHING_VOX = 1.0
 WINDOW_VOX = 3
-"""Radius of the box over which structure and noise are taken."""
+"""Radius of the box over which structure and noise are measured."""
 SIDE_VOX = 4
-"""From the voxel to each side, along the normal."""
+"""Distance from the voxel to each of its sides, along the normal."""
 PLANARITY, CONTRAST = 0.5, 2.0
-"""Above which a voxel is plate-like, and above which the scan's contrast supports it."""
+"""Limits above which a voxel is plate-like, and above which the contrast of the scan supports it."""
 PEAK, F_RATIO, PATTERN_SHARE = 20.0, 6.0, 0.05
-"""From which a pattern counts. Gains on simulated sheets stay below an F of 4.2, whatever their peak."""
+"""Limits from which a pattern counts. Gains on simulated sheets stay below an F of 4.2 at any peak."""
 SURFACE_SHARE, ARTEFACT_SHARE, PATTERN_ARTEFACT_SHARE = 0.5, 0.35, 0.5
 """Limits of the verdict. Voxels placed at random lie on the surface of sheets in about 0.3 of the cases."""
 JUDGED_SHARE = 0.1
-"""Of the gained voxels that labels must tell of, to be asked."""
+"""Least share of the gained voxels that labels must cover to decide the verdict."""
 _ROUNDING = 12**-0.5  # standard deviation of grey values rounded to whole numbers
 
 
@@ -55,11 +55,11 @@ class Pattern:
     kind : {"z", "y", "x", "rings"}
         The axis along which the pattern repeats; rings repeat along the radius.
     period_vox : float
-        0 where nothing repeats.
+        Length of the period; 0 if nothing repeats.
     peak : float
         Power at the period over the median power of the frequencies around it.
     f_ratio : float
-        Variance between the phases of the period over that within them: how alike the repeats are.
+        Variance between the phases of the period over that within them; it is high if the repeats are alike.
     share : float
         Share of the gained voxels that the pattern explains, in [0, 1].
     """
@@ -72,13 +72,13 @@ class Pattern:
 
     @property
     def repeated(self) -> bool:
-        """Whether it counts as an artefact: a peak of 20 and an F of 6 or more, and a share of 5 % or more."""
+        """True for an artefact: a peak of at least 20, an F of at least 6, and a share of at least 5 %."""
         return self.peak >= PEAK and self.f_ratio >= F_RATIO and self.share >= PATTERN_SHARE
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for and against the voxels that a candidate gains. Shares are of the gained voxels, in [0, 1].
+    """Evidence for and against the voxels that a candidate gains. Shares are of the gained voxels, in [0, 1].
 
     Parameters
     ----------
@@ -109,10 +109,10 @@ class Evidence:
 
     @property
     def verdict(self) -> Verdict:
-        """What the gained voxels are: "surface", "mixed" or "artefact"; "none" where nothing is gained.
+        """Verdict on the gained voxels: "surface", "mixed" or "artefact"; "none" if nothing is gained.
 
-        The share that is real is ``on_surface / (on_surface + background)`` where the labels tell it of a tenth of
-        the gained voxels or more, and ``contrast`` elsewhere. If it is less than 0.35, or a repeated pattern explains
+        The real share is ``on_surface / (on_surface + background)`` if the labels cover a tenth of the gained voxels
+        or more, and ``contrast`` otherwise. If it is less than 0.35, or a repeated pattern explains
         half of the gained voxels, they are an artefact; if it is at least 0.5 and no pattern is repeated, surface.
         """
         if self.contrast is None:
@@ -127,7 +127,7 @@ class Evidence:
         return "surface" if real >= SURFACE_SHARE and not repeated else "mixed"
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it, with the verdict and with whether each pattern counts."""
+        """Return JSON values, with the verdict, and in ``repeated`` of each pattern if it counts."""
         patterns = [asdict(pattern) | {"repeated": pattern.repeated} for pattern in self.patterns]
         return asdict(self) | {"patterns": patterns, "verdict": self.verdict}
 
@@ -140,10 +140,10 @@ def evidence(
     *,
     centre_yx: tuple[float, float] | None = None,
 ) -> Evidence:
-    """Split the voxels that a candidate mask gains over the baseline's by what speaks for them.
+    """Measure the evidence for the voxels that a candidate mask gains over the mask of the baseline.
 
-    Patterns are sought among the gained voxels that are not on the labelled surface: what follows the labelled sheets
-    is no artefact, however regular the sheets are.
+    Patterns are sought among the gained voxels that are not on the labelled surface: voxels on the labelled sheets are
+    no artefact, even if the sheets are regular.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ def evidence(
     -----
     The scan is smoothed by a Gaussian of 1 voxel. Its Hessian is taken by central differences (Sato et al. 2000);
     the normal is the first axis of the structure tensor over a box of 7 voxels (Förstner and Gülch 1987). The noise is
-    1.4826 times the median, over the same box, of what the smoothing takes away: too much for the smoothed values,
-    which are compared.
+    1.4826 times the median, over the same box, of what the smoothing removes. This is more than the noise of the
+    smoothed values, which are compared.
     """
     _check_shapes(scan, baseline=baseline, candidate=candidate, labels=labels)
     gained = candidate & ~baseline
@@ -211,12 +211,14 @@ def _patterns(mask: Mask, gained: int, centre_yx: tuple[float, float] | None) ->
     middle = (mask.shape[1] - 1) / 2, (mask.shape[2] - 1) / 2
     tiles = [slice_counts(mask, axis) for axis in range(3)]
     tiles.append(ring_counts(mask, middle if centre_yx is None else centre_yx))
-    found = [(kind, find_repetition(*parts)) for kind, parts in zip(("z", "y", "x", "rings"), tiles, strict=True)]
-    return tuple(Pattern(kind, each.period_vox, each.peak, each.f_ratio, each.voxels / gained) for kind, each in found)
+    repetitions = [(kind, find_repetition(*parts)) for kind, parts in zip(("z", "y", "x", "rings"), tiles, strict=True)]
+    return tuple(
+        Pattern(kind, each.period_vox, each.peak, each.f_ratio, each.voxels / gained) for kind, each in repetitions
+    )
 
 
 def _seen_in_scan(scan: Scan, gained: Mask, count: int) -> tuple[float, float]:
-    """Share of the gained voxels at which the scan is plate-like, and at which its contrast supports them."""
+    """Measure the share of the gained voxels where the scan is plate-like, and where its contrast supports them."""
     chosen = np.flatnonzero(gained)
     if count > SAMPLE:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, SAMPLE, replace=False))
@@ -235,7 +237,7 @@ def _seen_in_scan(scan: Scan, gained: Mask, count: int) -> tuple[float, float]:
 
 
 def _negated_hessian(smooth: Floats, at: NDArray[np.intp]) -> Floats:
-    """Minus the Hessian by central differences at flat indices, (n, 3, 3)."""
+    """Compute the negated Hessian by central differences at flat indices, shape (n, 3, 3)."""
     grey, strides = smooth.ravel(), _strides(smooth)
     result = np.empty((len(at), 3, 3), np.float32)
     for i, j in itertools.combinations_with_replacement(range(3), 2):
@@ -246,7 +248,7 @@ def _negated_hessian(smooth: Floats, at: NDArray[np.intp]) -> Floats:
 
 
 def _structure(padded: NDArray[Any], smooth: Floats, at: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Structure tensor (n, 3, 3) and noise (n,) at flat indices; every other voxel of the box, as neighbours agree."""
+    """Compute structure tensor (n, 3, 3) and noise (n,) at flat indices, from every other voxel of the box."""
     grey, raw, strides = smooth.ravel(), padded.ravel(), _strides(smooth)
     tensor = np.zeros((len(at), 3, 3), np.float32)
     removed = []

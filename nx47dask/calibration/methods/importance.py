@@ -1,4 +1,4 @@
-"""Which keys of a search space the score depends on: Sobol indices of a surrogate fitted to the trials, and curves."""
+"""Measure how far the score depends on each key of a space: Sobol indices of a surrogate fitted to the trials."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ GROUPS: tuple[Group, ...] = ("quantile", "fusion", "post-processing")
 LEAST_TRIALS = 20
 MOST_TRIALS = 300
 LENGTHS = (0.1, 100.0)
-"""Over what part of its range a key changes the value."""
+"""Bounds of the length scale of a key, in shares of its range."""
 POINTS = 1024
-"""Of each matrix of the Sobol indices; a power of 2."""
+"""Number of points in each matrix of the Sobol indices; a power of 2."""
 PAIRED_KEYS = 5
-"""Keys with the largest interactions, of which all pairs are looked at."""
+"""Number of keys with the largest interactions, all pairs of which are measured."""
 Surrogate = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares of the variance of a value over the search space, where every key is varied evenly and on its own.
+    """Shares of the variance of a value over the search space; every key varies evenly and independently.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class Importance:
     pairs : tuple of (str, str, float)
         Second-order index of pairs of the keys that interact most, the largest first.
     group_first, group_total : dict of str to float
-        The same indices of all keys of a group at once: what is within a group is no interaction. Groups without a key
-        are left out.
+        The same indices of all keys of a group together; interactions within a group belong to it. Groups without a
+        key are left out.
     r2 : float or None
-        How well the surrogate predicts a trial from the others, at most 1; indices of a bad surrogate mean little.
+        Leave-one-out R2 of the surrogate, at most 1; indices of a bad surrogate mean little.
     trials : int
-        Different candidates with a value.
+        Number of different candidates with a value.
     reason : str or None
-        Why there are no indices.
+        Reason for missing indices.
     """
 
     names: tuple[str, ...]
@@ -73,12 +73,12 @@ class Importance:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The values as JSON has them."""
+        """Return the values as in JSON."""
         return asdict(self)
 
 
 def group_of(key: str) -> Group:
-    """Which of the three questions a key belongs to: thresholds, fusion of sources, or everything after."""
+    """Return the group of a key: thresholds, fusion of sources, or everything after."""
     section, name, _ = split_key(key)
     if section != "postprocess":
         return "fusion"
@@ -88,28 +88,28 @@ def group_of(key: str) -> Group:
 def importances(
     candidates: Sequence[Mapping[str, Any]], values: NDArray[np.float64], space: SearchSpace, seed: int = 0
 ) -> Importance:
-    """Variance-based importance of the keys of a space.
+    """Measure the variance-based importance of the keys of a space.
 
     A Gaussian process (Matern 5/2, a length per key; Rasmussen and Williams, "Gaussian processes for machine
     learning", 2006) is fitted to the trials; choices are numbered in their order. Its first-order and total Sobol
     indices are estimated as by Saltelli et al., "Variance based sensitivity analysis of model output", 2010, from
     points of a Sobol sequence over the whole space, repaired as candidates are.
 
-    TPE tries almost only what was good before. A random forest takes what those trials have in common for a cause; a
-    Gaussian process does not, and still gets better by them. Optuna's evaluators give one share a key, without
-    interactions: of a product of two keys, 1,024 trials, fANOVA gives 0.93 and 0.07, and PED-ANOVA gives 0.99 to one
-    of two choices that count the same.
+    TPE tries mostly candidates that are near good ones. A random forest takes the common values of those trials for a
+    cause; a Gaussian process does not, and still gets better with them. The evaluators of Optuna give one share per
+    key, without interactions: for a product of two keys and 1,024 trials, fANOVA gives 0.93 and 0.07, and PED-ANOVA
+    gives 0.99 to one of two choices of equal effect.
 
     Parameters
     ----------
     candidates : sequence of mapping, length N
         With all keys of the space.
     values : ndarray of float, shape (N,)
-        What they are worth; trials without a finite value are left out, and those after the first 300: the earliest
-        cover the space best.
+        Values of the candidates. Those that are not finite are left out, and all after the first 300, since the
+        earliest trials cover the space best.
     space : SearchSpace
     seed : int
-        Of the points.
+        Seed of the points.
 
     Raises
     ------
@@ -119,29 +119,31 @@ def importances(
     if len(candidates) != len(values):
         raise InputError(f"importance: {len(candidates)} candidates and {len(values)} values")
     names = tuple(space.dimensions)
-    # Of candidates that give the same masks one counts: the surrogate would seem to predict the others.
-    distinct = {space.identity(one): (one, value) for one, value in zip(candidates, values, strict=True)}
-    trials = [(one, float(value)) for one, value in distinct.values() if np.isfinite(value)][:MOST_TRIALS]
+    # Candidates with the same masks count once: the surrogate would seem to predict the others.
+    distinct = {
+        space.identity(candidate): (candidate, value) for candidate, value in zip(candidates, values, strict=True)
+    }
+    trials = [(candidate, float(value)) for candidate, value in distinct.values() if np.isfinite(value)][:MOST_TRIALS]
     count, tried = len(trials), np.array([value for _, value in trials])
     if count < LEAST_TRIALS:
         return Importance(names, trials=count, reason=f"{count} different candidates; {LEAST_TRIALS} are needed")
     if np.ptp(tried) <= 1e-12:
         return Importance(names, trials=count, reason=f"the value is {tried[0]:.6g} in all {count} trials")
-    surrogate, r2 = _fitted(_codes(space, [one for one, _ in trials]), tried)
+    surrogate, r2 = _fitted(_codes(space, [candidate for candidate, _ in trials]), tried)
     return _indices(surrogate, space, r2, count, seed)
 
 
 def saltelli(
     at_a: NDArray[np.float64], at_b: NDArray[np.float64], at_mixed: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """First-order (closed) and total Sobol index of a set of keys, both in [0, 1].
+    """Estimate the first-order (closed) and total Sobol index of a set of keys, both in [0, 1].
 
     Parameters
     ----------
     at_a, at_b : ndarray of float, shape (points,)
-        A function at independent points A and B of the space.
+        Values of a function at independent points A and B of the space.
     at_mixed : ndarray of float, shape (points,)
-        At A with the keys of the set as in B.
+        Values at A with the keys of the set as in B.
     """
     both = np.concatenate([at_a, at_b])
     closed = np.mean((at_b - both.mean()) * (at_mixed - at_a)) / both.var()
@@ -150,16 +152,16 @@ def saltelli(
 
 
 def one_at_a_time(space: SearchSpace, around: Mapping[str, Any], points: int = 7) -> dict[str, list[Candidate]]:
-    """Candidates that differ from one in a single key, per key.
+    """List for each key the candidates that differ from a given one in this key only.
 
     Parameters
     ----------
     space : SearchSpace
     around : mapping of str to Any
-        The candidate to vary, usually the best one.
+        Candidate to vary, usually the best one.
     points : int
-        Values of a range to try, evenly from end to end; of choices all are tried. Values that would make another key
-        change (a high threshold below the low one), and those that change no mask, are left out.
+        Number of values of a range to try, evenly from end to end; all choices are tried. Values that would change
+        another key (a high threshold below the low one), and those that change no mask, are left out.
     """
     curves: dict[str, list[Candidate]] = {}
     for key, dimension in space.dimensions.items():
@@ -177,18 +179,19 @@ def one_at_a_time(space: SearchSpace, around: Mapping[str, Any], points: int = 7
 
 
 def _codes(space: SearchSpace, candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """Candidates as numbers in [0, 1], shape (candidates, keys)."""
+    """Code candidates as numbers in [0, 1], shape (candidates, keys)."""
     codes = np.array(
-        [[one.code(c[key]) for key, one in space.dimensions.items()] for c in candidates], dtype=np.float64
+        [[dimension.code(c[key]) for key, dimension in space.dimensions.items()] for c in candidates],
+        dtype=np.float64,
     )
-    low = np.array([one.code(one.at(0)) for one in space.dimensions.values()])
-    high = np.array([one.code(one.at(1)) for one in space.dimensions.values()])
+    low = np.array([dimension.code(dimension.at(0)) for dimension in space.dimensions.values()])
+    high = np.array([dimension.code(dimension.at(1)) for dimension in space.dimensions.values()])
     scaled: NDArray[np.float64] = (codes - low) / np.where(high > low, high - low, 1)
     return scaled
 
 
 def _fitted(codes: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[Surrogate, float]:
-    """A Gaussian process and its leave-one-out R2, with the hyperparameters of all trials."""
+    """Fit a Gaussian process; return it with its leave-one-out R2 under the hyperparameters of all trials."""
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
@@ -241,13 +244,16 @@ def _indices(surrogate: Surrogate, space: SearchSpace, r2: float, count: int, se
 
 
 class _Points:
-    """Points A and B of a space, shape (points, keys) in [0, 1], and those between them."""
+    """Points A and B of a space, shape (points, keys) in [0, 1], and points that mix their keys."""
 
     def __init__(self, space: SearchSpace, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
         self.space = space
         self.raw = [
             [
-                {key: one.at(float(x)) for (key, one), x in zip(space.dimensions.items(), point, strict=True)}
+                {
+                    key: dimension.at(float(x))
+                    for (key, dimension), x in zip(space.dimensions.items(), point, strict=True)
+                }
                 for point in ab
             ]
             for ab in (a, b)
@@ -255,7 +261,7 @@ class _Points:
         self.codes = [_codes(space, raw) for raw in self.raw]
 
     def mixed(self, keys: Sequence[int]) -> NDArray[np.float64]:
-        """Codes of the points A with some of their keys (by number) as in B, repaired."""
+        """Return the codes of the points A with some of their keys (by number) as in B, repaired."""
         names = tuple(self.space.dimensions)
         codes = np.where(np.isin(np.arange(len(names)), keys), self.codes[1], self.codes[0])
         changed: dict[int, Candidate] = {}

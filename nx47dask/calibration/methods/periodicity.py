@@ -1,8 +1,8 @@
-"""Patterns that repeat over a whole volume: stripes across an axis, and rings around one along Z.
+"""Find patterns that repeat over a whole volume: stripes across an axis, and rings around an axis along Z.
 
-Sheets of a roll repeat too, but they bend: cut the plane of a slice into tiles, and the sheets of one tile lie at
-other depths than those of the next, while a stripe crosses all tiles in the same slice, and a ring all sectors and
-all Z at the same radius. So a pattern is sought in the *common profile*: at each depth, what three quarters of the
+Sheets of a roll repeat too, but they bend. If a slice is cut into tiles, the sheets of a tile lie at other depths than
+those of the next tile. A stripe crosses all tiles in the same slice, and a ring crosses all sectors and all Z at the
+same radius. So a pattern is sought in the *common profile*: at each depth, the density that three quarters of the
 tiles have at least. Sheets that lie in the planes of an axis to within about a sixth of their spacing, all over the
 volume, cannot be told from stripes in this way.
 """
@@ -21,11 +21,11 @@ Counts = NDArray[np.int64]
 Profile = NDArray[np.float64]
 
 SIDE_TILES = 8
-"""Tiles along each side of a slice."""
+"""Number of tiles along each side of a slice."""
 SECTORS, SLABS = 16, 4
-"""Sectors of a ring and slabs along Z."""
+"""Number of sectors of a ring, and of slabs along Z."""
 FEWEST_REPEATS = 6
-"""Times that a pattern must repeat within its axis: with fewer, its harmonics run together in the spectrum."""
+"""Least number of repeats along an axis: with fewer, the harmonics run together in the spectrum."""
 _FEWEST_VOXELS = 8  # of a tile at one depth, to have a density
 _LARGEST_RATIO = 1e6
 _NEIGHBOURHOOD = 16  # to each side of a peak, in frequencies of the unpadded spectrum
@@ -34,19 +34,19 @@ _PADDING = 4  # of the spectrum, so that no period falls between two of its freq
 
 @dataclass(frozen=True)
 class Repetition:
-    """The strongest repetition along a profile.
+    """Strongest repetition along a profile.
 
     Parameters
     ----------
     period_vox : float
-        0 where nothing repeats.
+        Length of the period; 0 if nothing repeats.
     peak : float
         Power at the period over the median power of the frequencies around it and off its harmonics, at most 10^6.
     f_ratio : float
-        Variance of the common profile between the phases of the period over that within them, at most 10^6: how alike
-        the repeats are; about 1 by chance, and less where slow changes outweigh it.
+        Variance of the common profile between the phases of the period over that within them, at most 10^6. It is
+        high if the repeats are alike, about 1 by chance, and less where slow changes outweigh it.
     voxels : int
-        Voxels of the mask that the pattern has beyond what lies between its stripes.
+        Voxels of the mask in the stripes, beyond the density between them.
     """
 
     period_vox: float
@@ -56,7 +56,7 @@ class Repetition:
 
 
 def slice_counts(mask: Mask, axis: int) -> tuple[Counts, Counts]:
-    """Voxels of a mask, shape (Z, Y, X), in the tiles of every slice across an axis.
+    """Count the voxels of a mask, shape (Z, Y, X), in the tiles of every slice across an axis.
 
     Returns
     -------
@@ -73,12 +73,13 @@ def slice_counts(mask: Mask, axis: int) -> tuple[Counts, Counts]:
 
 
 def ring_counts(mask: Mask, centre_yx: tuple[float, float]) -> tuple[Counts, Counts]:
-    """Voxels of a mask, shape (Z, Y, X), by their distance from an axis along Z, in tiles of a sector and a slab of Z.
+    """Count the voxels of a mask, shape (Z, Y, X), by distance from an axis along Z, in tiles of a sector and a slab.
 
     Parameters
     ----------
     centre_yx : tuple of float
-        Where the axis is; it may lie outside the volume. The sectors divide the angle under which the volume is seen.
+        Position of the axis; it may lie outside the volume. The sectors divide the angle under which the volume is
+        seen.
 
     Returns
     -------
@@ -104,7 +105,7 @@ def ring_counts(mask: Mask, centre_yx: tuple[float, float]) -> tuple[Counts, Cou
 
 
 def find_repetition(counts: Counts, areas: Counts) -> Repetition:
-    """The strongest repetition that the tiles of a profile have in common.
+    """Find the strongest repetition that the tiles of a profile have in common.
 
     The common profile, without its quadratic trend, has a spectrum (Hann window); of the peaks with at least a third
     of the power of the largest, the one of the longest period is taken, since a comb of thin stripes has harmonics as
@@ -115,8 +116,8 @@ def find_repetition(counts: Counts, areas: Counts) -> Repetition:
     Parameters
     ----------
     counts, areas : ndarray of int64, shape (N, tiles)
-        Of `slice_counts` or `ring_counts`. Tiles with less than a quarter of the mean tile's voxels are left out;
-        where these are more than half of the tiles, nothing is common.
+        Counts of :func:`slice_counts` or :func:`ring_counts`. Tiles with less than a quarter of the voxels of the mean
+        tile are left out; if more than half of the tiles are left out, nothing is found.
 
     Returns
     -------
@@ -142,7 +143,7 @@ def find_repetition(counts: Counts, areas: Counts) -> Repetition:
 
 
 def _spectral_peak(profile: Profile) -> tuple[float, float]:
-    """Period in voxels and power over its neighbourhood's median; zeros where the profile is too short or even."""
+    """Find the period in voxels and its power over the median around it; zeros for a profile too short or even."""
     n = len(profile)
     first, at = _PADDING * FEWEST_REPEATS, np.arange(n)
     if n < 4 * FEWEST_REPEATS:
@@ -162,7 +163,7 @@ def _spectral_peak(profile: Profile) -> tuple[float, float]:
 
 
 def _exact_period(profile: Profile, period: float) -> float:
-    """The period nearby at which the folded profile varies most; a whole one unless another is better by a tenth."""
+    """Find the period nearby at which the folded profile varies most; a whole one unless another is a tenth better."""
     frequencies = 1 / period + np.linspace(-1, 1, 33) / (2 * _PADDING * len(profile))
     periods = np.append(1 / frequencies[frequencies <= 0.5], round(period))
     variances = np.array([_folded(profile, _phases(len(profile), p)).var() for p in periods])
@@ -171,7 +172,7 @@ def _exact_period(profile: Profile, period: float) -> float:
 
 
 def _f_ratio(profile: Profile, phases: NDArray[np.int64]) -> float:
-    """F of an analysis of variance by phase."""
+    """Compute F of an analysis of variance by phase."""
     fitted, bins = _folded(profile, phases)[phases], int(phases.max()) + 1
     between = ((fitted - profile.mean()) ** 2).sum() / (bins - 1)
     within = ((profile - fitted) ** 2).sum() / (len(profile) - bins)
@@ -179,7 +180,7 @@ def _f_ratio(profile: Profile, phases: NDArray[np.int64]) -> float:
 
 
 def _stripe_voxels(shape: Profile, counts: Counts, areas: Counts, phases: NDArray[np.int64]) -> float:
-    """Voxels in the stripes beyond the density between them, the lower quartile of the phases."""
+    """Count the voxels in the stripes beyond the density between them, which is the lower quartile of the phases."""
     stripes = (shape > (shape.min() + shape.max()) / 2)[phases]
     density = counts / areas
     between = np.quantile(_folded(density, phases), 0.25, method="lower")
@@ -192,5 +193,5 @@ def _phases(n: int, period: float) -> NDArray[np.int64]:
 
 
 def _folded(profile: Profile, phases: NDArray[np.int64]) -> Profile:
-    """Mean of a profile at each phase."""
+    """Average a profile at each phase."""
     return np.bincount(phases, profile) / np.maximum(np.bincount(phases), 1)

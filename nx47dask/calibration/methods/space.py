@@ -1,4 +1,4 @@
-"""What a calibration varies: the search space, its grid, and the workflow that a candidate stands for.
+"""Define the search space of a calibration, its grid, and the workflows of its candidates.
 
 A *candidate* is a mapping of keys to JSON values. The keys are those of ``--set``
 (``postprocess.hysteresis.low``, ``detect.sheetness.weight``, ``combine``), where weight 0 leaves a source out, and
@@ -46,13 +46,13 @@ WEIGHTS = Range(0, 1, 0.1)
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Keys and what each may be.
+    """Keys of a search with the values that each may have.
 
     Parameters
     ----------
     dimensions : dict of str to Range or Choices
     all_sources : bool
-        The weights of all sources are varied, so that one of them must stay above 0 and only their shares count.
+        True if the weights of all sources vary: then one of them must stay above 0, and only their shares count.
     """
 
     dimensions: dict[str, Dimension]
@@ -71,8 +71,9 @@ class SearchSpace:
         return math.prod(known) if len(known) == len(sizes) else None
 
     def grid(self) -> Iterator[Candidate]:
-        """Every candidate, repaired, once: the last key varies fastest, and a point that gives the masks of an earlier
-        one (see :meth:`identity`) is left out.
+        """Yield every candidate once, repaired; the last key varies fastest.
+
+        A point with the masks of an earlier point (see :meth:`identity`) is left out.
 
         Raises
         ------
@@ -91,12 +92,12 @@ class SearchSpace:
                 yield candidate
 
     def at(self, shares: Sequence[float]) -> Candidate:
-        """The repaired candidate at a point of the unit cube, one coordinate per key in [0, 1]."""
+        """Return the repaired candidate at a point of the unit cube, one coordinate per key in [0, 1]."""
         pairs = zip(self.dimensions.items(), shares, strict=True)
         return self.repair({key: dimension.at(float(share)) for (key, dimension), share in pairs})
 
     def repair(self, candidate: Mapping[str, Any]) -> Candidate:
-        """A valid candidate: a high threshold below its low one is raised to it; weights that are all 0 become 1."""
+        """Return a valid candidate: a high threshold is raised to its low one; weights that are all 0 become 1."""
         repaired = dict(candidate)
         for key, value in candidate.items():
             low = sibling(key, Role.LOW_THRESHOLD) if role_of(key) is Role.HIGH_THRESHOLD else None
@@ -107,7 +108,7 @@ class SearchSpace:
         return repaired
 
     def complexity(self, candidate: Mapping[str, Any]) -> int:
-        """Sources of a weight above 0 and steps in use, of those that the space varies.
+        """Count the sources of a weight above 0 and the steps in use, among those that the space varies.
 
         A step with ``use`` False does not count, nor does one whose extent is 0, such as a smoothing of sigma 0.
         """
@@ -116,9 +117,9 @@ class SearchSpace:
         return sources + sum(self._acts(step, candidate) for step in steps)
 
     def identity(self, candidate: Mapping[str, Any]) -> str:
-        """Text that is the same for candidates that cannot differ in a mask.
+        """Return a text that is the same for candidates whose masks are the same.
 
-        Parameters of a step that is left out are not in it, and weights are shares of their sum.
+        It has no parameters of steps that are left out, and weights are shares of their sum.
         """
         off = {key.removesuffix("use") for key in self.dimensions if key.endswith(".use") and not candidate[key]}
         acting = {
@@ -138,7 +139,7 @@ class SearchSpace:
 
 
 def split_key(key: str) -> tuple[str, str, str]:
-    """Section, item and field of ``section.item.field``; a setting such as ``combine`` has no section and item."""
+    """Split ``section.item.field``; a setting such as ``combine`` has an empty section and item."""
     section, _, rest = key.rpartition(".")[0].partition(".")
     return section, rest, key.rpartition(".")[2]
 
@@ -163,15 +164,15 @@ def _parameters_beside(key: str) -> Mapping[str, Parameter]:
 
 
 def named(items: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Name, kind and parameters of the items of ``detect`` or ``postprocess``: (closing#2, closing, {...})."""
+    """List name, kind and parameters of the items of ``detect`` or ``postprocess``: (closing#2, closing, {...})."""
     seen: dict[str, int] = {}
-    found = []
+    entries = []
     for item in items:
         ((written, parameters),) = item.items()
         kind = written.partition("#")[0]
         seen[kind] = seen.get(kind, 0) + 1
-        found.append((kind if seen[kind] == 1 else f"{kind}#{seen[kind]}", kind, dict(parameters)))
-    return found
+        entries.append((kind if seen[kind] == 1 else f"{kind}#{seen[kind]}", kind, dict(parameters)))
+    return entries
 
 
 def space_from(data: Any, base: Mapping[str, Any], where: Callable[[Key, str], InputError]) -> SearchSpace:
@@ -214,7 +215,7 @@ def space_from(data: Any, base: Mapping[str, Any], where: Callable[[Key, str], I
 
 
 def _keys(base: Mapping[str, Any], sources: Sequence[str]) -> tuple[str, ...]:
-    """Keys that a space over the workflow may have."""
+    """List the keys that a space over the workflow may have."""
     keys = ["combine", *(f"{source}weight" for source in sources)] if len(sources) > 1 else []
     for name, kind, own in named(base["postprocess"]):
         use = () if STEPS[kind].makes_mask() else ("use",)  # without that step the chain would not end in a mask
@@ -268,7 +269,7 @@ def _range_problem(given: Mapping[str, Any]) -> str | None:
 
 
 def _ends(dimension: Dimension) -> tuple[Any, ...]:
-    """The values that a limit can stop: all of a list, both ends of a range."""
+    """Return the values to check against limits: all of a list, both ends of a range."""
     return dimension.values if isinstance(dimension, Choices) else (dimension.at(0), dimension.at(1))
 
 
@@ -313,7 +314,7 @@ def default_space(base: Mapping[str, Any]) -> SearchSpace:
 
 
 def own_values(space: SearchSpace, base: Mapping[str, Any]) -> Candidate:
-    """The candidate that is the base workflow itself: every step in use, its own weights and values.
+    """Return the base workflow itself as a candidate: every step in use, its own weights and values.
 
     A value need not lie in the space.
     """
@@ -327,12 +328,12 @@ def own_values(space: SearchSpace, base: Mapping[str, Any]) -> Candidate:
 
 
 def variant(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:
-    """The workflow of a candidate, as a document that :func:`~nx47dask.workflow.load_workflow` reads.
+    """Return the workflow of a candidate, as a document that :func:`~nx47dask.workflow.load_workflow` reads.
 
     Parameters
     ----------
     base : mapping
-        A complete workflow; left as it is.
+        A complete workflow; it is not changed.
     candidate : mapping of str to Any
         Values to set. A source of weight 0 and a step with ``use`` False are left out.
     """
@@ -350,5 +351,5 @@ def variant(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, 
 
 
 def _json(value: Any) -> Any:
-    """A copy in JSON values: tuples become lists."""
+    """Copy a value in JSON: tuples become lists."""
     return json.loads(json.dumps(value, default=str))

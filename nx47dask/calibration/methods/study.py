@@ -1,8 +1,8 @@
-"""The order in which candidates are tried: a list, such as a grid, or Optuna's TPE.
+"""Decide the order in which candidates are tried: a list, such as a grid, or the TPE of Optuna.
 
-What a study asks depends on its space, its seed and the values it was told, on nothing else: after a kill it is begun
-anew and asks the same, of which the scores are known. Everything asked and told is in the storage at once, a journal
-file that ``optuna-dashboard`` opens.
+The candidates that a study asks for depend only on its space, its seed and the values that it was told. After a kill
+it starts again and asks for the same candidates, whose scores are known. Every question and answer is written at once
+to a journal file, which ``optuna-dashboard`` can open.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["Study", "Trial", "open_study"]
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that was asked for.
+    """Candidate that a study asks for.
 
     Attributes
     ----------
     number : int
-        From 0, in the order of asking.
+        Number from 0, in the order of asking.
     candidate : dict of str to Any
-        Repaired, as it is to be tried.
+        The candidate, repaired.
     """
 
     number: int
@@ -43,13 +43,13 @@ class Trial:
 
 
 class Study(Protocol):
-    """Asks for candidates and is told what they are worth; more is better."""
+    """Source of candidates that is told their values; larger is better."""
 
     def ask(self, count: int) -> list[Trial]:
-        """The next candidates, at most ``count``; none at the end. They depend on what was told before."""
+        """Return at most ``count`` next candidates, none at the end; they depend on the values told before."""
 
     def tell(self, trial: Trial, value: float | None) -> None:
-        """Tell a trial's value, finite; None where it was pruned."""
+        """Tell the finite value of a trial; None if it was pruned."""
 
 
 def open_study(
@@ -65,8 +65,8 @@ def open_study(
 ) -> Study:
     """Start a study.
 
-    The first trial is ``first``. Where there are ``candidates``, such as the points of a grid, the others are these in
-    order. Else TPE asks ``startup - 1`` points of a scrambled Sobol sequence, the same ones in the studies of every
+    The first trial is ``first``. With ``candidates``, such as the points of a grid, the others are these in order.
+    Without, TPE asks for ``startup - 1`` points of a scrambled Sobol sequence, the same ones in the studies of every
     name, and then samples (Bergstra et al., "Algorithms for hyper-parameter optimization", 2011; Optuna's multivariate
     sampler, trials under way counted as bad). Each trial has a sampler of its own, seeded by ``seed`` and its number:
     the same answers lead to the same questions.
@@ -75,17 +75,17 @@ def open_study(
     ----------
     space : SearchSpace
     first : mapping of str to Any
-        The candidate to try first, with all keys of the space; its values need not lie in the space.
+        Candidate to try first, with all keys of the space; its values need not lie in the space.
     storage : Path or None
-        A journal file for ``optuna-dashboard``, which studies of several names share; None writes none.
+        Journal file for ``optuna-dashboard``, which several studies share; None writes no file.
     name : str
-        Not in the storage yet.
+        Name of the study; it must not be in the storage yet.
     seed : int
         At least 0.
     startup, trials : int
-        Of TPE: trials before it samples, and all trials.
+        Number of trials before TPE samples, and of all its trials.
     candidates : iterable of candidates, optional
-        What to try after the first; those that cannot differ from it in a mask are left out.
+        Candidates to try after the first; those with the same masks as it are left out.
 
     Raises
     ------
@@ -96,7 +96,10 @@ def open_study(
     if candidates is None:
         planned = _startup(space, dict(first), seed, min(startup, trials))
     else:
-        planned = [dict(first), *(one for one in candidates if space.identity(one) != space.identity(first))]
+        planned = [
+            dict(first),
+            *(candidate for candidate in candidates if space.identity(candidate) != space.identity(first)),
+        ]
         trials = len(planned)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
@@ -114,7 +117,7 @@ class _OptunaStudy:
     ) -> None:
         self.optuna, self.shown, self.space = optuna, shown, space
         self.planned, self.seed, self.trials = planned, seed, trials
-        # What samples is a study in memory: the one that is shown gets a trial with its repaired candidate.
+        # A study in memory samples; the shown study gets each trial with its repaired candidate.
         self.memory = optuna.create_study(direction="maximize")
         self.asked = 0
         self.distributions = {
@@ -155,7 +158,7 @@ class _OptunaStudy:
         return Trial(number, candidate)
 
     def _sample(self, number: int) -> dict[str, Any]:
-        """Values of TPE, from all trials before."""
+        """Sample values by TPE from all earlier trials."""
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
@@ -166,7 +169,7 @@ class _OptunaStudy:
 
 
 def _startup(space: SearchSpace, first: Candidate, seed: int, count: int) -> list[Candidate]:
-    """The first candidate and ``count - 1`` that cover the space evenly."""
+    """Return the first candidate and ``count - 1`` others that cover the space evenly."""
     if count <= 1:
         return [first]
     sobol = qmc.Sobol(len(space.dimensions), rng=np.random.default_rng(np.random.SeedSequence(seed)))
@@ -175,7 +178,7 @@ def _startup(space: SearchSpace, first: Candidate, seed: int, count: int) -> lis
 
 
 def _distribution(optuna: ModuleType, dimension: Dimension) -> Any:
-    """What Optuna knows of a dimension; choices are their JSON text, which may be of anything."""
+    """Return a dimension as a distribution of Optuna; choices become JSON text, as they may be of any type."""
     if isinstance(dimension, Choices):
         return optuna.distributions.CategoricalDistribution([json.dumps(value) for value in dimension.values])
     high = dimension.at(1)  # on a step

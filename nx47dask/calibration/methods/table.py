@@ -1,4 +1,4 @@
-"""Every pair of thresholds and every least size at the price of one labelling for each low threshold."""
+"""Measure the masks of all threshold pairs and least sizes with a single labelling per low threshold."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ from nx47dask.steps.base import ThresholdBasis
 __all__ = ["ThresholdTable", "threshold_table"]
 
 MOST_LEVELS = 255
-"""Of thresholds: a voxel's rank is a uint8."""
+"""Largest number of thresholds: the rank of a voxel is a uint8."""
 Entries = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class ThresholdTable:
-    """What every mask of hysteresis and small-object removal holds, and how it agrees with labels.
+    """Size and agreement with labels of every mask of hysteresis and small-object removal.
 
     Entry (i, j, k) stands for ``hysteresis(lows[i], highs[j])`` followed by ``small_objects(sizes[k])``.
 
     Attributes
     ----------
     lows, highs : tuple of float
-        Thresholds, rising.
+        Thresholds, ascending.
     sizes : tuple of int
-        Least sizes in voxels, rising.
+        Least sizes in voxels, ascending.
     volume_vox : int
         Voxels of the volume.
     voxels, components : ndarray of int64, shape (lows, highs, sizes)
         Foreground voxels of the mask, and its components; -1 where low exceeds high.
     precision, recall, dice : ndarray of float64, shape (lows, highs, sizes)
-        Agreement at a tolerance of 2 voxels, in [0, 1]: ``agreement["2"]`` of the official score. NaN where low exceeds
-        high, and everywhere without labels; so are the next two.
+        Agreement within 2 voxels, in [0, 1]: ``agreement["2"]`` of the official score. NaN where low exceeds high, and
+        everywhere without labels; the same holds for ``voi`` and ``cheap``.
     voi : ndarray of float64, shape (lows, highs, sizes)
-        Score of the variation of information, in (0, 1]: 1 / (1 + 0.3 (split + merge)).
+        Term of the variation of information, in (0, 1]: 1 / (1 + 0.3 (split + merge)).
     cheap : ndarray of float64, shape (lows, highs, sizes)
         The official score's weighted mean of ``dice``, in the place of surface Dice, and ``voi``.
     """
@@ -85,7 +85,7 @@ class ThresholdTable:
 
 @dataclass(frozen=True)
 class _Surface:
-    """The labelled surface: where its voxels are, component by component, and what lies near it."""
+    """Labelled surface: its voxels by component, and the voxels near it."""
 
     places: NDArray[np.uint8]
     points: NDArray[np.int64]
@@ -153,9 +153,9 @@ def threshold_table(
 
 
 def _padded(array: NDArray[Any]) -> NDArray[Any]:
-    """With room for the tolerance on every side, so that no search leaves the volume, and with even edges.
+    """Pad every side by the tolerance, so that no search leaves the volume, and make the edges even.
 
-    Even edges are those that labels come back contiguous for.
+    With even edges the labels come back contiguous.
     """
     return np.pad(array, [(TOLERANCE, TOLERANCE + edge % 2) for edge in array.shape])
 
@@ -168,7 +168,7 @@ def _entries(
     sizes: NDArray[np.int64],
     surface: _Surface,
 ) -> Entries:
-    """Entries of one low threshold, each of shape (highs, sizes)."""
+    """Measure the entries of one low threshold, each of shape (highs, sizes)."""
     components = labels.ravel()
     measured = measure_components(components, high_ranks.ravel(), surface.places.ravel(), number)
     size_class = np.searchsorted(sizes, measured[:, VOXELS], side="right")
@@ -177,9 +177,9 @@ def _entries(
     def kept(values: NDArray[Any]) -> NDArray[np.float64]:
         return sum_kept(classes, values, highs, len(sizes))
 
-    found = np.zeros((highs + 1, len(sizes) + 1), dtype=np.int64)
-    count_found(components, classes, surface.points, _ball(labels.shape), found)
-    reached = found[::-1].cumsum(axis=0)[::-1][1:, 1:]
+    reached_by_class = np.zeros((highs + 1, len(sizes) + 1), dtype=np.int64)
+    count_found(components, classes, surface.points, _ball(labels.shape), reached_by_class)
+    reached = reached_by_class[::-1].cumsum(axis=0)[::-1][1:, 1:]
     labelled = len(surface.points)
     counted, near = kept(measured[:, COUNTED]), kept(measured[:, NEAR_VOXELS])
     dice = _ratio(near + reached, counted + labelled)
@@ -203,7 +203,7 @@ def _voi_score(
     surface: _Surface,
     shape: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Score of the variation of information of every entry, from its sums of n log2 n."""
+    """Compute the term of the variation of information of every entry from its sums of n log2 n."""
     missed = np.zeros((shape[0] + 1, shape[1] + 1))
     on_surface, shared = overlap_information(components, classes, surface.points, surface.starts, missed)
     beyond = counted - on_surface
@@ -231,7 +231,7 @@ def _surface(labels: NDArray[np.uint8]) -> _Surface:
 
 
 def _ball(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Offsets within the tolerance, nearest first, as steps in a flat volume of this shape."""
+    """List the offsets within the tolerance, nearest first, as steps in a flat volume of this shape."""
     reach = range(-TOLERANCE, TOLERANCE + 1)
     ball = [step for step in itertools.product(reach, repeat=3) if sum(s * s for s in step) <= TOLERANCE**2]
     nearest = sorted(ball, key=lambda step: sum(s * s for s in step))
@@ -241,7 +241,7 @@ def _ball(shape: tuple[int, ...]) -> NDArray[np.int64]:
 def _levels(
     field: NDArray[np.unsignedinteger], lows: Sequence[float], highs: Sequence[float], by: ThresholdBasis
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Stored probabilities of the thresholds, per slice or for all, as the run of a workflow has them."""
+    """Return the stored levels of the thresholds, per slice or for all slices, as in the run of a workflow."""
     if by == "value":
         levels = np.array([[level_of(value, field.dtype) for value in (*lows, *highs)]], dtype=np.int64)
     else:
@@ -253,12 +253,12 @@ def _levels(
 
 
 def _information(voxels: NDArray[np.integer] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """n log2 n, 0 for 0."""
+    """Compute n log2 n; 0 for 0."""
     return np.asarray(voxels * np.log2(np.maximum(voxels, 1)), dtype=np.float64)
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 where there is nothing to be wrong about."""
+    """Return ``part / whole``; 1 where ``whole`` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Recall against precision along a threshold: what a step of recall costs, and where precision starts to fall."""
+"""Measure along a threshold the cost of a step of recall, and find the density at which precision starts to fall."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = [
 ]
 
 LEAST_SHARPNESS = 0.1
-"""A curve that bends less than this has no knee: a circle's quarter has 0.41, a parabola 0.25, a straight line 0."""
+"""Least sharpness of a knee: a quarter of a circle has 0.41, a parabola 0.25, a straight line 0."""
 ROUNDING = 1e-9
-"""A step of recall that lacks this share is whole."""
+"""Share of a step of recall that may be missing from it."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One volume at one threshold.
+    """Agreement of a volume at one threshold.
 
     Attributes
     ----------
@@ -48,15 +48,15 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class RecallCost:
-    """What a step of recall costs.
+    """Cost of a step of recall.
 
     Attributes
     ----------
     at : CurvePoint
-        Where the workflow stands.
+        Operating point of the workflow.
     more, less : dict of str to float or None
-        Changes of every value of :class:`CurvePoint` on the way to one step more, or less, of recall; no ``score``
-        where it is not known. None: the curve ends before that.
+        Changes of every value of :class:`CurvePoint` for one step more, or less, of recall; ``score`` is missing if it
+        is not known. None if the curve ends before that.
     """
 
     at: CurvePoint
@@ -66,7 +66,7 @@ class RecallCost:
 
 @dataclass(frozen=True)
 class Knee:
-    """Where precision starts to fall.
+    """Point of a curve at which precision starts to fall.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class KneeSpread:
     ----------
     median, minimum, maximum : float
     found, curves : int
-        How many of the curves have a knee.
+        Number of curves with a knee, and of all curves.
     """
 
     median: float
@@ -102,12 +102,12 @@ class KneeSpread:
 
 
 def operating_point(curve: Sequence[CurvePoint], threshold: float) -> CurvePoint:
-    """The point of a curve at a threshold, linear between its points.
+    """Return the point of a curve at a threshold, by linear interpolation.
 
     Parameters
     ----------
     curve : sequence of CurvePoint, in any order
-        Of different thresholds.
+        Points of different thresholds.
     threshold : float
 
     Raises
@@ -118,13 +118,13 @@ def operating_point(curve: Sequence[CurvePoint], threshold: float) -> CurvePoint
     points = sorted(curve, key=lambda point: point.threshold)
     thresholds = [point.threshold for point in points]
     if len(set(thresholds)) < len(thresholds):
-        raise InputError(f"a curve needs different thresholds: {', '.join(f'{one:g}' for one in thresholds)}")
+        raise InputError(f"a curve needs different thresholds: {', '.join(f'{value:g}' for value in thresholds)}")
     if not points or not thresholds[0] <= threshold <= thresholds[-1]:
         reach = f"goes from {thresholds[0]:g} to {thresholds[-1]:g}" if points else "has no points"
         raise InputError(
             f"the curve {reach} and does not hold the threshold {threshold:g}", hint="measure it there too"
         )
-    right = next(index for index, one in enumerate(thresholds) if one >= threshold)
+    right = next(index for index, value in enumerate(thresholds) if value >= threshold)
     if thresholds[right] == threshold:
         return points[right]
     left = points[right - 1]
@@ -132,7 +132,7 @@ def operating_point(curve: Sequence[CurvePoint], threshold: float) -> CurvePoint
 
 
 def recall_cost(curve: Sequence[CurvePoint], threshold: float, step: float = 0.01) -> RecallCost:
-    """What it costs to move recall by a step up or down the curve.
+    """Measure the cost of a step more or less of recall along a curve.
 
     The curve is followed from the operating point, to lower thresholds for more recall, to higher ones for less, until
     recall has first moved by the step; it is linear between its points.
@@ -140,11 +140,11 @@ def recall_cost(curve: Sequence[CurvePoint], threshold: float, step: float = 0.0
     Parameters
     ----------
     curve : sequence of CurvePoint, in any order
-        Of different thresholds.
+        Points of different thresholds.
     threshold : float
-        Where the workflow stands.
+        Threshold of the workflow.
     step : float
-        Of recall.
+        Step of recall.
 
     Raises
     ------
@@ -152,14 +152,14 @@ def recall_cost(curve: Sequence[CurvePoint], threshold: float, step: float = 0.0
         As for :func:`operating_point`.
     """
     point = operating_point(curve, threshold)
-    points = sorted(curve, key=lambda one: one.threshold)
-    lower = (one for one in reversed(points) if one.threshold < threshold)
-    higher = (one for one in points if one.threshold > threshold)
+    points = sorted(curve, key=lambda other: other.threshold)
+    lower = (other for other in reversed(points) if other.threshold < threshold)
+    higher = (other for other in points if other.threshold > threshold)
     return RecallCost(point, _changes(point, lower, step), _changes(point, higher, -step))
 
 
 def knee(density: ArrayLike, precision: ArrayLike) -> Knee | None:
-    """Where precision starts to fall as a mask gets denser.
+    """Find the point at which precision starts to fall as a mask gets denser.
 
     Both axes are scaled to [0, 1], and the knee is the point farthest above the falling diagonal: the chord of a curve
     that falls all the way (Satopaa et al., "Finding a 'kneedle' in a haystack", 2011, without the smoothing, since the
@@ -198,16 +198,16 @@ def knee(density: ArrayLike, precision: ArrayLike) -> Knee | None:
 
 
 def spread(knees: Iterable[Knee | None]) -> KneeSpread | None:
-    """Densities at which the precision of several volumes starts to fall; None where none has a knee."""
+    """Summarise the densities at which the precision of several volumes starts to fall; None without any knee."""
     every = list(knees)
-    densities = [one.density for one in every if one is not None]
+    densities = [bend.density for bend in every if bend is not None]
     if not densities:
         return None
     return KneeSpread(float(np.median(densities)), min(densities), max(densities), len(densities), len(every))
 
 
 def _changes(start: CurvePoint, path: Iterable[CurvePoint], step: float) -> dict[str, float] | None:
-    """Differences from the start to where the path has first moved recall by a step."""
+    """Return the differences from the start to the first point where recall has moved by a step."""
     last = start
     for point in path:
         moved, now = last.recall - start.recall, point.recall - start.recall
@@ -224,7 +224,7 @@ def _changes(start: CurvePoint, path: Iterable[CurvePoint], step: float) -> dict
 
 
 def _between(a: CurvePoint, b: CurvePoint, share: float) -> CurvePoint:
-    """The point so far on the way from a to b."""
+    """Interpolate between two points; ``share`` 0 gives a, 1 gives b."""
     score = None if a.score is None or b.score is None else a.score + share * (b.score - a.score)
     return CurvePoint(
         a.threshold + share * (b.threshold - a.threshold),

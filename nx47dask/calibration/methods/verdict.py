@@ -1,9 +1,9 @@
-"""Honest selection: folds, the choice within one, and the verdict on what was held out.
+"""Select a workflow without bias: folds, the choice within a fold, and the verdict on held-out volumes.
 
-The workflow is searched for anew in every fold, on its training volumes alone, and scored on the volumes that the
+The search runs again in every fold, on its training volumes alone, and its candidate is scored on the volumes that the
 search has not seen (nested cross-validation: Varma and Simon, "Bias in error estimation when using cross-validation
-for model selection", 2006). So a verdict is about the search, and the workflow that it finds on all volumes stands on
-that.
+for model selection", 2006). So a verdict is about the search; it is taken for the workflow that the search finds on
+all volumes too.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Fold:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What the search found in one fold.
+    """Result of the search in a fold.
 
     Attributes
     ----------
     name : str
     held_out : tuple of str
     candidate : mapping of str to JSON value
-        The one chosen on the training volumes.
+        Candidate that was chosen on the training volumes.
     in_sample : float
         Its mean score over the training volumes.
     score, baseline : mapping of str to Terms
@@ -66,22 +66,22 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether what the search finds may replace the baseline. The numbers are None with fewer than two volumes.
+    """Decision if the result of the search may replace the baseline. Its numbers are None for fewer than two volumes.
 
     Attributes
     ----------
     promoted : bool
     reasons : tuple of str
-        Why not; empty when promoted.
+        Reasons against it; empty if promoted.
     held_out_mean : float or None
         Mean score over the held-out volumes.
     held_out_interval : (float, float) or None
         95 % bootstrap interval of that mean over the volumes. Volumes of one scroll are alike, so the interval is
-        rather too narrow than too wide.
+        too narrow rather than too wide.
     in_sample_mean : float or None
-        Mean over the held-out volumes of what their fold's candidate scores on its training volumes.
+        Mean over the held-out volumes of the score of the candidate of their fold on its training volumes.
     optimism : float or None
-        ``in_sample_mean - held_out_mean``: how much better the search makes itself look.
+        ``in_sample_mean - held_out_mean``: the bias of a score on the training volumes.
     gain : PairedDifference or None
         Of the score over the baseline, volume by volume.
     recall_changes : mapping of str to float
@@ -98,7 +98,7 @@ class Verdict:
     recall_changes: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """The values as JSON has them."""
+        """Return the values as in JSON."""
         return asdict(self)
 
 
@@ -110,15 +110,15 @@ def folds(volumes: Sequence[str], scroll: Mapping[str, str] | None, by: Literal[
     volumes : sequence of str
         Distinct ids.
     scroll : mapping of str to str or None
-        Scroll by volume. Volumes that are not in it take no part in folds by scroll: they might be of the scroll that
-        is held out.
+        Scroll by volume. Volumes without a scroll take no part in folds by scroll: they might belong to the scroll
+        that is held out.
     by : {"volume", "scroll"}
 
     Returns
     -------
     list of Fold
-        In the order of the volumes; empty where there is one volume or one scroll only, since nothing would be left
-        to search on.
+        Folds in the order of the volumes; empty for a single volume or scroll, since nothing would be left to search
+        on.
 
     Raises
     ------
@@ -150,12 +150,12 @@ def choose(means: Sequence[float | None], complexity: Sequence[int], tie: float)
         Mean score of each candidate; None where it was pruned.
     complexity : sequence of int, of the same length
     tie : float, at least 0
-        Means within this of the best are as good.
+        Largest difference to the best mean that counts as equal.
 
     Returns
     -------
     int
-        Position of the least complex of these; of several the one with the highest mean, then the first.
+        Position of the least complex of these; among several the one with the highest mean, then the first.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def choose(means: Sequence[float | None], complexity: Sequence[int], tie: float)
 
 
 def judge(results: Sequence[FoldResult], *, max_recall_loss: float, tie: float = 0.0) -> Verdict:
-    """Decide whether what the search finds may replace the baseline.
+    """Decide if the result of the search may replace the baseline.
 
     It may if the 95 % interval of its held-out gain lies above 0, the gain is no tie, and the recall of no held-out
     volume falls too far. The interval cannot be sure with few volumes: of searches that gain nothing, 22 % pass with 2
@@ -182,7 +182,7 @@ def judge(results: Sequence[FoldResult], *, max_recall_loss: float, tie: float =
     results : sequence of FoldResult
         One per fold; every volume is held out once.
     max_recall_loss : float
-        How far the recall of a volume may fall, a share of its labelled voxels.
+        Largest accepted loss of recall of a volume, as a share of its labelled voxels.
     tie : float
         A mean gain up to this is a tie, and the baseline stays.
 
@@ -212,7 +212,7 @@ def judge(results: Sequence[FoldResult], *, max_recall_loss: float, tie: float =
 
 
 def drift(results: Sequence[FoldResult]) -> dict[str, DriftRecord]:
-    """How far the chosen parameters depend on the fold.
+    """Collect the chosen values of each parameter over the folds, and their spread.
 
     Parameters
     ----------
@@ -224,18 +224,18 @@ def drift(results: Sequence[FoldResult]) -> dict[str, DriftRecord]:
     dict of str to DriftRecord
         By key.
     """
-    found: dict[str, DriftRecord] = {}
+    drifts: dict[str, DriftRecord] = {}
     for key in results[0].candidate if results else ():
         values = [result.candidate[key] for result in results]
-        found[key] = {"values": values}
+        drifts[key] = {"values": values}
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             low, high = min(values), max(values)
-            found[key] |= {"minimum": low, "maximum": high, "spread": high - low}
-    return found
+            drifts[key] |= {"minimum": low, "maximum": high, "spread": high - low}
+    return drifts
 
 
 def _by_volume(results: Sequence[FoldResult]) -> tuple[dict[str, Terms], dict[str, Terms]]:
-    """Terms of the candidates and of the baseline by volume."""
+    """Return the terms of the candidates and of the baseline by volume."""
     now: dict[str, Terms] = {}
     before: dict[str, Terms] = {}
     for result in results:

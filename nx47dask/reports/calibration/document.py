@@ -1,6 +1,6 @@
-"""``calibration.json`` as a type.
+"""Types of ``calibration.json``.
 
-Keys may be missing, as after a search that was stopped; the page says so.
+Keys may be missing, for example after a search that was stopped; the page says so.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 Terms = dict[str, float]
-"""The score, its terms, precision, recall, density and components of a mask, as far as they were asked for."""
+"""Score, its terms, precision, recall, density and components of a mask, as far as they were measured."""
 
 
 class CalibratedVolume(TypedDict):
-    """A volume that is searched on; its scroll is None where it is not known."""
+    """Volume of the search; its scroll is None if it is not known."""
 
     id: str
     scroll: str | None
@@ -42,7 +42,7 @@ class CalibratedVolume(TypedDict):
 
 
 class DimensionRecord(TypedDict, total=False):
-    """What a key of the search space may be: a range of numbers, or one of some values."""
+    """Values that a key of the search space may have: a range of numbers, or a list."""
 
     low: float
     high: float
@@ -53,7 +53,7 @@ class DimensionRecord(TypedDict, total=False):
 
 
 class TrialRecord(TypedDict, total=False):
-    """A trial of a study: its candidate, terms by volume, and the mean score; None: pruned."""
+    """Trial of a study: its candidate, terms by volume, and mean score (None if it was pruned)."""
 
     study: str
     number: int
@@ -63,7 +63,7 @@ class TrialRecord(TypedDict, total=False):
 
 
 class WorkflowRecord(TypedDict, total=False):
-    """A workflow with its terms by volume; no candidate of the baseline."""
+    """Workflow with its terms by volume; the baseline has no candidate."""
 
     name: str
     candidate: dict[str, Any]
@@ -71,7 +71,7 @@ class WorkflowRecord(TypedDict, total=False):
 
 
 class FoldRecord(TypedDict, total=False):
-    """What was chosen without some volumes.
+    """Candidate that was chosen without some volumes.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class FoldRecord(TypedDict, total=False):
 
 
 class VerdictRecord(TypedDict, total=False):
-    """A :class:`~nx47dask.calibration.methods.verdict.Verdict`."""
+    """JSON form of :class:`~nx47dask.calibration.methods.verdict.Verdict`."""
 
     promoted: bool
     reasons: list[str]
@@ -108,7 +108,7 @@ class VerdictRecord(TypedDict, total=False):
 
 
 class DriftRecord(TypedDict, total=False):
-    """Values of a key, one per fold; where they are numbers also their ends and the difference of these."""
+    """Values of a key, one per fold; for numbers also their minimum, maximum and difference."""
 
     values: list[Any]
     minimum: float
@@ -117,7 +117,7 @@ class DriftRecord(TypedDict, total=False):
 
 
 class PointRecord(TypedDict, total=False):
-    """A :class:`~nx47dask.calibration.methods.tradeoff.CurvePoint`."""
+    """JSON form of :class:`~nx47dask.calibration.methods.tradeoff.CurvePoint`."""
 
     threshold: float
     density: float
@@ -127,7 +127,7 @@ class PointRecord(TypedDict, total=False):
 
 
 class CostRecord(TypedDict, total=False):
-    """A :class:`~nx47dask.calibration.methods.tradeoff.RecallCost`."""
+    """JSON form of :class:`~nx47dask.calibration.methods.tradeoff.RecallCost`."""
 
     at: PointRecord
     more: PointRecord | None
@@ -135,7 +135,7 @@ class CostRecord(TypedDict, total=False):
 
 
 class KneeRecord(TypedDict, total=False):
-    """A :class:`~nx47dask.calibration.methods.tradeoff.Knee`."""
+    """JSON form of :class:`~nx47dask.calibration.methods.tradeoff.Knee`."""
 
     density: float
     precision: float
@@ -144,7 +144,7 @@ class KneeRecord(TypedDict, total=False):
 
 
 class KneesRecord(TypedDict):
-    """A :class:`~nx47dask.calibration.methods.tradeoff.KneeSpread`."""
+    """JSON form of :class:`~nx47dask.calibration.methods.tradeoff.KneeSpread`."""
 
     median: float
     minimum: float
@@ -160,7 +160,7 @@ class TradeoffRecord(TypedDict, total=False):
     ----------
     curve : list of PointRecord
     operating : PointRecord
-        Where the workflow stands.
+        Operating point of the workflow.
     recall_cost : CostRecord
     knee : KneeRecord or None
     """
@@ -172,7 +172,7 @@ class TradeoffRecord(TypedDict, total=False):
 
 
 class ImportanceRecord(TypedDict, total=False):
-    """A :class:`~nx47dask.calibration.methods.importance.Importance`."""
+    """JSON form of :class:`~nx47dask.calibration.methods.importance.Importance`."""
 
     names: list[str]
     first: dict[str, float]
@@ -187,7 +187,7 @@ class ImportanceRecord(TypedDict, total=False):
 
 
 class Neighbour(TypedDict, total=False):
-    """A candidate that differs from the best one in a single key: its value, mean terms, the score by volume."""
+    """Candidate that differs from the best one in a single key: its value, mean terms, score by volume."""
 
     value: Any
     mean: Terms
@@ -195,7 +195,7 @@ class Neighbour(TypedDict, total=False):
 
 
 class PatternRecord(TypedDict):
-    """A :class:`~nx47dask.calibration.methods.evidence.Pattern`, and whether it counts."""
+    """JSON form of :class:`~nx47dask.calibration.methods.evidence.Pattern`; ``repeated``: it counts as an artefact."""
 
     kind: str
     period_vox: float
@@ -206,7 +206,7 @@ class PatternRecord(TypedDict):
 
 
 class EvidenceRecord(TypedDict):
-    """:class:`~nx47dask.calibration.methods.evidence.Evidence` with its verdict."""
+    """JSON form of :class:`~nx47dask.calibration.methods.evidence.Evidence` with its verdict."""
 
     gained: int
     lost: int
@@ -221,7 +221,7 @@ class EvidenceRecord(TypedDict):
 
 
 class CalibrationRecord(TypedDict, total=False):
-    """``calibration.json``.
+    """Contents of ``calibration.json``.
 
     Attributes
     ----------
@@ -235,7 +235,7 @@ class CalibrationRecord(TypedDict, total=False):
         Over ``baseline`` and ``uncalibrated``.
     promoted : bool
     reasons : list of str
-        Why not; empty when promoted.
+        Reasons against promotion; empty when promoted.
     drift : dict of str to DriftRecord
         By key.
     tradeoff : dict of str to TradeoffRecord

@@ -1,4 +1,4 @@
-"""What the score of a calibration depends on: shares of its variance, and one key at a time."""
+"""Show how the score of a calibration depends on each key: shares of its variance, and changes of a single key."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ Line = list[tuple[Any, float]]
 LOOKS: dict[str, str] = dict(zip(SCORES, cycle(("line", "second", "third", "fourth")), strict=False))
 GROUPS = {"quantile": "thresholds", "fusion": "fusion of sources", "post-processing": "post-processing"}
 GOOD_R2 = 0.5
-"""Below it, a surrogate explains too little for its indices to mean much."""
+"""Least R2 of a surrogate; below it, the indices mean little."""
 LEAST_PAIR = 0.005
-"""Smaller interactions are the noise of their estimate."""
+"""Least share of an interaction; smaller ones are the noise of the estimate."""
 
 
 def importance(calibration: CalibrationRecord) -> Section:
-    """Importances of the groups and keys for the score and its terms."""
+    """Return the importances of the groups and keys for the score and its terms."""
     title = "Which setting matters most: quantiles, fusion or post-processing?"
-    found = calibration.get("importance") or {}
-    order = by_size(next((one["total"] for one in found.values() if one.get("total")), {}))
-    indices = {term: _indices(one, order) for term, one in found.items() if one.get("total")}
-    score = found.get("score") or {}
+    importances = calibration.get("importance") or {}
+    order = by_size(next((entry["total"] for entry in importances.values() if entry.get("total")), {}))
+    indices = {term: _indices(entry, order) for term, entry in importances.items() if entry.get("total")}
+    score = importances.get("score") or {}
     tables = [_importances(indices)] if indices else []
     pairs = [(a, b, _share(share)) for a, b, share in score.get("pairs") or () if share >= LEAST_PAIR]
     if pairs:
         caption = "Share of the score's variance that two keys explain only together: second-order Sobol indices"
         tables.append(Table(caption, ("key", "with", "share"), pairs, "ttn"))
-    if found:
-        tables.append(_surrogates(found))
+    if importances:
+        tables.append(_surrogates(importances))
     return Section(title, [*_answer(score)], tables, [*_importance_figures(indices)])
 
 
 def around_best(calibration: CalibrationRecord) -> Section:
-    """Changes of the score and its terms where one key is moved away from the best workflow."""
+    """Return the changes of the score and its terms if a single key of the best workflow changes."""
     title = "What does one key change around the best workflow?"
     lines = _lines(calibration)
     ranges = {
@@ -81,7 +81,7 @@ def _answer(score: ImportanceRecord) -> Iterator[str]:
 
 
 def _indices(record: ImportanceRecord, order: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """First-order and total index of the groups, then of the keys in an order."""
+    """Return first-order and total index of the groups, then of the keys in an order."""
     indices: dict[str, tuple[float, float]] = {}
     groups = {group: f"all {words}" for group, words in GROUPS.items()}
     for names, first, total in (
@@ -106,20 +106,20 @@ def _importances(indices: Mapping[str, Mapping[str, tuple[float, float]]]) -> Ta
     return Table(caption, head, rows, "t" + "n" * (len(head) - 1))
 
 
-def _surrogates(found: Mapping[str, ImportanceRecord]) -> Table:
-    """A row for each term, with a column for reasons where there are any."""
-    reasons = any(one.get("reason") for one in found.values())
+def _surrogates(importances: Mapping[str, ImportanceRecord]) -> Table:
+    """Make a table with a row per term, and a column of reasons if there are any."""
+    reasons = any(entry.get("reason") for entry in importances.values())
     head = ("surrogate of the", "candidates", "leave-one-out R²", *["why there are no shares"] * reasons)
     rows = []
-    for term, one in found.items():
-        r2 = "" if one.get("r2") is None else f"{one['r2']:.3f}"
-        rows.append((TITLES[term], number(one.get("trials") or 0), r2, *[one.get("reason") or ""] * reasons))
+    for term, entry in importances.items():
+        r2 = "" if entry.get("r2") is None else f"{entry['r2']:.3f}"
+        rows.append((TITLES[term], number(entry.get("trials") or 0), r2, *[entry.get("reason") or ""] * reasons))
     caption = "Gaussian processes that the shares are of: candidates learned from, and R² on each when it is left out"
     return Table(caption, head, rows, "tnn" + "p" * reasons)
 
 
 def _importance_figures(indices: Mapping[str, Mapping[str, tuple[float, float]]]) -> Iterator[Html]:
-    """Groups, then keys, in the same order for every term."""
+    """Draw bars of groups, then of keys, in the same order for every term."""
     for term, of_term in indices.items():
         # Both are estimates: a first-order index may come out above the total one.
         rows = [
@@ -131,9 +131,9 @@ def _importance_figures(indices: Mapping[str, Mapping[str, tuple[float, float]]]
 
 
 def _lines(calibration: CalibrationRecord) -> dict[str, dict[str, Line]]:
-    """By key and term, values of the key with the change of the term's mean from the best workflow."""
+    """Return by key and term the values of the key with the change of the mean of the term from the best workflow."""
     best = (calibration.get("workflows") or {}).get("best") or {}
-    means = {term: average(one.get(term) for one in (best.get("terms") or {}).values()) for term in LOOKS}
+    means = {term: average(measured.get(term) for measured in (best.get("terms") or {}).values()) for term in LOOKS}
     own = best.get("candidate") or {}
     return {
         key: {term: _changes(points, term, mean, own[key]) for term, mean in means.items() if mean is not None}
@@ -145,7 +145,7 @@ def _lines(calibration: CalibrationRecord) -> dict[str, dict[str, Line]]:
 def _curves(calibration: CalibrationRecord, lines: Mapping[str, Mapping[str, Line]]) -> Iterator[Html]:
     own = calibration["workflows"]["best"]["candidate"]
     y = linear_axis(
-        "change of the mean", [amount for one in lines.values() for line in one.values() for _, amount in line]
+        "change of the mean", [amount for of_key in lines.values() for line in of_key.values() for _, amount in line]
     )
     for key, of_key in lines.items():
         values = [value for line in of_key.values() for value, _ in line]
@@ -162,14 +162,14 @@ def _curves(calibration: CalibrationRecord, lines: Mapping[str, Mapping[str, Lin
 
 
 def _changes(points: Sequence[Neighbour], term: str, best: float, own: Any) -> Line:
-    """Values of a key with the change of a term's mean from the best workflow, whose own value is among them."""
+    """Return the values of a key, the best one included, with the change of the mean of a term."""
     means = [(point["value"], (point.get("mean") or {}).get(term)) for point in points]
     others = [(value, mean - best) for value, mean in means if mean is not None and value != own]
     return [*others, (own, 0.0)] if others else []
 
 
 def _value_axis(dimension: DimensionRecord, values: Sequence[Any]) -> tuple[Axis, Callable[[Any], float]]:
-    """The axis of a key, and what takes a value to its place on it: numbers are their own, others are counted."""
+    """Return the axis of a key, and the function from values to places: numbers are their own, others are counted."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         axis = log_axis if dimension.get("log") and min(values) > 0 else linear_axis
         return axis("", values), float
@@ -181,12 +181,12 @@ def _value_axis(dimension: DimensionRecord, values: Sequence[Any]) -> tuple[Axis
 
 
 def _short(value: Any) -> str:
-    """A value on an axis: three equal ones as ``3 x 1.5``."""
-    if isinstance(value, list) and len(value) > 1 and all(one == value[0] for one in value):
+    """Return a value as text on an axis: three equal numbers as ``3 x 1.5``."""
+    if isinstance(value, list) and len(value) > 1 and all(item == value[0] for item in value):
         return f"{len(value)} \N{MULTIPLICATION SIGN} {setting(value[0])}"
     return setting(value)
 
 
 def _share(share: float) -> str:
-    """A share of a variance; less than 0.05 % is the noise of its estimate."""
+    """Return a share of a variance as text; less than 0.05 % is the noise of its estimate."""
     return percent(round(share, 3))

@@ -1,4 +1,4 @@
-"""``calibration.md``, ``.csv``, ``.json`` and ``.html``: what a calibration found, and whether it may be used."""
+"""Write ``calibration.md``, ``.csv``, ``.json`` and ``.html``: the findings and the verdict of a calibration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIDES = ("baseline", "uncalibrated", "held out", "in sample")
 
 
 def write_calibration(calibration: CalibrationRecord, out: Path) -> list[Path]:
-    """Write a calibration four ways.
+    """Write a calibration in four formats.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def write_calibration(calibration: CalibrationRecord, out: Path) -> list[Path]:
 
 
 def summary(calibration: CalibrationRecord) -> list[str]:
-    """The outcome as lines for a terminal."""
+    """Return the outcome as lines for a terminal."""
     return [_title(calibration), verdict(calibration), *_notes(calibration), *_gains(calibration)]
 
 
 def trial_rows(calibration: CalibrationRecord) -> list[dict[str, Any]]:
-    """The trials as a table: each row has the same columns, each column values of one kind.
+    """Return the trials as a table: each row has the same columns, each column has values of one type.
 
     Parameters
     ----------
@@ -93,7 +93,9 @@ def trial_rows(calibration: CalibrationRecord) -> list[dict[str, Any]]:
     trials = calibration.get("trials") or ()
     ids = [volume["id"] for volume in calibration.get("volumes") or ()]
     candidates = [trial.get("candidate") or {} for trial in trials]
-    settings = {key: _column([one.get(key) for one in candidates]) for key in calibration.get("space") or ()}
+    settings = {
+        key: _column([candidate.get(key) for candidate in candidates]) for key in calibration.get("space") or ()
+    }
     return [
         {
             "study": trial["study"],
@@ -108,7 +110,7 @@ def trial_rows(calibration: CalibrationRecord) -> list[dict[str, Any]]:
 
 
 def verdict(calibration: CalibrationRecord) -> str:
-    """The outcome in a sentence or two: the held-out score, and whether the search may replace the baseline."""
+    """Return the outcome in a sentence or two: the held-out score, and the verdict against the baseline."""
     reasons = list(calibration.get("reasons") or ())
     outcome = "promoted" if calibration.get("promoted") else "not promoted"
     estimate = (calibration.get("verdicts") or {}).get("baseline") or {}
@@ -133,7 +135,7 @@ def _name(calibration: CalibrationRecord) -> str:
 
 
 def _notes(calibration: CalibrationRecord) -> list[str]:
-    """Further reasons, and what a reader of intervals over few volumes should know."""
+    """Return further reasons, and a hint on intervals over few volumes."""
     reasons = [_sentence(reason) for reason in list(calibration.get("reasons") or ())[1:]]
     return [*reasons, *few_volumes(len(_held_out(calibration, "terms")))]
 
@@ -150,7 +152,7 @@ def _sections(calibration: CalibrationRecord) -> Iterator[Section]:
 
 
 def _scores(calibration: CalibrationRecord) -> Section:
-    """Scores by volume, means of all terms, and what they say of the search."""
+    """Return scores by volume, means of all terms, and the optimism of the search."""
     sides = _sides(calibration)
     ids = [volume["id"] for volume in calibration.get("volumes") or ()]
     if not any(sides.values()):
@@ -204,7 +206,7 @@ def _gains(calibration: CalibrationRecord) -> Iterator[str]:
 
 
 def _parameters(calibration: CalibrationRecord) -> Section:
-    """The best workflow's parameters, and how far they depend on the fold."""
+    """Return the parameters of the best workflow, and their changes between folds."""
     title = "Parameters, and their drift between folds"
     best = ((calibration.get("workflows") or {}).get("best") or {}).get("candidate") or {}
     drift, space = calibration.get("drift") or {}, calibration.get("space") or {}
@@ -231,7 +233,7 @@ def _parameters(calibration: CalibrationRecord) -> Section:
 def _drift_answer(drift: Mapping[str, DriftRecord], shares: Mapping[str, float]) -> str:
     if not drift:
         return "There are no folds to compare, so nothing shows how far these values depend on the volumes."
-    same = sum(all(value == one["values"][0] for value in one["values"]) for one in drift.values())
+    same = sum(all(value == change["values"][0] for value in change["values"]) for change in drift.values())
     words = f"All folds agree on {same} of {plural(len(drift), 'key')}."
     if shares and max(shares.values()) > 0:
         key = max(shares, key=lambda name: shares[name])
@@ -240,7 +242,7 @@ def _drift_answer(drift: Mapping[str, DriftRecord], shares: Mapping[str, float])
 
 
 def _made(calibration: CalibrationRecord) -> Section:
-    """All it takes to do it again."""
+    """Return all that is needed to repeat the calibration."""
     trials = calibration.get("trials") or ()
     scored = sum(trial.get("mean") is not None for trial in trials)
     seconds = calibration.get("seconds")
@@ -269,14 +271,14 @@ def _studies(studies: Iterable[str], trials: Sequence[TrialRecord]) -> Table:
 
 
 def _sides(calibration: CalibrationRecord) -> dict[str, Mapping[str, Terms]]:
-    """Terms by volume of what is compared; workflows that were scored on all volumes, and folds on theirs."""
+    """Return the terms by volume of each side: of workflows on all volumes, and of the folds on theirs."""
     workflows = calibration.get("workflows") or {}
-    found = [(workflows.get(side) or {}).get("terms") or {} for side in ("baseline", "uncalibrated", "best")]
-    return dict(zip(SIDES, (*found[:2], _held_out(calibration, "terms"), found[2]), strict=True))
+    measured = [(workflows.get(side) or {}).get("terms") or {} for side in ("baseline", "uncalibrated", "best")]
+    return dict(zip(SIDES, (*measured[:2], _held_out(calibration, "terms"), measured[2]), strict=True))
 
 
 def _held_out(calibration: CalibrationRecord, side: Literal["terms", "baseline"]) -> dict[str, Terms]:
-    """Terms by volume of the folds' candidates (``terms``), or of a workflow where they were held out.
+    """Return by held-out volume the terms of the candidates of the folds (``terms``), or of a workflow.
 
     Of several folds that hold a volume out the first one counts: the one of this volume, not of its scroll.
     """
@@ -287,7 +289,7 @@ def _held_out(calibration: CalibrationRecord, side: Literal["terms", "baseline"]
 
 
 def _wider_folds(calibration: CalibrationRecord) -> Iterator[FoldRecord]:
-    """Folds of volumes that an earlier fold has held out already."""
+    """Return the folds of volumes that an earlier fold has held out already."""
     seen: set[str] = set()
     for fold in calibration.get("folds") or ():
         if seen.issuperset(fold["held_out"]):
@@ -301,14 +303,14 @@ def _terms(calibration: CalibrationRecord, side: str, term: str) -> list[float |
 
 
 def _folds(values: Sequence[Any]) -> str:
-    """Different values, each with how many folds have it: ``0.84 (2), 0.86``."""
+    """Return the different values, each with its number of folds: ``0.84 (2), 0.86``."""
     texts = [setting(value) for value in values]
     counts = {text: texts.count(text) for text in texts}
     return ", ".join(f"{text} ({count})" if count > 1 else text for text, count in counts.items())
 
 
 def _range_share(dimension: DimensionRecord, drift: DriftRecord) -> float | None:
-    """The spread of a key's values as a share of its range; on the logarithm where the range is."""
+    """Return the spread of the values of a key as a share of its range; on the logarithm for a logarithmic range."""
     if "low" not in dimension or "spread" not in drift:
         return None
     ends = (dimension["low"], dimension["high"], drift["minimum"], drift["maximum"])
@@ -332,6 +334,10 @@ def _sentence(reason: str) -> str:
 
 
 def _column(values: Sequence[Any]) -> Sequence[Any]:
-    """Values as they are where all are numbers or all are text, else as JSON."""
+    """Return values as they are if all are numbers or all are text, else as JSON."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return values if numbers or all(isinstance(value, str) for value in values) else [json.dumps(one) for one in values]
+    return (
+        values
+        if numbers or all(isinstance(value, str) for value in values)
+        else [json.dumps(value) for value in values]
+    )

@@ -1,4 +1,4 @@
-"""What a calibration says of recall against precision, of density, and of the voxels that it gains."""
+"""Answer questions on a calibration: recall against precision, density, and the voxels that it gains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["evidence", "knees", "tradeoff"]
 Way = Literal["more", "less"]
 WAYS: tuple[tuple[Way, str], ...] = (("more", "1 % more recall"), ("less", "1 % less"))
 ILLUSTRATED = 12
-"""Volumes with figures; the tables have all."""
+"""Largest number of volumes with figures; the tables have all volumes."""
 CLASSES: dict[Literal["on_surface", "unlabelled_near", "unlabelled_far", "background"], tuple[str, str]] = {
     "on_surface": ("labelled surface", "good"),
     "unlabelled_near": ("unlabelled, near", "behind"),
@@ -37,7 +37,7 @@ WITNESSES: tuple[Literal["plate_like", "contrast"], ...] = ("plate_like", "contr
 
 
 def tradeoff(calibration: CalibrationRecord) -> Section:
-    """Recall against precision along the threshold of the best workflow."""
+    """Return recall against precision along the threshold of the best workflow."""
     title = "What is the trade-off between recall and precision?"
     volumes: Mapping[str, TradeoffRecord] = calibration.get("tradeoff") or {}
     if not volumes:
@@ -61,7 +61,7 @@ def tradeoff(calibration: CalibrationRecord) -> Section:
 
 
 def _cost(volume: TradeoffRecord, way: Way) -> PointRecord:
-    """Changes on the way to more or less recall; empty where the curve ends before that."""
+    """Return the changes for more or less recall as cells; empty if the curve ends before that."""
     return (volume.get("recall_cost") or CostRecord()).get(way) or PointRecord()
 
 
@@ -100,7 +100,7 @@ def _costs(volumes: Mapping[str, TradeoffRecord]) -> Iterator[str]:
 
 
 def _tradeoff_figures(calibration: CalibrationRecord, volumes: Mapping[str, TradeoffRecord]) -> Iterator[Html]:
-    """All volumes on the same scales."""
+    """Draw all volumes on the same scales."""
     shown = {name: volumes[name] for name in list(volumes)[:ILLUSTRATED] if volumes[name].get("curve")}
     yield from _curves(calibration, shown, ("recall", "precision"))
     yield from _curves(calibration, shown, ("threshold", "score"))
@@ -109,7 +109,7 @@ def _tradeoff_figures(calibration: CalibrationRecord, volumes: Mapping[str, Trad
 def _curves(
     calibration: CalibrationRecord, volumes: Mapping[str, TradeoffRecord], keys: tuple[str, str], knee: bool = False
 ) -> Iterator[Html]:
-    """One value against another along the threshold, a figure a volume, with where the workflows stand."""
+    """Draw one value against another along the threshold, a figure per volume, with the points of the workflows."""
     baseline = (calibration.get("workflows") or {}).get("baseline") or {}
     drawn = {}
     for name, volume in volumes.items():
@@ -120,10 +120,10 @@ def _curves(
             Series(baseline.get("name", "baseline"), _pairs([before], keys), "before"),
             Series("best workflow", _pairs([volume.get("operating") or {}], keys), "here"),
         ]
-    points = [point for series in drawn.values() for one in series for point in one.points]
+    points = [point for lines in drawn.values() for line in lines for point in line.points]
     if not points:
         return
-    x, y = (linear_axis(key, [one[i] for one in points], percent=key == "density") for i, key in enumerate(keys))
+    x, y = (linear_axis(key, [point[i] for point in points], percent=key == "density") for i, key in enumerate(keys))
     for name, series in drawn.items():
         if series[0].points:
             about = f"{keys[1]} by {keys[0]}"
@@ -131,7 +131,7 @@ def _curves(
 
 
 def knees(calibration: CalibrationRecord) -> Section:
-    """Precision against density."""
+    """Return precision against density, and the knees."""
     title = "At what density does precision start to fall?"
     volumes: Mapping[str, TradeoffRecord] = calibration.get("tradeoff") or {}
     if not volumes:
@@ -139,7 +139,7 @@ def knees(calibration: CalibrationRecord) -> Section:
     rows = []
     for name, volume in volumes.items():
         knee, here = volume.get("knee") or {}, volume.get("operating") or {}
-        shares = (percent(one["density"]) if "density" in one else "none" for one in (knee, here))
+        shares = (percent(place["density"]) if "density" in place else "none" for place in (knee, here))
         sharpness = f"{knee['sharpness']:.2f}" if "sharpness" in knee else ""
         rows.append((name, *shares, cell(knee.get("precision")), cell(here.get("precision")), sharpness))
     head = ("volume", "density of the knee", "of the best workflow", "precision at the knee", "of the best workflow")
@@ -170,7 +170,7 @@ def _knee_answer(calibration: CalibrationRecord, volumes: Mapping[str, TradeoffR
 
 
 def evidence(calibration: CalibrationRecord) -> Section:
-    """What the voxels gained over the baseline are."""
+    """Return the evidence on the voxels gained over the baseline."""
     title = "Are the gains real surface or repeated artefacts?"
     volumes: Mapping[str, EvidenceRecord] = calibration.get("evidence") or {}
     if not volumes:
@@ -199,7 +199,7 @@ def evidence(calibration: CalibrationRecord) -> Section:
 
 
 def _evidence_answer(calibration: CalibrationRecord, volumes: Mapping[str, EvidenceRecord]) -> Iterator[str]:
-    counts = Counter(one["verdict"] for one in volumes.values())
+    counts = Counter(volume["verdict"] for volume in volumes.values())
     named = ", ".join(f"{verdict} in {plural(count, 'volume')}" for verdict, count in counts.most_common())
     judged = [of for of in volumes.values() if of["gained"] and of.get("on_surface") is not None]
     total = sum(of["gained"] for of in judged)
@@ -213,7 +213,7 @@ def _evidence_answer(calibration: CalibrationRecord, volumes: Mapping[str, Evide
         if total
         else ""
     )
-    repeated = [f"{name} has {_pattern(one)}" for name, of in volumes.items() for one in _repeated(of)]
+    repeated = [f"{name} has {_pattern(pattern)}" for name, volume in volumes.items() for pattern in _repeated(volume)]
     yield f"Repeated patterns: {'; '.join(repeated)}." if repeated else "No repeated pattern was found among them."
 
 
@@ -227,5 +227,5 @@ def _pattern(pattern: PatternRecord) -> str:
 
 
 def _pairs(points: Iterable[Mapping[str, Any]], keys: tuple[str, str]) -> list[tuple[float, float]]:
-    """Two values of each point that has both."""
-    return [(one[keys[0]], one[keys[1]]) for one in points if all(one.get(key) is not None for key in keys)]
+    """Return two values of each point that has both."""
+    return [(point[keys[0]], point[keys[1]]) for point in points if all(point.get(key) is not None for key in keys)]

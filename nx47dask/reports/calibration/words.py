@@ -1,4 +1,4 @@
-"""Values of a calibration in words."""
+"""Write values of a calibration as text."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ NOTHING = "Not measured in this calibration."
 
 
 def average(values: Iterable[float | None]) -> float | None:
-    """Mean of what is known; None where nothing is."""
-    found = known(values)
-    return fmean(found) if found else None
+    """Return the mean of the known values; None if there is none."""
+    numbers = known(values)
+    return fmean(numbers) if numbers else None
 
 
 def cell(amount: float | None) -> str:
-    """A value with four digits; empty where it is not known."""
+    """Return a value with four digits as text; empty for None."""
     return "" if amount is None else f"{amount:.4f}"
 
 
 def change(amount: float | None) -> str:
-    """A difference with its sign; empty where it is not known."""
+    """Return a difference with its sign as text; empty for None."""
     return "" if amount is None else signed("score", amount)
 
 
 def known(values: Iterable[float | None]) -> list[float]:
-    """Those that are not None."""
+    """Return the values that are not None."""
     return [value for value in values if value is not None]
 
 
 def by_size(shares: Mapping[str, float]) -> list[str]:
-    """Names, the largest first."""
+    """Return names in the order of their values, the largest first."""
     return sorted(shares, key=lambda name: -shares[name])
 
 
 def setting(value: Any) -> str:
-    """A value of a key as ``--set`` takes it."""
+    """Return a value of a key in the form of ``--set``."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def baseline_name(calibration: CalibrationRecord) -> str:
-    """What the page calls the baseline."""
+    """Return the name of the baseline on the page."""
     return str(((calibration.get("workflows") or {}).get("baseline") or {}).get("name", "the baseline"))
