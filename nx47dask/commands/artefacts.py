@@ -75,7 +75,7 @@ class Yardstick:
 
 @dataclass(frozen=True, slots=True)
 class VolumeResult:
-    """What the pipeline of a volume returns.
+    """Results of one volume.
 
     Attributes
     ----------

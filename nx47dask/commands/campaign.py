@@ -244,7 +244,7 @@ def _measured(setting: _Setting, done: Run, scores: Mapping[str, Score], about: 
 
 
 def _about(done: Run) -> AboutRun:
-    """What a run was made with, as its manifest says."""
+    """Workflow, release and plan of a run, from its manifest."""
     manifest = done.manifest
     return {
         "workflow": manifest["workflow"]["name"],

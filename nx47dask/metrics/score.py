@@ -47,7 +47,7 @@ LARGEST_PLACES = 50
 
 
 class Agreement(TypedDict):
-    """How voxels agree at a tolerance, each in [0, 1]; 1 where there is nothing to be wrong about."""
+    """Agreement of voxels at a tolerance, each value in [0, 1]; 1 where neither mask has a voxel to compare."""
 
     precision: float
     recall: float
@@ -98,7 +98,7 @@ class Score(ScoreValues):
 
 
 class SurfaceCounts(TypedDict):
-    """What surface Dice and agreement of an octant are made of.
+    """Sums of an octant for surface Dice and agreement.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class SurfaceCounts(TypedDict):
 
 
 class OctantMeasures(SurfaceCounts):
-    """What is measured in one octant.
+    """Measures of one octant.
 
     Attributes
     ----------

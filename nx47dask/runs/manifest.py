@@ -67,7 +67,7 @@ class VolumeMetrics(TypedDict):
 
 
 class ReadRecord(TypedDict):
-    """What ingest has read of a volume.
+    """Record of the voxels that ingest read.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class LabelsRecord(TypedDict):
 
 
 class BaselineRecord(TypedDict):
-    """What a run is measured against.
+    """Baseline that a run is compared with.
 
     Attributes
     ----------

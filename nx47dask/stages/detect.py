@@ -44,7 +44,7 @@ TORCH_NETWORK_BYTES = 600 << 20
 
 
 class DetectedBlock(Filled):
-    """What the detection of a block leaves: ``crc32`` of its probability, and the files with their bytes."""
+    """Result of the detection of a block: ``crc32`` of its probability, and the files with their bytes."""
 
     crc32: int
     files: dict[str, int]

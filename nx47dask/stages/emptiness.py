@@ -43,7 +43,7 @@ SCAN_CELL_VOX = 32
 
 
 class Filled(TypedDict):
-    """What a task that writes blocks tells of them: ``filled``, the numbers of those that are not all zeros."""
+    """Result of a task that writes blocks: ``filled``, the numbers of the blocks that are not all zeros."""
 
     filled: list[int]
 

@@ -35,7 +35,7 @@ ARRAYS = ("image", "probability", "mask")
 
 
 class ExportedMask(TypedDict):
-    """What the export of a volume leaves: SHA-256 and bytes of the files; it is the last task of its volume."""
+    """Result of the export of a volume, its last task: the SHA-256 of the mask, and the bytes of the files."""
 
     sha256: str
     files: dict[str, int]

@@ -54,7 +54,7 @@ class Ingested:
 
 
 class IngestedBlock(TypedDict):
-    """What ingest finds in a block: chunk files of a Zarr input that it touches, and those that are not there."""
+    """Result of the ingest of a block: the chunk files of a Zarr input that it touches, and the absent ones of them."""
 
     chunks: int
     absent_chunks: int
@@ -62,7 +62,7 @@ class IngestedBlock(TypedDict):
 
 
 class VolumeStatistics(TypedDict):
-    """What ingest finds in a volume.
+    """Result of the ingest of a volume.
 
     Attributes
     ----------

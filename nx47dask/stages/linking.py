@@ -133,7 +133,7 @@ class Graph:
 
 
 class LinkedGroup(TypedDict):
-    """What the links of a group of blocks leave: how many pairs of components there are, and the files."""
+    """Result of linking a group of blocks: the number of pairs of components, and the files."""
 
     pairs: int
     files: dict[str, int]

@@ -53,7 +53,7 @@ LABELLINGS: dict[str, tuple[Labelling, tuple[AttributeName, ...]]] = {
 
 
 class MeasuredBlock(Filled):
-    """What the measure of a block leaves; only ``filled`` where the block is known to be empty.
+    """Result of the measure of a block; only ``filled`` where the block is known to be empty.
 
     Attributes
     ----------
@@ -86,13 +86,13 @@ class Counts(TypedDict, total=False):
 
 
 class CountedGraph(TypedDict):
-    """What the count of a graph leaves."""
+    """Result of the count of a graph."""
 
     counted: Counts
 
 
 class MergedMeasures(TypedDict):
-    """What the merge of all blocks leaves: measures of the mask, and the file of its slices."""
+    """Result of the merge of all blocks: measures of the mask, and the file of its slices."""
 
     metrics: MaskShape
     files: dict[str, int]

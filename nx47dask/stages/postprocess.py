@@ -38,7 +38,7 @@ __all__ = ["pass_load", "postprocess", "stage_name"]
 
 
 class ProcessedBlock(Filled):
-    """What a pass leaves of a block; without the optional values where nothing had to run.
+    """Result of a pass for a block, without the optional values where nothing had to run.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class ProcessedBlock(Filled):
 
 
 class JudgedGraph(TypedDict):
-    """What the verdict on the components of a graph leaves.
+    """Result of the verdict on the components of a graph.
 
     Attributes
     ----------
