@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from nx47dask.kernels.components import find_components
 from nx47dask.metrics.defects import Place, find_bridges, find_holes
 from nx47dask.metrics.octants import TOLERANCE, octant_context, octants
 from nx47dask.metrics.surface import count_within, surface_areas, surface_codes
-from nx47dask.metrics.terms import TERMS, OctantSums, dice, ratio
+from nx47dask.metrics.terms import TERMS, OctantSums, ScoreValues, dice, ratio
 from nx47dask.metrics.topology import count_features
 from nx47dask.metrics.variation import VOLUME_COMPONENTS, count_overlaps, unite_overlaps, variation_of_information
 
@@ -75,13 +75,11 @@ class Defects(TypedDict):
     places: list[Defect]
 
 
-class Score(TypedDict):
+class Score(ScoreValues):
     """The score of a volume.
 
     Attributes
     ----------
-    score, topo, surface_dice, voi : float, in [0, 1]
-        The score and its terms.
     voi_split, voi_merge : float
         In bits.
     counts : list of list of int, shape (3, 3)
@@ -92,10 +90,6 @@ class Score(TypedDict):
         ``holes`` and ``bridges``; empty where their places were not looked for.
     """
 
-    score: float
-    topo: float
-    surface_dice: float
-    voi: float
     voi_split: float
     voi_merge: float
     counts: list[list[int]]
@@ -270,11 +264,9 @@ def combine_octants(grid: BlockGrid, parts: Mapping[int, OctantMeasures]) -> Sco
     near, area, covered, labelled = (math.fsum(part["surface"][i] for part in ordered) for i in range(4))
     sums = OctantSums(counts.tolist(), (near, area, covered, labelled), split, merge)
     terms = {name: term.of(sums) for name, term in TERMS.items()}
+    score = math.fsum(TERMS[name].weight * value for name, value in terms.items())
     return {
-        "score": math.fsum(TERMS[name].weight * value for name, value in terms.items()),
-        "topo": terms["topo"],
-        "surface_dice": terms["surface_dice"],
-        "voi": terms["voi"],
+        **cast("ScoreValues", {"score": score, **terms}),
         "voi_split": split,
         "voi_merge": merge,
         "counts": counts.tolist(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 __all__ = [
     "CHEAP",
@@ -17,6 +17,7 @@ __all__ = [
     "OctantSums",
     "ScoreKey",
     "ScoreTerm",
+    "ScoreValues",
     "TermKey",
     "dice",
     "ratio",
@@ -25,6 +26,16 @@ __all__ = [
 
 TermKey = Literal["topo", "surface_dice", "voi"]
 ScoreKey = Literal["score", TermKey]
+
+
+class ScoreValues(TypedDict):
+    """The score and its terms, in [0, 1]."""
+
+    score: float
+    topo: float
+    surface_dice: float
+    voi: float
+
 
 DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
 VOI_ALPHA = 0.3
