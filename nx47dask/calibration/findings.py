@@ -48,7 +48,7 @@ class TradeOffs:
     Attributes
     ----------
     key : str
-        Of the threshold.
+        Key of the threshold.
     volumes : dict of str to TradeoffRecord
         By volume.
     knees : KneesRecord or None
@@ -79,13 +79,13 @@ class Sweep:
     Attributes
     ----------
     key : str
-        Of the low threshold, or of the only one.
+        Key of the low threshold, or of the only threshold.
     value : float
     high : float or None
         The high threshold of a hysteresis.
     by : {"value", "volume", "slice"}
     least_vox : int
-        Smallest object that stays.
+        Size of the smallest object that is kept, in voxels.
     """
 
     key: str

@@ -1,7 +1,7 @@
-"""The search of a calibration: studies that ask for candidates, and tasks that score them.
+"""Search the candidates of a calibration: studies ask for candidates, and tasks score them.
 
-All studies advance together, a fixed number of trials at a time whatever the number of workers, so that what they ask
-depends on their seed alone. What one study has asked is known to the others.
+All studies advance together by a fixed number of trials, which does not depend on the number of workers. So their
+questions depend on their seed alone. A candidate that was scored for a study is known to the other studies.
 """
 
 from __future__ import annotations

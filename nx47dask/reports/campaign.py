@@ -49,7 +49,7 @@ def refuse_other_files(out: Path, runs: Collection[str]) -> None:
     ----------
     out : Path
     runs : collection of str
-        Folders of the campaign's runs.
+        Names of the folders of the runs.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def write_campaign(name: str, summary: CampaignSummary, out: Path) -> list[Path]
     Parameters
     ----------
     name : str
-        The campaign's name, for the title.
+        Name of the campaign, for the title.
     summary : CampaignSummary
     out : Path
 

@@ -34,7 +34,7 @@ LETTER = 5.9
 INTERVALS = 5
 """Approximate number of intervals between the ticks of an axis."""
 DOTTED = 12
-"""Largest number of points of a line that are drawn as dots."""
+"""Lines of up to so many points show each point as a dot."""
 LINES = {
     "line": ("accent", ""),
     "second": ("good", "6 3"),
@@ -57,12 +57,13 @@ class Axis:
     ----------
     name : str
     low, high : float
-        Its ends; of a logarithmic axis above 0.
+        Ends of the axis; above 0 for a logarithmic axis.
     ticks : sequence of (float, str)
         Values with a label.
     percent : bool
-        Whether values are shares, shown in per cent.
+        True if values are shares, shown in per cent.
     log : bool
+        True for a logarithmic axis.
     """
 
     name: str
@@ -118,7 +119,7 @@ class Series:
     ----------
     name : str
     points : sequence of (float, float)
-        In the order in which a line joins them.
+        Points in the order in which a line joins them.
     look : str
         A line (``line``, ``second``, ``third``, ``fourth``) or single marks (``here``, ``before``, ``knee``).
     """
@@ -169,10 +170,10 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Html:
     Parameters
     ----------
     title : str
-        What it is, for readers who do not see it; values are added to it.
+        Title for screen readers; the values are added to it.
     x, y : Axis
     series : sequence of Series
-        Drawn and listed in this order; those without points are left out.
+        Series in the order of drawing; series without points are left out.
     """
     drawn = [each for each in series if each.points]
     legend, rows = _legend([(each.name, _sample(each.look)) for each in drawn])
@@ -195,11 +196,11 @@ def bars(title: str, parts: Sequence[tuple[str, str]], rows: Sequence[tuple[str,
     Parameters
     ----------
     title : str
-        What it is, for readers who do not see it; values are added to it.
+        Title for screen readers; the values are added to it.
     parts : sequence of (str, str)
         Name and colour of the page (``accent``, ``good``, ``bad``, ``behind``, ``bar``) of each part.
     rows : sequence of (str, str, sequence of float)
-        Name of each bar, what stands at its end, and its parts: shares that add up to at most 1.
+        Name of each bar, text at its end, and its parts: shares that add up to at most 1.
     """
     legend, lines = _legend([(name, block((0, 3), (13, BAR_HEIGHT), colour)) for name, colour in parts])
     top, marks, aloud = lines * LEGEND_ROW + 4, [legend], []
@@ -222,17 +223,17 @@ class Curve:
     Attributes
     ----------
     title : str
-        What it is, for readers who do not see it.
+        Title for screen readers.
     first_z : int
         z of the first value.
     values : sequence of float or None
-        One per slice; None where there is none.
+        A value per slice; None if it is missing.
     top : float
         Upper end of the scale, which starts at 0.
     percent : bool
-        Whether the scale is labelled in per cent.
+        True if the scale is labelled in per cent.
     behind : sequence of float or None
-        The same measure of the baseline at the same slices; empty without one.
+        The same measure of the baseline at the same slices; empty without a baseline.
     """
 
     title: str

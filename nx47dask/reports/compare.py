@@ -35,7 +35,7 @@ def write_comparison(comparison: GatedComparison, out: Path) -> list[Path]:
     Parameters
     ----------
     comparison : GatedComparison
-        As :func:`nx47dask.compare` returns it.
+        Result of :func:`nx47dask.compare`.
     out : Path
         Folder; the same comparison gives the same bytes.
 

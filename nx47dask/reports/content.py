@@ -49,9 +49,9 @@ class Measure:
     Attributes
     ----------
     name : str
-        As gates name it, or ``public`` and ``private`` for scores that somebody else measured.
+        Name as in gates, or ``public`` and ``private`` for scores that were measured elsewhere.
     run, baseline : float or None
-        Over the volumes that both have; a sum for ``clean_volumes``.
+        Means over the volumes that both have; a sum for ``clean_volumes``.
     paired : Paired or None
         None without a baseline, and where there are no values by volume.
     """
@@ -83,11 +83,11 @@ class VolumeFacts:
     Attributes
     ----------
     metrics, baseline : VolumeMetrics
-        Its entry in ``metrics/volumes.json``; None where the baseline has not the same part of it.
+        Entries of ``metrics/volumes.json``; None if the baseline does not have the same part of the volume.
     slices, baseline_slices : sequence of SliceRow
-        Its rows of ``metrics/slices.csv``.
+        Rows of ``metrics/slices.csv``.
     values, baseline_values : mapping of str to float
-        Measures by name; the baseline's without scores where it was scored with other labels.
+        Measures by name; those of the baseline have no scores if it was scored with other labels.
     """
 
     id: str
@@ -126,14 +126,14 @@ class Facts:
     verdict : str
         The outcome in a sentence or two.
     about : list of str
-        Sentences that go with it.
+        Further sentences on the outcome.
     gates : list of GateResult
     warnings : list of str
-        What deserves a look before the masks are used.
+        Points to check before the masks are used.
     measures : list of Measure
-        Empty where there is nothing beyond density and components, and no baseline.
+        Means; empty if there are only density and components, and no baseline.
     compared : int
-        Volumes that the measures cover.
+        Number of volumes that the measures cover.
     volumes : list of VolumeFacts
     """
 
@@ -201,7 +201,7 @@ def gather(run: Run, baseline: Run | None, gates: Sequence[GateResult], warnings
 
 
 def _measures(volumes: Sequence[VolumeFacts]) -> Iterator[Measure]:
-    """Return the means; for a measure of the baseline, over the volumes that both have it for."""
+    """Yield the means; a measure that the baseline has too is averaged over the volumes for which both have it."""
     before = [volume.baseline_values for volume in volumes]
     now = [{name: volume.values[name] for name in volume.baseline_values} for volume in volumes]
     means, before_means, paired = mean_measures(now), mean_measures(before), paired_measures(before, now)

@@ -57,7 +57,7 @@ def table(
     columns : str
         One letter per column: ``t`` text, ``p`` text in several lines, ``h`` hash, ``n`` number.
     sortable : bool
-        Whether the page's script makes the titles buttons that sort.
+        True if the script of the page turns the titles into buttons that sort.
     """
     kinds = [_KINDS[letter] for letter in columns]
     titles = "".join(

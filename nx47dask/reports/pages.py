@@ -76,7 +76,7 @@ def refuse_others(stem: str, out: Path, allowed: Collection[str] = ()) -> None:
     Raises
     ------
     InputError
-        It does, or it is a file.
+        The folder holds other files, or is a file.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file, not a folder", hint="choose another --out")
@@ -98,7 +98,7 @@ def write_page(
         Name of the files, without suffix.
     page : Page
     rows : sequence of mapping
-        At least one; all with the same keys.
+        One row or more, all with the same keys.
     values : mapping
     out : Path
         Folder; the same contents give the same bytes.
@@ -106,7 +106,7 @@ def write_page(
     Returns
     -------
     list of Path
-        The files.
+        Paths of the files.
 
     Raises
     ------

@@ -40,7 +40,7 @@ PLACES = 3
 MARGIN_VOX, SMALLEST_CROP_VOX, LARGEST_CROP_VOX = 12, 56, 192
 JUMP_PIXELS = 224
 WHITE_SHARE = 0.001
-"""Shares of darkest and brightest voxels that the grey scale leaves out."""
+"""Share of the darkest voxels, and of the brightest, that the grey scale leaves out."""
 
 
 class Allowance:
@@ -64,13 +64,13 @@ class Picture:
     Attributes
     ----------
     axis, at : int
-        The plane, in the volume's voxels.
+        Axis and position of the plane, in voxels of the volume.
     share : float
         Share of the plane in the mask.
     shape : tuple of int
         Rows and columns in voxels.
     frame : tuple of float or None
-        Where a box to point out lies: left, top, width and height as shares of the picture.
+        Box to mark: left, top, width and height as shares of the picture.
     """
 
     axis: int
@@ -103,9 +103,9 @@ class Voxels:
     Attributes
     ----------
     box : Box
-        What the arrays cover, in the volume's voxels; they are read by boxes relative to it.
+        Part of the volume that the arrays cover, in voxels; they are read by boxes relative to it.
     window : tuple of float
-        Grey values drawn black and white.
+        Grey values that are drawn black and white.
     """
 
     box: Box
@@ -143,12 +143,12 @@ def open_voxels(run: Run, facts: VolumeFacts) -> tuple[Voxels, str]:
     Returns
     -------
     Voxels, str
-        With a sentence on labels that should be there and are not; empty when all is well.
+        The arrays, and a sentence on labels that cannot be read; it is empty otherwise.
 
     Raises
     ------
     InputError
-        Neither the store nor what it was made from is there any more, or a file cannot be read.
+        The store and the files that it was made from are missing, or a file cannot be read.
     BlockError
         A chunk cannot be read.
     """

@@ -22,9 +22,9 @@ class Projection:
     Attributes
     ----------
     name, who : str
-        In a table, and as the subject of a sentence.
+        Name in a table, and beginning of a sentence.
     projected_bytes, measured_bytes : int
-        Nothing was measured (0) where nothing had to run.
+        Bytes; ``measured_bytes`` is 0 if nothing had to run.
     """
 
     name: str

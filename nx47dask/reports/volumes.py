@@ -108,7 +108,7 @@ def volume_pictures(run: Run, volume: VolumeFacts, allowance: Allowance, few: bo
     allowance : Allowance
         Bytes that the pictures of this volume may take.
     few : bool
-        Whether so few volumes have pictures that these can be large.
+        True if so few volumes have pictures that the pictures can be large.
     """
     try:
         return _pictures(run, volume, allowance, few)

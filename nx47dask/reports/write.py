@@ -30,7 +30,7 @@ def write_report(
     gates : sequence of GateResult
         Verdicts to show.
     notes : sequence of str
-        Sentences that a reader should know beside the measures.
+        Hints for the reader beside the measures.
 
     Raises
     ------
