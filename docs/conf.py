@@ -47,6 +47,10 @@ class LinksOutOfDocs(SphinxTransform):
     def apply(self, **_: object) -> None:
         for link in list(self.document.findall(pending_xref)):
             page = Path(link["reftarget"])  # MyST gives a Markdown file beside docs/ by its path without the suffix
+            if link["reftype"] == "myst" and page.suffix == ".md" and page.stem in INCLUDED:
+                # A link of an included file to another one: both lie at the root.
+                link["refdomain"], link["reftarget"], link["reftargetid"] = "doc", INCLUDED[page.stem], None
+                continue
             if link["refdomain"] == "doc" and page.is_absolute():
                 if page.name in INCLUDED and page.parent == ROOT:
                     link["reftarget"] = INCLUDED[page.name]
