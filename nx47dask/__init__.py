@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nx47dask.commands.verify import verify as verify
     from nx47dask.errors import Nx47Error as Nx47Error
     from nx47dask.metrics.score import official_score as official_score
-    from nx47dask.phantom.write import Phantom as Phantom
+    from nx47dask.phantom.render import Phantom as Phantom
     from nx47dask.phantom.write import write_phantom as write_phantom
     from nx47dask.runs.run import Run as Run
     from nx47dask.runs.run import open_run as open_run
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Nx47Error": "nx47dask.errors.Nx47Error",
-    "Phantom": "nx47dask.phantom.write.Phantom",
+    "Phantom": "nx47dask.phantom.render.Phantom",
     "Run": "nx47dask.runs.run.Run",
     "Where": "nx47dask.cluster.where.Where",
     "calibrate": "nx47dask.calibration.calibrate.calibrate",

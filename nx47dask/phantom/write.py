@@ -21,7 +21,7 @@ from nx47dask.phantom.render import Phantom, render
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Phantom", "render", "write_phantom"]
+__all__ = ["write_phantom"]
 
 _FIRST_ID = 470_000_000
 _TILE_ZYX: Index = (32, 96, 96)  # small enough that the arrays of a tile stay in the cache

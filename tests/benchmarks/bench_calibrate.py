@@ -22,7 +22,7 @@ from nx47dask.geometry import Box
 from nx47dask.kernels.components import find_components
 from nx47dask.kernels.probability import binarise, level_of
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 from nx47dask.steps.objects import FillHoles, SmallObjects
 from nx47dask.steps.thresholds import KeepStrong
 

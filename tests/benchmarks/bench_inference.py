@@ -39,7 +39,7 @@ from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.models import load_networks
 from nx47dask.models.backends import predictor_for
 from nx47dask.models.base import default_model_path
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 from nx47dask.planning.make import make_plan
 from nx47dask.planning.plan import RunPlan
 from nx47dask.stages.detect import detect

@@ -20,7 +20,7 @@ import tifffile
 
 from nx47dask.geometry import Box
 from nx47dask.io import ArrayStore
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 
 SHAPES = ((256, 256, 256), (512, 512, 512), (512, 1024, 1024))
 

@@ -36,7 +36,7 @@ from nx47dask.engine import Ledger, execute
 from nx47dask.geometry import BlockGrid, Box
 from nx47dask.io import ArrayStore, Volume
 from nx47dask.kernels.statistics import ScanStatistics
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 from nx47dask.planning.make import default_block
 from nx47dask.stages.emptiness import Occupancy
 from nx47dask.stages.postprocess import postprocess

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from nx47dask.geometry import Box
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 from nx47dask.steps import STEPS
 from nx47dask.steps.passes import NamedStep, compile_passes
 from nx47dask.steps.whole import whole_mask

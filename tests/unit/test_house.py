@@ -101,6 +101,25 @@ def test_modules_and_functions_stay_small(path):
             assert body < 50, f"{path}:{node.lineno} {node.name}"
 
 
+RIDDLES = ("What", "Which", "Whether", "How", "Who", "Where", "When")
+"""A docstring that begins so makes its reader wait for the verb."""
+
+
+def docstrings(tree):
+    """Docstrings of modules, classes and functions, and those that stand below an attribute or a constant."""
+    for node in ast.walk(tree):
+        for child in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
+            value = getattr(child, "value", None) if isinstance(child, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value.value
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_docstrings_begin_with_a_verb_or_a_noun(path):
+    found = list(docstrings(ast.parse(path.read_text())))
+    assert [text.splitlines()[0] for text in found if text.split(maxsplit=1)[0] in RIDDLES] == []
+
+
 BENCHMARKS = PACKAGE.parent / "tests" / "benchmarks"
 
 

@@ -16,7 +16,8 @@ import nx47dask.phantom.write
 from nx47dask.errors import InputError, StorageError
 from nx47dask.geometry import BlockGrid, Box, Index
 from nx47dask.phantom.noise import lattice_noise
-from nx47dask.phantom.write import Phantom, render, write_phantom
+from nx47dask.phantom.render import Phantom, render
+from nx47dask.phantom.write import write_phantom
 
 if TYPE_CHECKING:
     from pathlib import Path

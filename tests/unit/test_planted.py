@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.measure import euler_number
 
 from nx47dask.geometry import Box
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 from nx47dask.steps.pinholes import PlugPinholes
 from tests.planted import BORDER, Recipe, blurred, plant, read_sheets, repaired
 

@@ -16,7 +16,7 @@ from nx47dask.calibration.methods.periodicity import find_repetition, ring_count
 from nx47dask.errors import InputError
 from nx47dask.geometry import Box
 from nx47dask.kernels.morphology import dilate
-from nx47dask.phantom.write import Phantom, render
+from nx47dask.phantom.render import Phantom, render
 
 EDGE = 96
 AXES = ("z", "y", "x")
