@@ -43,16 +43,16 @@ class Precision(StrEnum):
 def list_models() -> None:
     """List the model that comes with the package, what other files can be models, and what runs them here."""
     from nx47dask.models import describe_model
-    from nx47dask.models.backends import engines_here
+    from nx47dask.models.backends import runtimes_here
     from nx47dask.models.base import DEFAULT_MODEL, sources
 
     info = describe_model(DEFAULT_MODEL)
     _print_rows([(DEFAULT_MODEL, f"comes with the package, sha256 {info.sha256[:12]}; {_input(info)}")])
     typer.echo(f"or a PATH: {sources()}; beside a file NAME.yaml, which describes it")
     typer.echo("\nwhat runs networks here:")
-    for engine in engines_here(info):
-        versions = ", ".join(f"{package} {number}" for package, number in engine.versions)
-        typer.echo(f"  {engine.device}  {engine.backend}  {engine.precision}  ({versions})")
+    for runtime in runtimes_here(info):
+        versions = ", ".join(f"{package} {number}" for package, number in runtime.versions)
+        typer.echo(f"  {runtime.device}  {runtime.backend}  {runtime.precision}  ({versions})")
 
 
 @commands.command()
@@ -130,9 +130,9 @@ def _table(trials: Sequence[Trial]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("")
     for trial in trials:
-        engine = trial.engine
+        runtime = trial.runtime
         remark = "" if trial.repeatable else "not the same bits each time"
-        table.add_row(engine.device, engine.backend, engine.precision, *_cells(trial), remark)
+        table.add_row(runtime.device, runtime.backend, runtime.precision, *_cells(trial), remark)
     return table
 
 

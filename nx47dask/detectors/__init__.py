@@ -1,7 +1,7 @@
-"""Sources of surface probability, each exact under cropping with a declared reach.
+"""Sources of surface probability, each exact under cropping and with a declared reach.
 
-`DETECTORS` has what a workflow may name. Two of its entries are not a `Detector` themselves: `Learned` becomes one when
-a run is planned, and `ResidualBand`, the frozen V61.1, makes a mask in two phases.
+`DETECTORS` lists the names for a workflow. Two of its entries are not a `Detector` themselves: `Learned` becomes one
+when a run is planned, and `ResidualBand`, the frozen V61.1, makes a mask in two phases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every detector is: a pure function from raw voxels to a surface probability, with a declared reach."""
+"""Detectors: pure functions from raw voxels to a surface probability, with a declared reach."""
 
 from __future__ import annotations
 
@@ -17,43 +17,46 @@ __all__ = ["Detector", "RadiusDetector", "quantise"]
 
 @runtime_checkable
 class Detector(Protocol):
-    """A source of surface probability, exact under cropping.
+    """Source of surface probability, exact under cropping.
 
-    A block is computed from its context, which is *clipped to the volume, never padded*; the result equals the crop of
+    A block is computed from its context, which is *clipped to the volume, never padded*. The result equals the crop of
     the whole volume's result bit for bit. All boxes are in voxels of the volume, which begins at 0.
     """
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """How far at most, in voxels, a result depends on the input."""
+        """Return the largest distance, in voxels along each axis, at which the input changes a result."""
         ...
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
-        """What to read of the volume for the result in a box."""
+        """Return the box to read for the result in ``box``."""
         ...
 
     def probability(
         self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
     ) -> NDArray[np.float32]:
-        """Surface probability of ``core``, float32 (Z, Y, X) in [0, 1].
+        """Compute the surface probability of ``core``, float32 (Z, Y, X) in [0, 1].
 
         Parameters
         ----------
         image : ndarray of uint8 or uint16, (Z, Y, X)
             Raw voxels of ``outer``.
         outer : Box
-            The context of ``core``.
+            Context of ``core``.
         core, volume : Box
         scan : ScanStatistics
         """
         ...
 
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
-        """What must be empty (all voxels 0) for a stored probability of 0 all over ``core``; None: it never is."""
+        """Return the box that gives ``core`` a stored probability of 0 everywhere when all its voxels are 0.
+
+        None says that no empty box does.
+        """
         ...
 
 
 class RadiusDetector(ABC):
-    """A detector whose result at a voxel depends on the voxels within a radius, and on nothing else."""
+    """Detector whose result at a voxel depends on the voxels within a radius, and on nothing else."""
 
     __slots__ = ()
     revision: ClassVar[int]
@@ -61,36 +64,36 @@ class RadiusDetector(ABC):
 
     @abstractmethod
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """How far, in voxels, a result depends on the input."""
+        """Return the radius in voxels along each axis."""
 
     @abstractmethod
     def respond(self, image: NDArray[np.unsignedinteger], scan: ScanStatistics) -> NDArray[np.float32]:
-        """Surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1]; the same shape.
+        """Compute the surface probability of raw uint8 or uint16 voxels, float32 of the same shape, in [0, 1].
 
-        Exact where the image goes as far as the radius, or to the border of the volume.
+        A voxel is exact where the image covers the radius around it, or ends at the border of the volume.
         """
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
-        """The box grown by the radius, clipped to the volume."""
+        """Return the box grown by the radius and clipped to the volume."""
         return box.expand(self.radius_zyx(scan)).clip(volume)
 
     def probability(
         self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
     ) -> NDArray[np.float32]:
-        """The response to ``image``, cropped to ``core``."""
+        """Compute the response to ``image``, cropped to ``core``."""
         del volume
         return self.respond(image, scan)[core.relative_to(outer.start).slices]
 
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
-        """The context, where the response to zeros is stored as 0."""
+        """Return the context of ``core`` if the response to zeros is stored as 0, else None."""
         return self.context(core, volume, scan) if _answers_zero(self, scan) else None
 
 
 @lru_cache(maxsize=64)
 def _answers_zero(detector: RadiusDetector, scan: ScanStatistics) -> bool:
-    """Whether the response to zeros is stored as 0, on the finer scale too: tried on a volume of a few zeros.
+    """Return True if the response to zeros is stored as 0, even as uint16; tried on a volume of a few zeros.
 
-    A detector that is exact under cropping answers the same wherever all that it sees is zeros.
+    A detector that is exact under cropping gives the same answer wherever it sees only zeros.
     """
     levels = quantise(detector.respond(np.zeros((4, 4, 4), np.uint8), scan), np.uint16)
     return not levels.any()

@@ -1,4 +1,4 @@
-"""A weighted mean of probability sources."""
+"""Weighted mean of several sources of probability."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Combine = Literal["probability", "logit"]
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """``sum(w p) / sum(w)`` over the sources, in their order; of log-odds instead of probabilities if wished.
+    """Weighted mean ``sum(w p) / sum(w)`` over the sources, in their order; of log-odds with ``combine: logit``.
 
-    Every weight acts on every voxel, before thresholds. (V61.1 added its fusion weight to a whole slice ahead
-    of that slice's percentiles, where no constant can change the mask.) A source of weight 0 is not computed.
+    Every weight acts on every voxel, before thresholds. (V61.1 added its fusion weight to a whole slice before it took
+    that slice's percentiles, where no constant can change the mask.) A source of weight 0 is not computed.
 
     Parameters
     ----------
     sources : tuple of (float, Detector)
-        Weights, at least 0 and finite, one of them positive; and detectors.
+        Weights and detectors. Weights are finite and at least 0; at least one is positive.
     combine : {"probability", "logit"}
-        What the mean is of. Log-odds, clipped to ±16, give a sure source more say than an unsure one.
+        Terms of the mean. Log-odds, clipped to ±16, give a sure source more weight than an unsure one.
 
     Raises
     ------
@@ -57,44 +57,47 @@ class Fusion:
 
     @property
     def active(self) -> tuple[tuple[float, Detector], ...]:
-        """The sources that count, with their weights."""
+        """Sources of positive weight, with their weights."""
         return tuple((weight, detector) for weight, detector in self.sources if weight > 0)
 
     @property
     def learned(self) -> list[LearnedDetector]:
-        """Those of them that are trained networks."""
+        """Trained networks among the active sources."""
         return [detector for _, detector in self.active if isinstance(detector, LearnedDetector)]
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether one of the networks runs on a GPU."""
-        return any(one.engine.device == "cuda" for one in self.learned)
+        """True if at least one active network runs on a GPU."""
+        return any(network.runtime.device == "cuda" for network in self.learned)
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """The largest radius of the sources that count, per axis."""
+        """Return the largest radius of the active sources along each axis, in voxels."""
         z, y, x = zip(*(detector.radius_zyx(scan) for _, detector in self.active), strict=True)
         return max(z), max(y), max(x)
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
-        """The smallest box that holds the contexts of the sources that count."""
+        """Return the smallest box that holds the contexts of all active sources."""
         return _hull([detector.context(box, volume, scan) for _, detector in self.active])
 
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
-        """The smallest box that holds those of the sources that count, if all have one.
+        """Return the smallest box that holds the empty boxes of all active sources; None unless all have one.
 
         The mean of zeros is stored as 0: log-odds of -16 are a probability of 1e-7.
         """
         boxes = [detector.empty_box(core, volume, scan) for _, detector in self.active]
-        found = [box for box in boxes if box is not None]
-        return _hull(found) if len(found) == len(boxes) else None
+        known = [box for box in boxes if box is not None]
+        return _hull(known) if len(known) == len(boxes) else None
 
     def probability(
         self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
     ) -> NDArray[np.float32]:
-        """Surface probability of ``core``, float32 (Z, Y, X) in [0, 1]; see :class:`Detector`."""
+        """Compute the surface probability of ``core``, float32 (Z, Y, X) in [0, 1]; see :class:`Detector`."""
         total = math.fsum(weight for weight, _ in self.active)
-        # One at a time: a source stays in memory beside the sums of the next one if it has a name here.
-        parts = ((weight / total, self._source(one, image, outer, core, volume, scan)) for weight, one in self.active)
+        # A generator, so that one source at a time is in memory: a name for its result here would keep it there.
+        parts = (
+            (weight / total, self._source(detector, image, outer, core, volume, scan))
+            for weight, detector in self.active
+        )
         return weighted_mean(parts, core.shape, self.combine)
 
     @staticmethod
@@ -114,12 +117,12 @@ class Fusion:
 def weighted_mean(
     parts: Iterable[tuple[float, NDArray[np.float32]]], shape: Index, combine: Combine
 ) -> NDArray[np.float32]:
-    """The mean of probabilities, or the probability at the mean of their log-odds.
+    """Compute the weighted mean of probabilities, or the probability at the mean of their log-odds.
 
     Parameters
     ----------
     parts : iterable of (float, ndarray of float32, shape (Z, Y, X))
-        Shares, which sum to 1, and probabilities in [0, 1], which may be overwritten.
+        Weights, which sum to 1, and probabilities in [0, 1]; these arrays are overwritten.
     shape : tuple of int
     combine : {"probability", "logit"}
 
@@ -137,7 +140,7 @@ def weighted_mean(
 
 
 def _hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box that holds all of these."""
+    """Return the smallest box that holds all boxes."""
     z0, y0, x0 = map(min, zip(*(box.start for box in boxes), strict=True))
     z1, y1, x1 = map(max, zip(*(box.stop for box in boxes), strict=True))
     return Box((z0, y0, x0), (z1, y1, x1))

@@ -1,4 +1,4 @@
-"""A trained network over overlapping windows, blended to the same bytes however the work is cut."""
+"""Trained networks run over overlapping windows; the result has the same bytes however the volume is cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nx47dask.geometry import AXES, Box, Index, Placement, WindowLattice
 from nx47dask.kernels.statistics import ScanStatistics
 from nx47dask.kernels.windows import SUPPORT_CELL_VOX, blend_windows, occupied_cells, read_box, variants
 from nx47dask.models import ModelInfo, describe_model
-from nx47dask.models.backends import Device, Engine, predictor_for, resolve_backend
+from nx47dask.models.backends import Device, Runtime, predictor_for, resolve_backend
 from nx47dask.steps.parameters import Unit
 
 __all__ = ["Learned", "LearnedDetector"]
@@ -35,27 +35,27 @@ class Learned:
     model : str
         The network: ``surface``, which comes with the package, or the path of a file or of an nnU-Net folder.
     surface : int or str, optional
-        The class of the surface, by number or name. Give it where the model has several classes and does not say which.
+        Class of the surface, by number or name. Needed where the model has several classes and does not say which.
     overlap : float, optional
-        Share of a window that the next one covers again. Raise it for fewer seams between windows at a higher cost;
+        Share of a window that the next window covers again. Raise it for fewer seams between windows at a higher cost;
         null takes the model's step.
     step_zyx : three ints, optional
         Distance of neighbouring windows, for each axis, in place of ``overlap``.
     window_zyx : three ints, optional
         Part of the volume that the network sees at once. Raise it for more context, lower it for less memory; null
-        takes the model's.
+        takes the model's window.
     placement : {"flush", "even"}, optional
-        Where windows lie: ``flush`` keeps the step and puts the last window flush with the edge, ``even`` spaces all
-        equally. Null takes the model's.
+        Placement of the windows: ``flush`` keeps the step and puts the last window flush with the edge, ``even`` spaces
+        all equally. Null takes the model's placement.
     blend : {"gaussian", "constant"}
-        Weights of the voxels of a window where windows overlap: ``gaussian`` trusts its middle more, ``constant`` all
-        of it alike.
+        Weights of the voxels of a window where windows overlap: ``gaussian`` gives its middle more weight, ``constant``
+        gives all of it the same.
     values : {"probability", "logit"}, optional
-        What overlapping windows are averaged in. Log-odds (``logit``) give a sure window more say. Null takes the
-        model's.
+        Terms in which overlapping windows are averaged. Log-odds (``logit``) give a sure window more weight. Null takes
+        the model's terms.
     mirrors : tuple of "z", "y", "x"
-        Axes along which the network also sees mirrored windows; the answers are averaged. More axes are steadier and
-        slower: each doubles the time.
+        Axes along which the network also sees mirrored windows; the answers are averaged. Each axis makes the result
+        steadier and doubles the time.
     rotations : bool
         Also turn windows in the slice by quarter turns: steadier, and up to four times as slow.
     support_level : int or null
@@ -64,9 +64,9 @@ class Learned:
     skip : bool
         Leave out windows that no cell with papyrus depends on: faster, with the same result.
     device : {"auto", "cpu", "cuda"}
-        Where the network runs; ``auto`` takes a GPU if there is one.
+        Device that runs the network; ``auto`` takes a GPU if there is one.
     backend : {"auto", "openvino", "torch", "onnxruntime"}
-        The library that runs the network; ``auto`` takes openvino on a CPU if it is installed, else torch.
+        Library that runs the network; ``auto`` takes openvino on a CPU if it is installed, else torch.
     precision : {"float32", "bfloat16", "float16"}
         Number format of the network. The 16-bit ones are faster on a GPU and less exact.
     batch : int
@@ -74,10 +74,11 @@ class Learned:
     compile : bool
         Compile the network with ``torch.compile``: faster after a slow start.
     threads : int
-        Threads of the network on a CPU. They decide the last bits of the result; blocks run in parallel, so 1 is best.
+        Threads of the network on a CPU. Their number can change the last bits of the result. Blocks run in parallel, so
+        1 is best.
     trust : bool
-        Load pickles and import code that the model names. Both can run anything: only for a model whose origin you
-        know.
+        Load pickles and import code that the model names. Both can run any code: use it only for a model whose origin
+        you know.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -105,7 +106,7 @@ class Learned:
     trust: bool = False
 
     def problem(self) -> str | None:
-        """What is wrong with the combination of parameters, if anything."""
+        """Describe a conflict between parameters; None if there is none."""
         if self.overlap is not None and self.step_zyx is not None:
             return f"overlap {self.overlap} and step_zyx {list(self.step_zyx)} say the same; leave one out"
         if len(set(self.mirrors)) < len(self.mirrors):
@@ -113,7 +114,12 @@ class Learned:
         return None
 
     def bind(self, device: Device | None = None) -> LearnedDetector:
-        """Find the model and decide what runs it; with ``device: auto`` on the given device, else on what is here.
+        """Find the model and choose its runtime, when a run is planned.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}, optional
+            Device to take for ``device: auto``. By default it is CUDA where this machine has it.
 
         Raises
         ------
@@ -121,7 +127,7 @@ class Learned:
             The model, the backend or the device is not there, or a setting does not fit the model.
         """
         info = self._described()
-        engine = resolve_backend(
+        runtime = resolve_backend(
             info,
             device=device if device is not None and self.device == "auto" else self.device,
             backend=self.backend,
@@ -131,18 +137,18 @@ class Learned:
             threads=self.threads,
             trust=self.trust,
         )
-        return LearnedDetector(self, info, engine)
+        return LearnedDetector(self, info, runtime)
 
     def _described(self) -> ModelInfo:
-        """What the model says of itself, with the settings that differ."""
+        """Return the model's description, with the settings of the workflow in place of its own."""
         info = describe_model(self.model, trust=self.trust, surface=self.surface)
         window = self.window_zyx or info.window_zyx
         own_step = info.step_zyx if window == info.window_zyx else _step(window, 0.5)
         step = self.step_zyx or (own_step if self.overlap is None else _step(window, self.overlap))
-        for axis, edge, one in zip(AXES, window, step, strict=True):
-            if one > edge:
+        for axis, edge, distance in zip(AXES, window, step, strict=True):
+            if distance > edge:
                 raise ModelError(
-                    f"{info.name}: a step of {one} voxels along {axis} leaves gaps between windows of {edge}",
+                    f"{info.name}: a step of {distance} voxels along {axis} leaves gaps between windows of {edge}",
                     hint="lower step_zyx",
                 )
         if self.rotations and window[1] != window[2]:
@@ -162,51 +168,54 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class LearnedDetector:
-    """A trained network as a :class:`~nx47dask.detectors.Detector`: small and picklable, the weights stay on disk.
+    """Trained network as a :class:`~nx47dask.detectors.Detector`: small and picklable, the weights stay on disk.
 
     Attributes
     ----------
     settings : Learned
     info : ModelInfo
-        The model, with the settings' window, step, placement and values.
-    engine : Engine
-        What runs it.
+        The model, with the window, step, placement and values of the settings.
+    runtime : Runtime
+        Device, library and precision that run it.
     """
 
     settings: Learned
     info: ModelInfo
-    engine: Engine
+    runtime: Runtime
 
     def __str__(self) -> str:
         info = self.info
         window, step = ("x".join(map(str, edges)) for edges in (info.window_zyx, info.step_zyx))
         times = f", each in {self.variants} variants" if self.variants > 1 else ""
-        return f"{info.name} {info.sha256[:12]}  windows of {window}, step {step}{times}  {self.engine}"
+        return f"{info.name} {info.sha256[:12]}  windows of {window}, step {step}{times}  {self.runtime}"
 
     def lattice(self, volume: Box) -> WindowLattice:
-        """The windows of a volume."""
+        """Return the lattice of windows of a volume."""
         return WindowLattice(volume.shape, self.info.window_zyx, self.info.step_zyx, self.info.placement)
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """As far as a window reaches, out to whole cells; a box touches some of its windows only by chance."""
+        """Return the reach of a window, out to whole cells, in voxels.
+
+        The context of a box can be smaller, because it ends with the windows that touch the box.
+        """
         del scan
         z, y, x = (edge - 1 + SUPPORT_CELL_VOX - 1 for edge in self.info.window_zyx)
         return z, y, x
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
-        """The windows that touch a box, out to whole cells, clipped to the volume."""
+        """Return the box of all windows that touch ``box``, out to whole cells, clipped to the volume."""
         del scan
         return read_box(self.lattice(volume), box)
 
     def probability(
         self, image: NDArray[np.unsignedinteger], outer: Box, core: Box, volume: Box, scan: ScanStatistics
     ) -> NDArray[np.float32]:
-        """Surface probability of ``core``, float32 (Z, Y, X) in [0, 1]; see :class:`~nx47dask.detectors.Detector`.
+        """Compute the surface probability of ``core``; see :class:`~nx47dask.detectors.Detector`.
 
         Raises
         ------
         ModelError
-            The model or what should run it is not here, or the network gives something else than it should.
+            This machine lacks the model or its runtime, or the output of the network is not as described.
         """
         settings, level = self.settings, self.settings.support_level
         return blend_windows(
@@ -214,49 +223,52 @@ class LearnedDetector:
             outer,
             core,
             self.lattice(volume),
-            predictor_for(self.info, self.engine).run,
+            predictor_for(self.info, self.runtime).run,
             normalise=self.info.normalisation.resolve(scan).__call__,  # mypy takes no named tuple for a callable
             blend=settings.blend,
             values=self.info.values,
             mirrors=self.mirrors,
             rotations=self.rotations,
-            batch=self.engine.batch,
+            batch=self.runtime.batch,
             occupied=None if level is None else occupied_cells(image, outer, level),
             skip=settings.skip,
         )
 
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
-        """The cells of ``core``, if there are empty ones: they have no probability, whatever lies around them."""
+        """Return ``core`` out to whole cells; None without a support level.
+
+        Empty cells have a probability of 0, whatever lies around them.
+        """
         del scan
         return None if self.settings.support_level is None else core.align(SUPPORT_CELL_VOX).clip(volume)
 
     @property
     def mirrors(self) -> tuple[tuple[int, ...], ...]:
-        """Every combination of the axes to mirror."""
+        """Every combination of the axes along which windows are mirrored."""
         axes = sorted(AXES.index(axis) for axis in self.settings.mirrors)
         return tuple(chosen for n in range(1, len(axes) + 1) for chosen in itertools.combinations(axes, n))
 
     @property
     def rotations(self) -> tuple[int, ...]:
-        """Quarter turns."""
+        """Numbers of quarter turns of the rotated variants."""
         return (1, 2, 3) if self.settings.rotations else ()
 
     @property
     def variants(self) -> int:
-        """How often the network sees a window."""
+        """Number of variants of a window that the network sees."""
         return len(variants(self.mirrors, self.rotations))
 
     def record(self) -> dict[str, Any]:
-        """All that decides the probability, as plain data: for the identity of a plan and for the manifest.
+        """Return everything that decides the probability as plain data, for the identity of a plan and the manifest.
 
-        Where the model lies does not: its weights are named by their hash.
+        The path of the model is not in it: the hash names its weights.
         """
         model = {key: value for key, value in self.info.to_json().items() if key not in ("path", "mirrors", "notes")}
         settings = {name: getattr(self.settings, name) for name in ("blend", "mirrors", "rotations", "support_level")}
-        return {**model, **settings, "engine": self.engine.to_json()}
+        return {**model, **settings, "engine": self.runtime.to_json()}
 
 
 def _step(window_zyx: Index, overlap: float) -> Index:
-    """MONAI's step for an overlap."""
+    """Return MONAI's step for an overlap, in voxels."""
     z, y, x = (max(1, int(edge * (1 - overlap))) for edge in window_zyx)
     return z, y, x

@@ -1,4 +1,4 @@
-"""The NX47 residual as a probability, and the frozen V61.1 baseline built on it."""
+"""Residual of NX47 as a probability, and the frozen V61.1 baseline that is built on it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Residual(RadiusDetector):
     """The residual of NX47, ``v - gaussian(v, sigma)`` averaged over z-1..z+1, as a probability.
 
     ``p = clip(0.5 + r / (gain * std), 0, 1)`` with v and std on the volume's own range [0, 1]: one monotone map for
-    the whole volume. ``sigma = sigma_gain * std + sigma_base``, as in V61.1. A small sigma sees grain, one near
-    half a sheet's thickness sees sheets.
+    the whole volume. ``sigma = sigma_gain * std + sigma_base``, as in V61.1. A small sigma responds to grain, a sigma
+    near half a sheet's thickness to sheets.
 
     Parameters
     ----------
     sigma_base : float
-        Part of sigma, the scale of the structures seen, that is the same for all scans. Raise it towards half of a
-        sheet's thickness to see sheets rather than grain.
+        Part of sigma, the scale of the structures, that is the same for all scans. Raise it towards half of a sheet's
+        thickness to find sheets rather than grain.
     sigma_gain : float
         Part of sigma that grows with the contrast of the scan: voxels for each unit of the standard deviation of grey
         values in [0, 1]. Raise it to smooth scans of high contrast more; 0 gives all scans the same sigma.
     gain : float
-        Residual at which the probability is 1, or 0 on the other side: half of this many standard deviations. Raise it
+        Range of the residual over which the probability rises from 0 to 1; it is 0.5 where the residual is 0. Raise it
         for a softer map; lower it where faint sheets should count as sure.
     """
 
@@ -50,11 +50,11 @@ class Residual(RadiusDetector):
     gain: Annotated[float, Field(ge=0.01, le=100), Unit("standard deviations")] = 2.0
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """Radius of the Gaussian, plus 1 in z for the mean of neighbouring slices."""
+        """Return the radius of the Gaussian in voxels, plus 1 in z for the mean of neighbouring slices."""
         return _radius_zyx(_sigma_vox(self, scan))
 
     def respond(self, image: NDArray[np.unsignedinteger], scan: ScanStatistics) -> NDArray[np.float32]:
-        """Surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1]."""
+        """Compute the surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1]."""
         result = _projection(image, scan, _sigma_vox(self, scan))
         result /= np.float32(self.gain * (scan.std_normalised + 1e-6))
         result += np.float32(0.5)
@@ -72,13 +72,13 @@ class ResidualBand:
 
     Notes
     -----
-    What the original does besides has no effect, or not the effect its names promise:
+    The other parts of the original have no effect, or another effect than their names say:
 
     - *Fusion score and slice weight*: one number per slice, added to all its voxels before percentiles of that same
-      slice are taken. A constant moves the values and the thresholds alike, so it cannot change the mask. Left out.
+      slice are taken. A constant moves values and thresholds alike and cannot change the mask. It is left out.
     - *Hysteresis*: there is none. No step follows connectivity; each voxel is decided alone.
     - *The band is inverted*: ``w * AND(hi, lo) + (1 - w) * OR(hi, lo) > 0.5`` keeps the lower half of the band between
-      the thresholds and drops the upper half, the more surface-like one. Kept, since the baseline is frozen.
+      the thresholds and drops the upper half, the more surface-like one. It is kept, because the baseline is frozen.
     - *255 twice*: the original multiplies a uint8 mask by 255 two times, which wraps to 1. The metric takes any
       non-zero value, so masks of 0/1 and of 0/255 score alike; here `band` gives 0/1.
     - *Statistics in float32* moved 2 to 33 voxels a volume with the summation order; here they come from the histogram.
@@ -86,14 +86,14 @@ class ResidualBand:
     Parameters
     ----------
     sigma_base : float
-        Part of sigma, the scale of the structures seen, that is the same for all scans.
+        Part of sigma, the scale of the structures, that is the same for all scans.
     sigma_gain : float
         Part of sigma that grows with the contrast of the scan: voxels for each unit of the standard deviation of grey
         values in [0, 1].
     p_hi_base : float
         Least upper percentile of a slice. Raise it for less mask.
     p_hi_gain : float
-        Raises the upper percentile of slices with a long tail of bright values, by this for each unit of its width.
+        Rise of the upper percentile in slices with a long tail of bright values, for each unit of the tail's width.
     p_hi_max : float
         Largest upper percentile of a slice.
     lo_gap : float
@@ -115,29 +115,29 @@ class ResidualBand:
     lo_min: _Percent = 80.0
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """Radius of `band`; its z part is the z-context that `slice_thresholds` wants."""
+        """Return the radius of `band` in voxels; its z part is also the context that `slice_thresholds` needs."""
         return _radius_zyx(_sigma_vox(self, scan))
 
     def context(self, box: Box, volume: Box, scan: ScanStatistics) -> Box:
-        """What `band` must see for the mask in a box."""
+        """Return the box that `band` needs for the mask in ``box``, clipped to the volume."""
         return box.expand(self.radius_zyx(scan)).clip(volume)
 
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
-        """None: where a slice is mostly empty, its thresholds lie at the residual of empty space."""
+        """Return None: in a mostly empty slice the thresholds lie at the residual of empty space."""
         del core, volume, scan
         return None
 
     def slice_thresholds(
         self, image_slab: NDArray[np.unsignedinteger], first_z_within_slab: int, n: int, scan: ScanStatistics
     ) -> NDArray[np.float32]:
-        """Thresholds of whole slices; the same however slices are grouped into slabs.
+        """Compute the thresholds of whole slices; they are the same however slices are grouped into slabs.
 
         Parameters
         ----------
         image_slab : ndarray of uint8 or uint16, (Z, Y, X)
             Whole slices with ``radius_zyx(scan)[0]`` slices of context on both sides, clipped to the volume.
         first_z_within_slab, n : int
-            The slices wanted, counted from the slab's first.
+            First slice wanted, counted from the slab's first, and number of slices.
 
         Returns
         -------
@@ -157,14 +157,14 @@ class ResidualBand:
     def band(
         self, image: NDArray[np.unsignedinteger], scan: ScanStatistics, thresholds: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
-        """The mask of a block, halo included.
+        """Compute the mask of a block with its halo.
 
         Parameters
         ----------
         image : ndarray of uint8 or uint16, (Z, Y, X)
             Core and halo, clipped to the volume.
         thresholds : ndarray of float32, (Z, 2)
-            One row for every slice of ``image``, its halo included: rows ``z0:z1`` of the volume's table.
+            One row for every slice of ``image``, the halo included: rows ``z0:z1`` of the volume's table.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Plate-likeness of bright sheets, without training."""
+"""Sheetness of bright sheets, without training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Sheetness"]
 
 @dataclass(frozen=True, slots=True)
 class Sheetness(RadiusDetector):
-    """Multi-scale sheetness of the Hessian, kept on the inner face of the sheets if wished.
+    """Multi-scale sheetness of the Hessian; with the side rule, on the inner face of the sheets only.
 
-    Grey values are taken in standard deviations of the whole volume, so that settings carry over between scans.
-    `nx47dask.kernels.sheetness.plate_probability` says what is computed.
+    Grey values are in standard deviations of the whole volume, so that settings carry over between scans.
+    `nx47dask.kernels.sheetness.plate_probability` has the algorithm.
 
     Notes
     -----
@@ -39,18 +39,18 @@ class Sheetness(RadiusDetector):
     Parameters
     ----------
     scales : tuple of int
-        Dilations of smoothings in a row; ridges are looked for after each. Larger or more numbers find thicker sheets:
+        Dilations of successive smoothings; ridges are detected after each. Larger or more numbers find thicker sheets.
         [1, 1] smooths with standard deviations of 1 and 1.4 voxels.
     contrast : float
         Strength of a ridge that has a probability of 0.5. Lower it to see fainter sheets; noise then counts more.
     side_radius_vox : int
-        Distance within which all rims decide together which face of the sheets is the inner one; only that face is then
+        Distance within which all rims decide together which face of the sheets is the inner one. Only that face is
         kept. 0 keeps both faces. 48 was best on simulated scans; check it on yours.
     side_contrast : float
         Drop of grey values at which a voxel is fully on the inner face; counts with ``side_radius_vox`` above 0. Lower
         it where rims are faint.
     device : {"cpu", "cuda", "auto"}
-        Where it is computed; ``auto`` takes a GPU if there is one.
+        Device that computes it; ``auto`` takes a GPU if there is one.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -66,7 +66,7 @@ class Sheetness(RadiusDetector):
     device: Literal["cpu", "cuda", "auto"] = "cpu"
 
     def radius_zyx(self, scan: ScanStatistics) -> Index:
-        """Smoothing and second differences; with the side rule, one more smoothing and the box too."""
+        """Return the reach of smoothing and second differences, plus that of the side rule where it is used."""
         del scan
         radius = 2 * sum(self.scales) + 1
         if self.side_radius_vox:
@@ -74,7 +74,7 @@ class Sheetness(RadiusDetector):
         return radius, radius, radius
 
     def respond(self, image: NDArray[np.unsignedinteger], scan: ScanStatistics) -> NDArray[np.float32]:
-        """Surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1].
+        """Compute the surface probability of raw uint8 or uint16 voxels, float32 (Z, Y, X) in [0, 1].
 
         Raises
         ------
@@ -94,16 +94,16 @@ class Sheetness(RadiusDetector):
         return result
 
     def empty_box(self, core: Box, volume: Box, scan: ScanStatistics) -> Box | None:
-        """As of any detector with a radius; tried on the CPU, since a client may have no GPU."""
+        """Return the empty box as any detector with a radius; tried on the CPU, because a client may have no GPU."""
         return RadiusDetector.empty_box(replace(self, device="cpu"), core, volume, scan)
 
 
 def _device(name: str) -> str:
     import torch
 
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise InputError(
             "detector sheetness: device is 'cuda' but torch finds no CUDA device", hint="use 'auto' or 'cpu'"
         )
-    return "cuda" if found and name != "cpu" else "cpu"
+    return "cuda" if available and name != "cpu" else "cpu"

@@ -1,4 +1,4 @@
-"""Trained networks from files: one module a format behind one small description. Nothing here knows of dask."""
+"""Trained networks from files: one module for each format, one small description for all. Nothing here uses Dask."""
 
 from nx47dask.models.base import ModelInfo, OnnxNetwork, describe_model, load_networks
 

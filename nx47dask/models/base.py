@@ -1,4 +1,4 @@
-"""What a trained network is to the rest of the program: a small description, and the networks behind it."""
+"""Description of a trained network, and the interface of the formats that it is read from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Activation = Literal["sigmoid", "softmax", "none"]
 Values = Literal["probability", "logit"]
 
 DEFAULT_MODEL = "surface"
-"""The name, in place of a path, of the model that comes with the package."""
+"""Name of the model that comes with the package, given in place of a path."""
 
 FORMATS = {
     "nnunet": "nx47dask.models.nnunet",
@@ -49,12 +49,12 @@ FORMATS = {
     "safetensors": "nx47dask.models.safetensors_file",
     "onnx": "nx47dask.models.onnx_file",
 }
-"""The formats of models, each with its module, a :class:`ModelFormat`; the first that recognises a path reads it."""
+"""Model formats, each with its module, a :class:`ModelFormat`. The first that recognises a path reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model without its weights: small, picklable, the same on every worker.
+    """Description of a model, without its weights: small, picklable, the same on every worker.
 
     Attributes
     ----------
@@ -63,23 +63,23 @@ class ModelInfo:
     format : str
         One of :data:`FORMATS`.
     sha256 : str
-        Of the weights and of what defines the network beside them, in a fixed order.
+        Checksum of the weights and of the files beside them that define the network, in a fixed order.
     window_zyx : tuple of int
-        What the network takes at once, in voxels.
+        Window that the network takes at once, in voxels.
     step_zyx : tuple of int
         Step of the window lattice in voxels, unless a workflow says otherwise.
     placement : {"flush", "even"}
-        Of the windows: the last one flush with the edge, or all equally spaced, as nnU-Net does.
+        Placement of the windows: the last flush with the edge of the volume, or all equally spaced, as nnU-Net does.
     classes : int
         Channels of the output.
     surface : int
         Channel of the surface.
     activation : {"sigmoid", "softmax", "none"}
-        What makes a probability of the output; "none" when it is one already.
+        Function that turns the output into a probability; "none" when it is one already.
     normalisation : Normalisation
-        How grey values were scaled in training.
+        Scaling of the grey values in training.
     values : {"probability", "logit"}
-        What overlapping windows, mirrored variants and members are averaged in.
+        Terms in which overlapping windows, mirrored variants and members are averaged.
     mirrors : tuple of int
         Axes (0, 1, 2 for Z, Y, X) along which the model saw mirrored volumes in training; every combination of them is
         a variant for test-time augmentation.
@@ -88,7 +88,7 @@ class ModelInfo:
     factory : str or None
         ``module:function`` that builds the network (safetensors).
     notes : tuple of str
-        What is taken for granted about a volume, in sentences.
+        Assumptions about a volume, in sentences.
     """
 
     path: Path
@@ -109,17 +109,17 @@ class ModelInfo:
 
     @property
     def name(self) -> str:
-        """Short name for messages and tables."""
+        """Short name of the model for messages and tables."""
         return self.path.name if self.format == "nnunet" else self.path.stem
 
     def to_json(self) -> dict[str, Any]:
-        """Every field as plain data, for the plan and the manifest."""
+        """Return every field as plain data, for the plan and the manifest."""
         return dataclasses.asdict(self) | {"path": str(self.path)}
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxNetwork:
-    """An ONNX file on its way to a backend that reads it itself.
+    """Path of an ONNX file, for the backends that read such files themselves.
 
     Attributes
     ----------
@@ -130,13 +130,13 @@ class OnnxNetwork:
 
 
 class ModelFormat(Protocol):
-    """The module of a format."""
+    """Interface of the module of a model format."""
 
     SOURCE: str
-    """What a person gives: ``a .pt2 file``."""
+    """Kind of file or folder that a person gives, in words: ``a .pt2 file``."""
 
     def recognises(self, path: Path) -> bool:
-        """Whether a file or folder, by its name and place alone, is of this format."""
+        """Return True for a file or folder of this format, told by its name and place alone."""
         ...
 
     def describe(self, path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo:
@@ -144,22 +144,22 @@ class ModelFormat(Protocol):
         ...
 
     def load(self, info: ModelInfo, *, trust: bool) -> Sequence[nn.Module | OnnxNetwork]:
-        """The networks of a model, one a member."""
+        """Load the networks of a model, one for each member."""
         ...
 
 
 def describe_model(path: str | Path, *, trust: bool = False, surface: int | str | None = None) -> ModelInfo:
-    """Read what a model says of itself; its weights are hashed, not held.
+    """Describe a model from its files. Its weights are hashed, not kept in memory.
 
     Parameters
     ----------
     path : str or Path
-        ``surface``, the model that comes with the package; or a file or folder of one of :data:`FORMATS`, a file with
+        ``surface``, the model that comes with the package; or a file or folder of one of :data:`FORMATS`. A file needs
         its description beside it.
     trust : bool
         Load pickles and import code that a model names. Both can run anything: only for a model whose origin you know.
     surface : int or str, optional
-        The class of the surface by number or, for an nnU-Net, by label name, where the model does not say it.
+        Class of the surface by number or, for an nnU-Net, by label name. Needed where the model does not say it.
 
     Returns
     -------
@@ -196,8 +196,8 @@ def load_networks(info: ModelInfo, *, trust: bool = False) -> list[nn.Module | O
     Returns
     -------
     list of torch.nn.Module
-        One a member, on the CPU, in float32 and in evaluation mode, from (B, 1, Z, Y, X) to (B, classes, Z, Y, X). For
-        ONNX a list with one :class:`OnnxNetwork`, which a backend opens itself.
+        One network for each member, on the CPU, in float32 and in evaluation mode, from (B, 1, Z, Y, X) to
+        (B, classes, Z, Y, X). For ONNX a list with one :class:`OnnxNetwork`, which a backend opens itself.
 
     Raises
     ------
@@ -221,35 +221,35 @@ def sources() -> str:
 
 
 def default_model_path() -> Path:
-    """The file of the model that comes with the package."""
+    """Return the path of the model that comes with the package."""
     return Path(__file__).with_name("weights") / f"{DEFAULT_MODEL}.safetensors"
 
 
 def hash_files(files: Sequence[Path], folder: Path) -> str:
-    """SHA-256 of one file, or of the names (relative to ``folder``) and checksums of several, in the given order."""
+    """Return the SHA-256 of one file, or of the names (relative to ``folder``) and checksums of several, in order."""
     if len(files) == 1:
         return sha256_file(files[0])
     lines = "".join(f"{sha256_file(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def check_hash(info: ModelInfo, found: str) -> None:
+def check_hash(info: ModelInfo, sha256: str) -> None:
     """Refuse weights that are not those of the description.
 
     Raises
     ------
     ModelError
-        With both checksums.
+        The checksums differ; the message gives both.
     """
-    if found != info.sha256:
+    if sha256 != info.sha256:
         raise ModelError(
-            f"{info.path}: the weights changed since the model was described: SHA-256 {info.sha256} then, {found} now",
+            f"{info.path}: the weights changed since the model was described: SHA-256 {info.sha256} then, {sha256} now",
             hint="start the run again with --overwrite, or put the old weights back",
         )
 
 
 def fit_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Fill in the weights of a network and put it into evaluation mode.
+    """Load weights into a network and put it into evaluation mode.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def require_trust(path: Path, why: str, *, trust: bool) -> None:
     Raises
     ------
     ModelError
-        With what would run.
+        It is not trusted; the message says what would run.
     """
     if not trust:
         raise ModelError(
@@ -280,7 +280,7 @@ def require_trust(path: Path, why: str, *, trust: bool) -> None:
 
 
 def half(window_zyx: Index) -> Index:
-    """Half a window, the usual step, at least 1 voxel."""
+    """Return half a window, the usual step, at least 1 voxel along each axis."""
     z, y, x = (max(1, edge // 2) for edge in window_zyx)
     return z, y, x
 

@@ -1,4 +1,4 @@
-"""One window through every engine of this machine: does a model work here, how fast, in how much memory."""
+"""Try a model with one window on every runtime of this machine: does it work, how fast, in how much memory?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError, Nx47Error
-from nx47dask.models.backends import Engine, engines_here, predictor_for, resolve_backend
+from nx47dask.models.backends import Runtime, predictor_for, resolve_backend, runtimes_here
 from nx47dask.models.backends.runtime import Device, Precision
 from nx47dask.models.base import ModelInfo
 
@@ -26,30 +26,30 @@ _TIMED_RUNS = 2
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One engine, tried in a process of its own.
+    """Result of trying one runtime, in a process of its own.
 
     Attributes
     ----------
-    engine : Engine
+    runtime : Runtime
     failure : str or None
-        Why it does not work here; the rest is empty then.
+        Reason why it does not work here; the other fields then keep their defaults.
     open_s : float
-        Loading the network and the first window.
+        Time to load the network and run the first window.
     window_s : float
-        One window afterwards, the faster of two.
+        Time of a later window, the faster of two.
     peak_bytes : int
-        Most resident memory of the process, libraries and weights included.
+        Peak resident memory of the process, with libraries and weights.
     device_peak_bytes : int or None
-        Most memory of the CUDA device that torch held.
+        Peak memory of the CUDA device that torch held; None for anything but torch on CUDA.
     repeatable : bool
-        Whether the window gave the same bits each time.
+        True if the window gave the same bits each time.
     least, most : float
-        Of the answer, a probability or log-odds.
+        Range of the answer, a probability or log-odds.
     largest_difference : float
-        From the answer of the first engine that works, in the same units.
+        Largest difference from the answer of the first runtime that works, in the same units.
     """
 
-    engine: Engine
+    runtime: Runtime
     failure: str | None = None
     open_s: float = 0.0
     window_s: float = 0.0
@@ -61,13 +61,13 @@ class Trial:
     largest_difference: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; of an engine that does not work, why."""
-        engine = {"engine": self.engine.to_json()}
+        """Return the fields as plain data; for a runtime that does not work only the reason."""
+        runtime = {"engine": self.runtime.to_json()}  # the key in JSON
         if self.failure is not None:
-            return engine | {"failure": self.failure}
-        measured = dataclasses.asdict(self) | engine
-        del measured["failure"]
-        return measured
+            return runtime | {"failure": self.failure}
+        measured = dataclasses.asdict(self)
+        del measured["runtime"], measured["failure"]
+        return runtime | measured
 
 
 def check_model(
@@ -84,33 +84,34 @@ def check_model(
     ----------
     info : ModelInfo
     peak_bytes : callable
-        Most resident memory of the process that calls it, in bytes; a function of a module.
+        Function that returns the peak resident memory of its process, in bytes. It must be a function of a module, so
+        that it can be pickled.
     device, precision : str, optional
-        Only this one.
+        Try only this device or precision.
     trust : bool
         Load pickles and code that the model names.
 
     Returns
     -------
     list of Trial
-        One an engine.
+        One trial for each runtime.
 
     Raises
     ------
     ModelError
-        The model works on none of them: the reason of the first.
+        The model works on none of them; the message gives the reason of the first.
     """
-    engines = [
-        engine
-        for engine in engines_here(info, trust=trust)
-        if device in (None, engine.device) and precision in (None, engine.precision)
+    runtimes = [
+        runtime
+        for runtime in runtimes_here(info, trust=trust)
+        if device in (None, runtime.device) and precision in (None, runtime.precision)
     ]
-    if not engines:
-        engines = [resolve_backend(info, device=device or "auto", precision=precision or "float32", trust=trust)]
+    if not runtimes:
+        runtimes = [resolve_backend(info, device=device or "auto", precision=precision or "float32", trust=trust)]
     trials: list[Trial] = []
     reference: NDArray[np.float32] | None = None
-    for engine in engines:
-        trial, surface = _in_own_process(info, engine, peak_bytes, reference)
+    for runtime in runtimes:
+        trial, surface = _in_own_process(info, runtime, peak_bytes, reference)
         trials.append(trial)
         reference = surface if reference is None else reference
     if reference is None:
@@ -119,25 +120,25 @@ def check_model(
 
 
 def _in_own_process(
-    info: ModelInfo, engine: Engine, peak_bytes: Callable[[], int], reference: NDArray[np.float32] | None
+    info: ModelInfo, runtime: Runtime, peak_bytes: Callable[[], int], reference: NDArray[np.float32] | None
 ) -> tuple[Trial, NDArray[np.float32] | None]:
-    """So that the memory is this engine's alone, and a crash costs no more than its row."""
+    """Try a runtime in a new process, so that its memory is measured alone and a crash loses only this trial."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         try:
-            return pool.submit(_measure, info, engine, peak_bytes, reference).result()
+            return pool.submit(_measure, info, runtime, peak_bytes, reference).result()
         except Nx47Error as error:
-            return Trial(engine, str(error)), None
+            return Trial(runtime, str(error)), None
         except BrokenProcessPool:
-            return Trial(engine, f"{info.path}: the process died of it ({engine}); is there enough memory?"), None
+            return Trial(runtime, f"{info.path}: the process died ({runtime}); is there enough memory?"), None
 
 
 def _measure(
-    info: ModelInfo, engine: Engine, peak_bytes: Callable[[], int], reference: NDArray[np.float32] | None
+    info: ModelInfo, runtime: Runtime, peak_bytes: Callable[[], int], reference: NDArray[np.float32] | None
 ) -> tuple[Trial, NDArray[np.float32]]:
-    batch = np.random.default_rng(0).standard_normal((engine.batch, 1, *info.window_zyx), dtype=np.float32)
+    batch = np.random.default_rng(0).standard_normal((runtime.batch, 1, *info.window_zyx), dtype=np.float32)
     begin = time.perf_counter()
-    predictor = predictor_for(info, engine)
+    predictor = predictor_for(info, runtime)
     (surface,) = predictor.run([batch])
     ends = [time.perf_counter()]
     repeatable = True
@@ -146,11 +147,11 @@ def _measure(
         ends.append(time.perf_counter())
         repeatable &= again.tobytes() == surface.tobytes()
     trial = Trial(
-        engine,
+        runtime,
         open_s=ends[0] - begin,
         window_s=float(min(np.diff(ends))),
         peak_bytes=peak_bytes(),
-        device_peak_bytes=_device_peak_bytes(engine),
+        device_peak_bytes=_device_peak_bytes(runtime),
         repeatable=repeatable,
         least=float(surface.min()),
         most=float(surface.max()),
@@ -159,8 +160,8 @@ def _measure(
     return trial, surface
 
 
-def _device_peak_bytes(engine: Engine) -> int | None:
-    if (engine.device, engine.backend) != ("cuda", "torch"):
+def _device_peak_bytes(runtime: Runtime) -> int | None:
+    if (runtime.device, runtime.backend) != ("cuda", "torch"):
         return None
     import torch
 

@@ -1,9 +1,9 @@
-"""The folder of a trained nnU-Net v2: ``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``.
+"""Folders of trained nnU-Net v2 models: ``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``.
 
 Isensee et al. (2021), "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation". The
-folder says everything: architecture, window, normalisation, labels, mirrors. Building the network needs the package
-``dynamic-network-architectures`` (the extra ``nnunet``), not nnU-Net itself. Its inference is followed as well: windows
-equally spaced at half a window at most, logits averaged over windows, mirrored variants and folds.
+folder holds everything: architecture, window, normalisation, labels, mirrors. Building the network needs the package
+``dynamic-network-architectures`` (the extra ``nnunet``), not nnU-Net itself. Inference follows nnU-Net too: windows
+are equally spaced, at most half a window apart; logits are averaged over windows, mirrored variants and folds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Json = Mapping[str, Any]
 
 
 def recognises(path: Path) -> bool:
-    """Whether the folder holds the plans of an nnU-Net."""
+    """Return True for a folder that holds the plans of an nnU-Net."""
     return (path / "plans.json").is_file()
 
 
 def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo:
-    """Read plans, labels and the first checkpoint of a folder.
+    """Describe the model of a folder from its plans, its labels and its first checkpoint.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo
     trust : bool
         Load checkpoints that are pickles.
     surface : int or str, optional
-        Label of the surface, by channel or by name, where no label has "surface", "recto" or "papyrus" in its name and
-        there are several.
+        Label of the surface, by channel or by name. Needed where there are several labels and none, or more than one,
+        has "surface", "recto" or "papyrus" in its name.
 
     Raises
     ------
     ModelError
-        Something is missing, or the model needs what is not done here: several channels, 2-D or cascaded
-        configurations, resampling, an unknown normalisation.
+        Something is missing, or the model needs something that is not supported: several channels, a 2-D or cascaded
+        configuration, resampling, an unknown normalisation.
     """
     plans, dataset = _read_plans(path), read_json(path / "dataset.json", _DATASET)
     _require(dataset, ("labels",), f"{path / 'dataset.json'}")
@@ -88,7 +88,7 @@ def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo
 
 
 def load(info: ModelInfo, *, trust: bool) -> list[nn.Module]:
-    """The networks of the folds, without deep supervision.
+    """Load the networks of the folds, without deep supervision.
 
     Raises
     ------
@@ -128,14 +128,14 @@ def _require(data: Json, keys: Sequence[str], where: str) -> None:
 
 
 def _checkpoints(path: Path) -> list[Path]:
-    """Of the numbered folds, in their order, or of ``fold_all`` where there are none."""
-    found = [fold / CHECKPOINT for fold in path.glob("fold_*") if (fold / CHECKPOINT).is_file()]
-    numbered = [file for file in found if file.parent.name != "fold_all"]
-    if not found:
+    """List the checkpoints of the numbered folds in order, or that of ``fold_all`` where there are none."""
+    checkpoints = [fold / CHECKPOINT for fold in path.glob("fold_*") if (fold / CHECKPOINT).is_file()]
+    numbered = [file for file in checkpoints if file.parent.name != "fold_all"]
+    if not checkpoints:
         others = sorted(file.relative_to(path).as_posix() for file in path.glob("fold_*/*.pth"))
         hint = f"; found {', '.join(others)}: training has not ended, or the file has another name" if others else ""
         raise ModelError(f"{path}: no fold_*/{CHECKPOINT} in it{hint}")
-    return sorted(numbered or found, key=lambda file: (len(file.parent.name), file.parent.name))
+    return sorted(numbered or checkpoints, key=lambda file: (len(file.parent.name), file.parent.name))
 
 
 def _hash(path: Path, checkpoints: Sequence[Path]) -> str:
@@ -143,7 +143,7 @@ def _hash(path: Path, checkpoints: Sequence[Path]) -> str:
 
 
 def _read_checkpoint(path: Path, *, trust: bool) -> Json:
-    """A checkpoint, its weights left on the disk until they are used."""
+    """Open a checkpoint; its weights stay on the disk until they are used."""
     from pickle import UnpicklingError
 
     import torch
@@ -156,9 +156,9 @@ def _read_checkpoint(path: Path, *, trust: bool) -> Json:
             checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
     except (RuntimeError, EOFError, UnpicklingError, ImportError, AttributeError) as error:
         raise ModelError(f"{path}: damaged, or not a checkpoint of nnU-Net v2 ({error})") from error
-    found = dict(checkpoint)
-    _require(found, ("network_weights", "init_args"), f"{path}: not a checkpoint of nnU-Net v2")
-    return found
+    contents = dict(checkpoint)
+    _require(contents, ("network_weights", "init_args"), f"{path}: not a checkpoint of nnU-Net v2")
+    return contents
 
 
 def _check_channels(path: Path, dataset: Json) -> None:
@@ -169,29 +169,29 @@ def _check_channels(path: Path, dataset: Json) -> None:
 
 
 def _configuration(path: Path, plans: Json, checkpoint: Json) -> Json:
-    """The configuration that was trained, with what it inherits."""
+    """Return the configuration that was trained, with the keys that it inherits."""
     name = checkpoint["init_args"]["configuration"]
     known = plans["configurations"]
     if name not in known:
         raise ModelError(f"{path}: trained as {name!r}, which plans.json does not have ({', '.join(known)})")
-    found: dict[str, Any] = {}
+    configuration: dict[str, Any] = {}
     at: str | None = name
     while at is not None:
-        found = {**known[at], **found}
+        configuration = {**known[at], **configuration}
         at = known[at].get("inherits_from")
-    _require(found, _NEEDED, f"{path / 'plans.json'}, configuration {name!r}")
-    if len(found["patch_size"]) != 3:
+    _require(configuration, _NEEDED, f"{path / 'plans.json'}, configuration {name!r}")
+    if len(configuration["patch_size"]) != 3:
         raise ModelError(f"{path}: configuration {name!r} works on 2-D slices", hint="train 3d_fullres")
-    if found.get("previous_stage"):
+    if configuration.get("previous_stage"):
         raise ModelError(
-            f"{path}: configuration {name!r} needs the output of {found['previous_stage']!r} as a second input",
+            f"{path}: configuration {name!r} needs the output of {configuration['previous_stage']!r} as a second input",
             hint="train 3d_fullres",
         )
-    return found
+    return configuration
 
 
 def _check_spacing(path: Path, plans: Json, configuration: Json) -> None:
-    """Refuse what nnU-Net would resample: scans have equal voxels, and their size in a file is not to be relied on."""
+    """Refuse what nnU-Net would resample: voxels of a scan are cubes, and the voxel size in a file is not reliable."""
     spacing = configuration["spacing"]
     scan = plans.get("original_median_spacing_after_transp", spacing)
     if max(spacing) > 1.001 * min(spacing):
@@ -204,7 +204,7 @@ def _check_spacing(path: Path, plans: Json, configuration: Json) -> None:
 
 
 def _classes(labels: Json) -> tuple[list[str], bool]:
-    """Names of the output channels, and whether they are regions (which overlap) or labels (which exclude)."""
+    """Return the names of the output channels, and True for regions (may overlap), False for labels (exclusive)."""
     used = {name: value for name, value in labels.items() if name != "ignore"}
     if any(isinstance(value, list) and len(value) > 1 for value in used.values()):
         return [name for name, value in used.items() if value not in (0, [0])], True
@@ -266,10 +266,10 @@ def _in_volume_order(sizes: Sequence[int], order: Sequence[int]) -> Index:
 
 
 def _architecture(path: Path, configuration: Json) -> Json:
-    """Class and arguments of the network; plans of before nnU-Net 2.4 spell them in other words."""
+    """Return class and arguments of the network; plans from before nnU-Net 2.4 use other keys for them."""
     if "architecture" in configuration:
-        found: Json = configuration["architecture"]
-        return found
+        architecture: Json = configuration["architecture"]
+        return architecture
     name = configuration.get("UNet_class_name")
     if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
         raise ModelError(f"{path}: plans.json names no network that is known here (UNet_class_name {name!r})")

@@ -16,7 +16,7 @@ SOURCE = "an .onnx file"
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is called ``.onnx``."""
+    """Return True for a file called ``.onnx``."""
     return path.suffix == ".onnx"
 
 
@@ -46,6 +46,6 @@ def load(info: ModelInfo, *, trust: bool) -> list[OnnxNetwork]:
 
 
 def _external_data(path: Path) -> tuple[Path, ...]:
-    """Weights beside the graph, where torch.onnx.export puts them; under another name they are not hashed."""
+    """List the file of weights beside the graph, where torch.onnx.export puts it; one of another name is not hashed."""
     data = path.with_name(f"{path.name}.data")
     return (data,) if data.is_file() else ()

@@ -1,4 +1,4 @@
-"""Weights in safetensors, with a description beside them that names the function that builds the network."""
+"""Weights in safetensors files. The description beside them names the function that builds the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCE = "a .safetensors file"
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is called ``.safetensors``."""
+    """Return True for a file called ``.safetensors``."""
     return path.suffix == ".safetensors"
 
 
@@ -39,7 +39,7 @@ def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo
 
 
 def load(info: ModelInfo, *, trust: bool) -> list[nn.Module]:
-    """Build the network and fill in its weights.
+    """Build the network and load its weights.
 
     Raises
     ------

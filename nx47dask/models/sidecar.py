@@ -1,4 +1,4 @@
-"""The description beside a model file that does not carry one: ``<name>.yaml`` next to ``<name>.pt2`` and the like."""
+"""Description of a model file that carries none itself: ``<name>.yaml`` beside ``<name>.pt2`` and the like."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ EXAMPLE = """\
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The keys of the description.
+    """Description of a model file, one field for each key of the YAML file beside it.
 
     Parameters
     ----------
     window_zyx : tuple of int
-        What the network takes at once, in voxels.
+        Window that the network takes at once, in voxels.
     activation : {"sigmoid", "softmax", "none"}
-        What makes a probability of the output; "none" when it is one already.
+        Function that turns the output into a probability; "none" when it is one already.
     normalisation : Normalisation
-        How grey values were scaled in training.
+        Scaling of the grey values in training.
     classes : int
         Channels of the output.
     surface : int, optional
@@ -47,14 +47,14 @@ class Sidecar:
     step_zyx : tuple of int, optional
         Step of the windows; half a window by default.
     placement : {"flush", "even"}
-        Of the windows.
+        Placement of the windows: the last flush with the edge, or all equally spaced.
     values : {"probability", "logit"}
-        What overlapping windows are averaged in.
+        Terms in which overlapping windows are averaged.
     mirrors : list of {"z", "y", "x"}
         Axes along which the model saw mirrored volumes in training.
     factory : str, optional
-        ``module:function`` that builds the network. Needed for safetensors, which holds only its weights; an export
-        beside it under the same name shares the description and needs none.
+        ``module:function`` that builds the network. Needed for safetensors, which holds weights only. An exported file
+        of the same name beside it shares the description and ignores this key.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -72,7 +72,7 @@ class Sidecar:
 
 
 def sidecar_path(model: Path) -> Path:
-    """Where the description of a model file is."""
+    """Return the path of the description of a model file."""
     return model.with_suffix(".yaml")
 
 
@@ -95,9 +95,9 @@ def describe_file(
     surface : int, optional
         Channel of the surface, in place of what the description says.
     companions : tuple of Path
-        Files beside it that hold weights too.
+        Files beside it that also hold weights.
     weights_only : bool
-        The file holds no network: the description must name the ``factory`` that builds it.
+        True for a file without a network: the description must name the ``factory`` that builds it.
 
     Raises
     ------
@@ -106,27 +106,27 @@ def describe_file(
     InputError
         It is not YAML, or a key is unknown, missing or of the wrong kind; the message names the line.
     """
-    document, found = _read(path)
-    if weights_only and found.factory is None:
+    document, sidecar = _read(path)
+    if weights_only and sidecar.factory is None:
         message = f"factory is missing: {kind} holds weights only; name what builds the network, as module:function"
         raise document.error((), message)
-    problem = _problem(found, surface)
+    problem = _problem(sidecar, surface)
     if problem:
         raise ModelError(f"{document.path}: {problem}")
     return ModelInfo(
         path=path,
         format=kind,
         sha256=hash_files((path, *companions), path.parent),
-        window_zyx=found.window_zyx,
-        step_zyx=found.step_zyx or half(found.window_zyx),
-        placement=found.placement,
-        classes=found.classes,
-        surface=_surface(found, surface),
-        activation=found.activation,
-        normalisation=found.normalisation,
-        values=found.values,
-        mirrors=tuple(sorted(AXES.index(axis) for axis in set(found.mirrors))),
-        factory=found.factory if weights_only else None,
+        window_zyx=sidecar.window_zyx,
+        step_zyx=sidecar.step_zyx or half(sidecar.window_zyx),
+        placement=sidecar.placement,
+        classes=sidecar.classes,
+        surface=_surface(sidecar, surface),
+        activation=sidecar.activation,
+        normalisation=sidecar.normalisation,
+        values=sidecar.values,
+        mirrors=tuple(sorted(AXES.index(axis) for axis in set(sidecar.mirrors))),
+        factory=sidecar.factory if weights_only else None,
     )
 
 
@@ -160,23 +160,24 @@ def _readable(document: Document, first: Any) -> InputError:
     return document.error(where, message)
 
 
-def _surface(found: Sidecar, given: int | str | None) -> int:
-    chosen = found.surface if given is None else given
+def _surface(sidecar: Sidecar, given: int | str | None) -> int:
+    chosen = sidecar.surface if given is None else given
     return int(chosen or 0)
 
 
-def _problem(found: Sidecar, given: int | str | None) -> str | None:
-    surface = found.surface if given is None else given
-    if surface is None and found.classes > 1:
-        return f"classes: {found.classes}, but not which of them is the surface; add surface: 0 to {found.classes - 1}"
+def _problem(sidecar: Sidecar, given: int | str | None) -> str | None:
+    surface = sidecar.surface if given is None else given
+    last = sidecar.classes - 1
+    if surface is None and sidecar.classes > 1:
+        return f"classes: {sidecar.classes}, but not which of them is the surface; add surface: 0 to {last}"
     if isinstance(surface, str) and not surface.isdigit():
-        return f"surface {surface!r}: the classes of this model have numbers, 0 to {found.classes - 1}, no names"
-    if surface is not None and not 0 <= int(surface) < found.classes:
-        return f"surface: {surface} is not one of the {found.classes} classes, 0 to {found.classes - 1}"
-    if found.activation == "softmax" and found.classes == 1:
+        return f"surface {surface!r}: the classes of this model have numbers, 0 to {last}, no names"
+    if surface is not None and not 0 <= int(surface) < sidecar.classes:
+        return f"surface: {surface} is not one of the {sidecar.classes} classes, 0 to {last}"
+    if sidecar.activation == "softmax" and sidecar.classes == 1:
         return "activation: softmax of one class is always 1; use sigmoid, or give classes"
-    if found.activation == "none" and found.values == "logit":
+    if sidecar.activation == "none" and sidecar.values == "logit":
         return "values: logit needs an output in logits, but activation: none says that it is a probability"
-    if any(step > edge for step, edge in zip(found.step_zyx or (), found.window_zyx, strict=False)):
-        return f"step_zyx: {found.step_zyx} is larger than window_zyx {found.window_zyx}: voxels would be left out"
+    if any(step > edge for step, edge in zip(sidecar.step_zyx or (), sidecar.window_zyx, strict=False)):
+        return f"step_zyx: {sidecar.step_zyx} is larger than window_zyx {sidecar.window_zyx}: voxels would be left out"
     return None

@@ -1,4 +1,4 @@
-"""The architecture of the default model: a compact residual 3-D U-Net that works at half resolution."""
+"""Architecture of the default model: a compact residual 3-D U-Net that works at half resolution."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["SurfaceUNet", "surface_unet"]
 
 
 class SurfaceUNet(nn.Module):
-    """A residual U-Net on 2x2x2 blocks of voxels.
+    """Residual U-Net on 2x2x2 blocks of voxels.
 
     Space-to-depth at the entrance and a pixel shuffle at the exit keep every convolution at half resolution or less,
-    which is where a CPU's time goes; the eight sub-voxels of a block are told apart by channels.
+    because convolutions take most of a CPU's time. The eight voxels of a block become eight channels.
 
     Parameters
     ----------
     channels : sequence of int
-        Width at half resolution and at every level below, each at half the resolution of the one before.
+        Channels at half resolution and at every level below. Each level has half the resolution of the level above.
     blocks : int
         Residual blocks of a level, going down and going up.
 
@@ -42,7 +42,10 @@ class SurfaceUNet(nn.Module):
         self.exit = nn.Sequential(_normalise(channels[0]), nn.SiLU(), nn.Conv3d(channels[0], 8, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits of the surface, (B, 1, Z, Y, X), of normalised voxels of that shape; edges are multiples of 16."""
+        """Return the logits of the surface, (B, 1, Z, Y, X), of normalised voxels of that shape.
+
+        The edges Z, Y and X are multiples of 16.
+        """
         features = self.entrance(_to_depth(image))
         kept: list[Tensor] = []
         for level, narrow in zip(self.down, self.narrow, strict=False):
@@ -69,7 +72,7 @@ class _Residual(nn.Module):
 
 
 def surface_unet() -> SurfaceUNet:
-    """The network of the default model, without its weights."""
+    """Build the network of the default model, without its weights."""
     return SurfaceUNet()
 
 

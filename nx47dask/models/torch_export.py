@@ -23,7 +23,7 @@ _WHY = "torch.export.load unpickles parts of the file"
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is called ``.pt2``."""
+    """Return True for a file called ``.pt2``."""
     return path.suffix == ".pt2"
 
 
@@ -66,7 +66,7 @@ def load(info: ModelInfo, *, trust: bool) -> list[nn.Module]:
 
 
 def _takes_one(info: ModelInfo, program: Any) -> bool:
-    """Whether the program is bound to a batch of one; else it takes any."""
+    """Return True for a program that is bound to a batch of one, False for one that takes any batch."""
     names = program.graph_signature.user_inputs
     nodes = [node for node in program.graph.nodes if node.name in names]
     if len(nodes) != 1 or len(nodes[0].meta["val"].shape) != 5:
@@ -74,8 +74,8 @@ def _takes_one(info: ModelInfo, program: Any) -> bool:
     batch, channels, *window = nodes[0].meta["val"].shape
     expected = (1, *info.window_zyx)
     # A dynamic edge is a SymInt: any window fits.
-    for found, wanted in zip((channels, *window), expected, strict=True):
-        if isinstance(found, int) and found != wanted:
+    for edge, wanted in zip((channels, *window), expected, strict=True):
+        if isinstance(edge, int) and edge != wanted:
             raise ModelError(
                 f"{info.path}: exported for windows of {_sizes(channels, *window)} (channels, z, y, x), but "
                 f"{_sizes(*expected)} is asked for",

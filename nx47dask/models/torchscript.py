@@ -1,7 +1,7 @@
 """TorchScript files (``.pt``, ``.ts``), with a description beside them.
 
-A TorchScript file is not a pickle of Python objects: torch's own interpreter runs the program in it, which knows
-tensors and torch's operators only. That interpreter is no sandbox; take such files from people you know too.
+A TorchScript file is not a pickle of Python objects. torch's own interpreter runs the program in it and knows only
+tensors and torch's operators. That interpreter is no sandbox: take such files, too, only from people you know.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SOURCE = "a .pt or .ts file (TorchScript)"
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is called ``.pt``, ``.ts`` or ``.torchscript``."""
+    """Return True for a file called ``.pt``, ``.ts`` or ``.torchscript``."""
     return path.suffix in {".pt", ".ts", ".torchscript"}
 
 

@@ -1,4 +1,4 @@
-"""Networks around networks: what a file fixes (axis order, batch of one) is undone here. Imports torch."""
+"""Wrappers that undo what a model file fixes: an axis order, a batch of one. Imports torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Exported", "Transposed"]
 
 
 class Transposed(nn.Module):
-    """A network whose axes are not in the order Z, Y, X.
+    """Wrapper of a network whose axes are not in the order Z, Y, X.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class Transposed(nn.Module):
 
 
 class Exported(nn.Module):
-    """An exported program, for any batch.
+    """Wrapper of an exported program that makes it take any batch.
 
     Parameters
     ----------
     program : nn.Module
     one_by_one : bool
-        It was exported for a batch of one.
+        True for a program that was exported for a batch of one.
     """
 
     def __init__(self, program: nn.Module, *, one_by_one: bool) -> None:
@@ -48,7 +48,7 @@ class Exported(nn.Module):
         self.one_by_one = one_by_one
 
     def train(self, mode: bool = True) -> Exported:
-        """Change nothing: a program keeps the mode that it was exported in, and refuses to be asked."""
+        """Change nothing: a program keeps the mode that it was exported in, and fails when asked to change it."""
         self.training = False
         return self
 

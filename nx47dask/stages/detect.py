@@ -251,6 +251,6 @@ def _all_windows(network: LearnedDetector, job: VolumeJob) -> int:
 
 def _network_bytes(network: LearnedDetector) -> int:
     """Bound the memory of a network for a batch of windows, in bytes."""
-    engine = network.engine
-    least = TORCH_NETWORK_BYTES if (engine.backend, engine.device) == ("torch", "cpu") else 0
-    return max(least, math.prod(network.info.window_zyx) * engine.batch * NETWORK_BYTES_PER_VOXEL)
+    runtime = network.runtime
+    least = TORCH_NETWORK_BYTES if (runtime.backend, runtime.device) == ("torch", "cpu") else 0
+    return max(least, math.prod(network.info.window_zyx) * runtime.batch * NETWORK_BYTES_PER_VOXEL)

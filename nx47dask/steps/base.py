@@ -1,15 +1,15 @@
-"""What a post-processing step is.
+"""Post-processing steps: their base classes.
 
-A step is a frozen dataclass: its fields are its parameters, with their limits, usual search ranges and units (see
-:mod:`nx47dask.steps.parameters`); its docstring has a sentence for each; its class says what it takes and gives and how
-it acts. The workflow schema, the plan, the manifest, the space that a calibration searches and the table in the docs
-all derive from that one definition. There are two kinds:
+A step is a frozen dataclass. Its fields are its parameters, with their limits, usual search ranges and units (see
+:mod:`nx47dask.steps.parameters`). Its docstring has a sentence for each parameter. The class gives the input, the
+output and the action. The workflow schema, the plan, the manifest, the space that a calibration searches and the table
+in the docs are all derived from this one definition. There are two kinds:
 
 - :class:`LocalStep`: the output at a voxel depends on the input within a radius. Radii of adjacent steps add up.
-- :class:`ComponentStep`: keeps or changes whole connected components by an associative attribute. Adjacent steps on
+- :class:`ComponentStep`: removes or fills whole connected components by an associative attribute. Adjacent steps on
   the same components share one labelling.
 
-A step that does both (hysteresis: two thresholds, then a rule on components) names its parts in :meth:`Step.parts`.
+A step that does both (hysteresis: two thresholds, then a rule on components) lists its parts in :meth:`Step.parts`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = ["Binarise", "ComponentStep", "Kind", "LocalStep", "Step", "ThresholdB
 
 Kind = Literal["probability", "mask"]
 ThresholdBasis = Literal["value", "volume", "slice"]
-"""A threshold is a probability, or a quantile of the probability over the volume or over each slice."""
+"""Meaning of a threshold: a probability, or a quantile of the probability over the volume or over each slice."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the post-processing chain."""
+    """Step of the post-processing chain."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     takes: ClassVar[Kind] = "mask"
@@ -46,15 +46,15 @@ class Step:
     revision: ClassVar[int] = 1
     """Raised when the bits of a result change: part of the identity of every plan that uses it."""
     tried_without: ClassVar[bool] = True
-    """A search also tries the chain without the step, unless it is what makes the mask."""
+    """True if a search also tries the chain without the step; never for the step that makes the mask."""
 
     @classmethod
     def makes_mask(cls) -> bool:
-        """Return True for a step that makes a mask of a probability: a chain needs it."""
+        """Return True for a step that turns a probability into a mask; every chain needs one."""
         return cls.takes != cls.gives
 
     def search(self) -> dict[str, Dimension]:
-        """Return the usual search range of each parameter that has one, with its own value among choices.
+        """Return the usual search range of each parameter that has one; choices include the step's own value.
 
         ``use``, which is no parameter, comes first where a search may leave the step out.
         """
@@ -67,34 +67,34 @@ class Step:
         return ranges
 
     def parts(self) -> tuple[Step, ...]:
-        """The steps of a single kind that this one consists of."""
+        """Return the steps of a single kind that this step consists of."""
         return (self,)
 
     def problem(self) -> str | None:
-        """What is wrong with the combination of parameters, if anything."""
+        """Describe a conflict between parameters; None if there is none."""
         return None
 
 
 @dataclass(frozen=True)
 class LocalStep(Step, ABC):
-    """A step whose output at a voxel depends on the input within a radius."""
+    """Step whose output at a voxel depends on the input within a radius."""
 
     reads_image: ClassVar[bool] = False
 
     def radius_zyx(self) -> Index:
-        """Reach of the step in voxels."""
+        """Return the reach of the step in voxels along each axis."""
         return (0, 0, 0)
 
     @abstractmethod
     def apply(
         self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
     ) -> NDArray[np.unsignedinteger]:
-        """Run on a block with context; voxels nearer to an artificial edge than the radius may come out wrong."""
+        """Apply the step to a block with context; voxels closer to an artificial edge than the radius may be wrong."""
 
 
 @dataclass(frozen=True)
 class Binarise(LocalStep):
-    """Thresholds: the state 0, 1, 2, ... of a voxel is the number of rising thresholds that it reaches."""
+    """Thresholds, rising: the state 0, 1, 2, ... of a voxel is the number of thresholds that it reaches."""
 
     takes: ClassVar[Kind] = "probability"
     thresholds: tuple[float, ...] = (0.5,)
@@ -113,7 +113,7 @@ class Binarise(LocalStep):
 
 @dataclass(frozen=True)
 class ComponentStep(Step, ABC):
-    """A step that changes the state of whole components: it removes foreground or fills background.
+    """Step that changes the state of whole components: it removes foreground or fills background.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class ComponentStep(Step, ABC):
         Voxels that count as touching: 6 through faces, 18 also through edges, 26 also through corners. Lower it where
         components that meet at a corner should count as two.
     per_slice : bool
-        Look for components in each slice by itself (6 is then 4, 18 and 26 are 8), not through the whole volume.
+        Look for components in each slice alone (6 is then 4, 18 and 26 are 8), not through the whole volume.
     """
 
     background: ClassVar[bool] = False
@@ -130,14 +130,14 @@ class ComponentStep(Step, ABC):
     per_slice: bool = False
 
     def labelling(self) -> Labelling:
-        """Which components the step looks at."""
+        """Return the labelling of the components that the step acts on."""
         return Labelling(self.connectivity, self.background, self.per_slice)
 
     @property
     @abstractmethod
     def attributes(self) -> tuple[AttributeName, ...]:
-        """What the step needs to know of a component."""
+        """Names of the component attributes that the step needs."""
 
     @abstractmethod
     def changes(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
-        """Which components to change, from their attributes, shape (components,)."""
+        """Return True for each component to change, from attributes of shape (components,)."""

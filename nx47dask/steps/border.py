@@ -1,4 +1,4 @@
-"""The border of the volume."""
+"""Removal of foreground at the border of the volume."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Width = Annotated[int, Field(ge=0, le=32)]
 class ClearBorder(LocalStep):
     """Remove foreground near the volume's border; never adds a voxel.
 
-    A network sees half of its context there and is wrong more often. What crosses the cleared frame is cut off; a
-    piece inside the frame is gone. The border is that of the whole volume, with ``--bbox`` too: a box away from it
-    loses nothing. Reaches its width. 320³ voxels take 3 ms on one core. Beside other local steps it needs no pass of
-    its own, after a rule on components it does.
+    At the border a network lacks half of its context and is wrong more often. The step clears a frame: what crosses the
+    frame is cut off, a piece inside it disappears. The border is that of the whole volume, also with ``--bbox``: a box
+    away from it loses nothing. Reaches its width. 320³ voxels take 3 ms on one core. Beside other local steps it needs
+    no pass of its own; after a rule on components it does.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A chain of local steps on one block, and what each of them changes."""
+"""Chains of local steps on one block, with the number of voxels that each step changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nx47dask.steps.base import Binarise, LocalStep
 __all__ = ["Changes", "apply_chain"]
 
 Changes = dict[str, list[int]]
-"""Voxels that a step added and removed."""
+"""Numbers of voxels added and removed, by name of the step."""
 
 
 def apply_chain(
@@ -28,22 +28,22 @@ def apply_chain(
     Parameters
     ----------
     steps : sequence of (str, LocalStep)
-        With their names.
+        Steps with their names.
     data : ndarray of uint8 or uint16, shape (Z, Y, X)
         Probability or mask of a block with the context that the steps need.
     image : ndarray of uint8 or uint16, shape (Z, Y, X), optional
-        The scan there, where a step reads it.
+        Scan of the block, for steps that read it.
     levels : ndarray of int64, shape (1 or Z, thresholds), optional
-        What thresholds that are quantiles have become.
+        Stored probabilities in place of thresholds that are quantiles.
     core : Box
-        The part of ``data`` whose result is wanted.
+        Part of ``data`` whose result is wanted.
 
     Returns
     -------
     result : ndarray
-        The shape of ``data``; exact in the core.
+        Result in the shape of ``data``; exact in the core.
     changes : dict
-        Of thresholds and of steps on masks, in the core.
+        Changes by thresholds and by steps on masks, counted in the core.
     """
     changes: Changes = {}
     for name, step in steps:

@@ -1,4 +1,4 @@
-"""Coherence between slices along z."""
+"""Coherence of the mask between slices along z."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ZCoherence(LocalStep):
         ``reach_vox`` of the same place. ``vote`` also adds: every voxel takes the state of the majority of the window
         (itself included; a tie changes nothing).
     least : int
-        For ``support``: supporting slices that foreground needs (at the volume's ends no more than there are). Raise it
-        to remove more; at most twice ``window_vox``.
+        For ``support``: number of supporting slices that foreground needs, at most twice ``window_vox``; near the
+        volume's ends never more than there are. Raise it to remove more.
     reach_vox : int
-        For ``support``: how far a sheet may move between slices. Raise it where sheets are oblique to the slices.
+        For ``support``: distance that a sheet may move between slices. Raise it where sheets are oblique to the slices.
     """
 
     window_vox: Annotated[int, Field(ge=1, le=16), Unit("slices")] = 1

@@ -1,6 +1,6 @@
-"""The values that a search tries for one parameter: a range of numbers, or a list of values.
+"""Values that a search tries for one parameter: a range of numbers, or a list of values.
 
-Either one stands among the annotations of a parameter of a step, where it is the usual search range::
+Either can be an annotation of a parameter of a step, where it is the usual search range::
 
     sigma_vox: Annotated[float, Field(gt=0, le=8), Range(1, 6, 0.5)] = 3.0
 """
@@ -16,23 +16,23 @@ import numpy as np
 __all__ = ["DIGITS", "Choices", "Dimension", "Range"]
 
 DIGITS = 10
-"""Decimals of a value of a range: 0.7 + 2 * 0.01 is 0.72."""
+"""Decimals that a value of a range is rounded to, so that 0.7 + 2 * 0.01 is 0.72."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included.
+    """Range of numbers from ``low`` to ``high``, both included.
 
     Parameters
     ----------
     low, high : float
-        ``low`` is below ``high``.
+        Ends of the range; ``low`` is below ``high``.
     step : float, optional
-        Distance of neighbouring values, from ``low`` on; by default any value.
+        Distance of neighbouring values, from ``low`` on. By default every value between the ends is possible.
     log : bool
-        Even on the logarithm; has no step.
+        Spread values evenly on a logarithmic scale; excludes a step.
     integer : bool
-        Whole numbers.
+        Take whole numbers only.
     """
 
     low: float
@@ -52,7 +52,7 @@ class Range:
         return tuple(self._step(number) for number in range(self.size or 0))
 
     def at(self, share: float) -> Any:
-        """The value at a share of the range in [0, 1]; evenly spread shares give evenly frequent values."""
+        """Return the value at a share of the range in [0, 1]; evenly spread shares give evenly frequent values."""
         if self.size is not None:
             return self._step(min(int(share * self.size), self.size - 1))
         if self.log:
@@ -65,7 +65,7 @@ class Range:
         return self
 
     def nearest(self, value: Any) -> Any:
-        """The value of the range that is nearest to a number; the middle for anything else."""
+        """Return the value of the range that is nearest to a number; the middle for anything else."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return self.at(0.5)
         inside = min(max(value, self.low), self.high)
@@ -74,7 +74,7 @@ class Range:
         return self._step(min(round((inside - self.low) / self.step), self.size - 1))
 
     def code(self, value: Any) -> float:
-        """A number for a value, on the scale that the range is even on."""
+        """Return a number for a value, on the scale on which the range is even."""
         number = float(self.nearest(value))
         return math.log(number) if self.log else number
 
@@ -87,7 +87,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """Values to choose from, JSON values in a fixed order."""
+    """List of JSON values to choose from, in a fixed order."""
 
     values: tuple[Any, ...]
 
@@ -97,7 +97,7 @@ class Choices:
         return len(self.values)
 
     def at(self, share: float) -> Any:
-        """The value at a share in [0, 1] of the list."""
+        """Return the value at a share in [0, 1] of the list."""
         return self.values[min(int(share * self.size), self.size - 1)]
 
     def including(self, value: Any) -> Choices:
@@ -106,14 +106,14 @@ class Choices:
         return self if value in self.values else Choices((*self.values, value))
 
     def nearest(self, value: Any) -> Any:
-        """The value itself if it is listed, else the one with the nearest numbers, else the first."""
+        """Return the value itself if it is listed, else the choice with the nearest numbers, else the first choice."""
         if value in self.values:
             return value
         distances = [_distance(value, choice) for choice in self.values]
         return self.values[distances.index(min(distances))]
 
     def code(self, value: Any) -> float:
-        """Place in the list of the nearest value."""
+        """Return the index in the list of the nearest value."""
         return float(self.values.index(self.nearest(value)))
 
 
@@ -121,7 +121,7 @@ Dimension = Range | Choices
 
 
 def _distance(value: Any, other: Any) -> float:
-    """Sum of the absolute differences of numbers or lists of as many numbers; infinite for anything else."""
+    """Sum the absolute differences of two numbers or of two lists of equal length; infinite for anything else."""
     try:
         a, b = (np.atleast_1d(np.asarray(numbers, dtype=np.float64)) for numbers in (value, other))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Holes through a sheet."""
+"""Patching of holes through a sheet."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from nx47dask.steps.base import LocalStep
 class PatchHoles(LocalStep):
     """Patch holes through a sheet, in its own plane and its own thickness; never removes a voxel.
 
-    It closes tunnels where background is enclosed all round in the tangent plane. It joins no two 26-connected
-    components and stays a voxel clear of every other sheet, so that it cannot make a bridge; a wide closing can. Have
+    It closes tunnels where background is enclosed on all sides in the tangent plane. It joins no two 26-connected
+    components and stays a voxel away from every other sheet, so that it cannot make a bridge; a wide closing can. Put
     ``plug_pinholes`` before it, for holes that are one voxel wide or diagonal.
 
-    Reaches ``2 width + 2`` voxels and the larger of the width and ``window + 4``: 33 by default. 320³ voxels take about
-    4 s on one core, most of them for the normals.
+    Reaches ``2 width + 2`` voxels plus the larger of the width and ``window + 4``: 33 by default. 320³ voxels take
+    about 4 s on one core, most of it for the normals.
 
     Parameters
     ----------
     width_vox : int
         Largest width of a hole that is patched. Lower it where wider holes are real; the step is then faster.
     window_vox : int
-        Half width of the window in which the normal of the sheet is looked for. It must see more than the hole's rim:
-        lower it only for narrow holes in strongly bent sheets.
+        Half width of the window in which the normal of the sheet is estimated. The window must hold more than the
+        hole's rim: lower it only for narrow holes in strongly bent sheets.
     """
 
     width_vox: Annotated[int, Field(ge=1, le=16)] = 10

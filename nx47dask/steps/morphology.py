@@ -29,7 +29,7 @@ class _Morphology(LocalStep):
     Parameters
     ----------
     shape : {"ellipsoid", "box"}
-        Structuring element. ``box`` reaches further along the diagonals, and leaves straight edges.
+        Structuring element. ``box`` reaches further along the diagonals and leaves straight edges.
     """
 
     radius_zyx_vox: Radii = (1, 1, 1)
@@ -41,7 +41,7 @@ class _Morphology(LocalStep):
 
     @abstractmethod
     def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The operation on a mask."""
+        """Apply the operation to a mask."""
 
     def apply(
         self, data: NDArray[np.unsignedinteger], image: NDArray[np.unsignedinteger] | None
@@ -57,7 +57,7 @@ class Closing(_Morphology):
     ----------
     radius_zyx_vox : three ints
         Radius of the structuring element for each axis; the step reaches twice that. Gaps of up to twice the radius
-        close. Raise it to close wider gaps; sheets that are as near to each other are then joined.
+        close. Raise it to close wider gaps; sheets that are as close to each other are then joined.
     """
 
     radius_zyx_vox: Annotated[Radii, USUAL_RADII] = (1, 1, 1)
@@ -68,7 +68,7 @@ class Closing(_Morphology):
 
 @dataclass(frozen=True)
 class Opening(_Morphology):
-    """Remove what is thinner than twice the radius; never adds a voxel.
+    """Remove parts thinner than twice the radius; never adds a voxel.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Opening(_Morphology):
     """
 
     tried_without: ClassVar[bool] = False
-    """A search leaves an opening as it is: alone it lowered the score of every volume (``docs/topology.md``)."""
+    """False: a search keeps an opening as it is. Alone it lowered the score of every volume (``docs/topology.md``)."""
 
     def operate(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return morphology.opening(mask, self.radius_zyx_vox, self.shape)

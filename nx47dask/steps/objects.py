@@ -1,4 +1,4 @@
-"""Small objects and holes."""
+"""Removal of small objects and filling of holes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class SmallObjects(ComponentStep):
     min_vox : int
         Components of at least this many voxels stay. Raise it to remove larger specks; small pieces of sheet go too.
     border_min_vox : int or null
-        Fewer voxels that are enough for a component that touches the volume's border and may go on beyond it. Set it to
-        keep corners of sheets; null asks as many of them as of the others. With ``per_slice`` the border is that of
-        the slice, with ``--bbox`` that of the box with its context.
+        Smaller limit for a component that touches the volume's border, because it may continue beyond it. Set it to
+        keep corners of sheets; null applies ``min_vox`` to all components. With ``per_slice`` the border is that of the
+        slice, with ``--bbox`` that of the box with its context.
     """
 
     tried_without: ClassVar[bool] = False
@@ -51,7 +51,7 @@ class SmallObjects(ComponentStep):
 class FillHoles(ComponentStep):
     """Fill holes: background components that do not touch the volume's border.
 
-    Cavities in 3-D; with ``per_slice``, holes of the sections (a section's border is then that of its slice).
+    These are cavities in 3-D; with ``per_slice``, holes in the section of each slice, and the border is the slice's.
 
     Parameters
     ----------

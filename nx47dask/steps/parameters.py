@@ -1,14 +1,14 @@
-"""The parameters of a step, a source or the settings, as their class defines them.
+"""Parameters of a step, a source or the settings, read from their class.
 
-A parameter is a field of a dataclass. Everything about it stands in one place, the class: the limits, the usual search
-range, the unit and the role are annotations of the field, the sentence is in the docstring::
+A parameter is a field of a dataclass. Everything about it is in one place, the class: the limits, the usual search
+range, the unit and the role are annotations of the field; the meaning is in the docstring::
 
     min_vox : int
         Components of at least this many voxels stay. Raise it to remove larger specks.
     ...
     min_vox: Annotated[int, Field(ge=1), Range(100, 20000, log=True, integer=True), Role.LEAST_OBJECT] = 100
 
-Pydantic reads the limits and passes over the other annotations.
+Pydantic reads the limits and ignores the other annotations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Parameter", "Role", "Unit", "parameters"]
 
 
 class Role(Enum):
-    """The part that a parameter plays in every step that has one like it, for programs that set parameters."""
+    """Role of a parameter, the same in every step that has such a parameter, for programs that set parameters."""
 
     THRESHOLD = "the only threshold on the probability"
     LOW_THRESHOLD = "the lower of two thresholds"
@@ -40,20 +40,20 @@ class Role(Enum):
 
     @property
     def is_threshold(self) -> bool:
-        """True for the parameters that make a mask of a probability."""
+        """True for the parameters that turn a probability into a mask."""
         return self in (Role.THRESHOLD, Role.LOW_THRESHOLD, Role.HIGH_THRESHOLD)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a parameter whose name does not end in it."""
+    """Unit of a parameter whose name does not end in it."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a step, a source or the settings.
+    """Parameter of a step, a source or the settings.
 
     Attributes
     ----------
@@ -62,11 +62,11 @@ class Parameter:
     schema : mapping
         JSON schema of its values, with their limits.
     meaning : str
-        The sentences of the docstring, on one line.
+        Sentences of the docstring, on one line.
     unit : str
-        Empty where it has none.
+        Unit of the values; empty where it has none.
     search : Range, Choices or None
-        The usual search range; None where it is not searched, or where the step says it by other parameters.
+        Usual search range; None where it is not searched, or where the range depends on other parameters.
     role : Role or None
     """
 
@@ -89,10 +89,10 @@ def _parameters(kind: type) -> Mapping[str, Parameter]:
     hints = get_type_hints(kind, include_extras=True)
     schema = TypeAdapter(kind).json_schema().get("properties", {})
     meanings = _meanings(kind)
-    found = {}
+    by_name = {}
     for field in dataclasses.fields(kind):
         notes = getattr(hints[field.name], "__metadata__", ())
-        found[field.name] = Parameter(
+        by_name[field.name] = Parameter(
             field.name,
             field.default,
             schema[field.name],
@@ -101,16 +101,16 @@ def _parameters(kind: type) -> Mapping[str, Parameter]:
             next((note for note in notes if isinstance(note, Range | Choices)), None),
             next((note for note in notes if isinstance(note, Role)), None),
         )
-    return found
+    return by_name
 
 
 def _unit(name: str) -> str:
-    """The unit that the name of a parameter ends in."""
+    """Return the unit that the name of a parameter ends in; empty for none."""
     return "voxels" if name.endswith("_vox") else ""
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """The sentences on each parameter in the docstring of a class and of those that it extends."""
+    """Collect the sentences on each parameter from the docstrings of a class and its base classes."""
     meanings: dict[str, str] = {}
     for ancestor in reversed(kind.__mro__):
         meanings |= dict(_documented(inspect.cleandoc(ancestor.__doc__ or "")))
@@ -118,7 +118,7 @@ def _meanings(kind: type) -> dict[str, str]:
 
 
 def _documented(docstring: str) -> Iterator[tuple[str, str]]:
-    """Name and text of each entry of the section "Parameters" of a numpydoc docstring."""
+    """Yield name and text of each entry of the section "Parameters" of a numpydoc docstring."""
     _, heading, rest = docstring.partition("Parameters\n----------\n")
     section = re.split(r"\n\n\S+\n-{3,}\n", rest)[0] if heading else ""
     for entry in re.split(r"\n(?=\S)", section):

@@ -1,9 +1,9 @@
-"""From a chain of steps to passes: one task per block and one write each.
+"""Passes, compiled from a chain of steps: each is one task per block and one write.
 
-Adjacent local steps fuse into one pass with the summed radius. A rule on components (or a quantile) needs all blocks:
-it ends a pass with a *scan* that leaves a summary, and the next pass starts by *resolving* the verdict. Adjacent
-rules on the same components share one scan. A verdict holds for a block's core only, so local steps that reach
-further than the block start a pass of their own after it.
+Adjacent local steps are fused into one pass with the summed radius. A rule on components (or a quantile) needs all
+blocks. It ends a pass with a *scan* that leaves a summary, and the next pass starts by *resolving* the verdict.
+Adjacent rules on the same components share one scan. A verdict holds for a block's core only, so local steps with a
+radius start a new pass after it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ComponentScan", "NamedStep", "Pass", "QuantileScan", "compile_passes
 
 @dataclass(frozen=True)
 class NamedStep:
-    """A step and its name in the workflow (``closing``, and ``closing#2`` for a second one)."""
+    """Step with its name in the workflow (``closing``, and ``closing#2`` for the second)."""
 
     name: str
     step: Step
@@ -32,18 +32,18 @@ class NamedStep:
 
 @dataclass(frozen=True)
 class ComponentScan:
-    """One labelling and the rules that share it, in order."""
+    """Labelling of components and the rules that share it, in order."""
 
     labelling: Labelling
     rules: tuple[tuple[str, ComponentStep], ...]
 
     @property
     def attributes(self) -> tuple[AttributeName, ...]:
-        """What the rules need to know of a component."""
+        """Names of the component attributes that the rules need, sorted."""
         return tuple(sorted({name for _, rule in self.rules for name in rule.attributes}))
 
     def decide(self, attributes: Mapping[str, NDArray[np.generic]]) -> NDArray[np.uint8]:
-        """The verdict on components: 0 leaves them, k lets rule k (from 1) change them; the first rule counts."""
+        """Return the verdict on each component: 0 leaves it, k is the first rule (from 1) that changes it."""
         verdict = np.zeros(len(attributes[self.attributes[0]]), dtype=np.uint8)
         for number, (_, rule) in enumerate(self.rules, start=1):
             verdict[(verdict == 0) & rule.changes(attributes)] = number
@@ -52,27 +52,27 @@ class ComponentScan:
 
 @dataclass(frozen=True)
 class QuantileScan:
-    """Thresholds that are quantiles of the probability."""
+    """Thresholds that are quantiles of the probability, so that a histogram must come first."""
 
     thresholds: Binarise
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One task per block: resolve a verdict, apply local steps, scan for the next verdict.
+    """Work of one task per block: resolve a verdict, apply local steps, scan for the next verdict.
 
     Attributes
     ----------
     number : int
         Position, from 0.
     resolve : ComponentScan or None
-        The scan of the pass before, whose verdict this pass applies first.
+        Scan of the pass before; this pass first applies its verdict.
     local : tuple of (str, LocalStep)
         Local steps, in order.
     scan : ComponentScan, QuantileScan or None
-        What to summarise of the result.
+        Summary to make of the result.
     writes : bool
-        False when the pass only looks: its result is its input.
+        False when the pass only scans, so that its result is its input.
     """
 
     number: int
@@ -87,7 +87,7 @@ class Pass:
 
     @property
     def gives(self) -> Kind:
-        """What it writes, if it writes."""
+        """Kind of the result that the pass writes, if it writes."""
         return self.local[-1][1].gives if self.local else "mask"
 
     @property
@@ -114,7 +114,7 @@ def compile_passes(steps: Sequence[NamedStep]) -> tuple[Pass, ...]:
     Raises
     ------
     WorkflowError
-        A step takes what the step before does not give, or the chain does not end in a mask.
+        A step takes another kind than the step before gives, or the chain does not end in a mask.
     """
     _check_kinds(steps)
     parts = [(named.name, part) for named in steps for part in named.step.parts()]
@@ -139,17 +139,17 @@ def compile_passes(steps: Sequence[NamedStep]) -> tuple[Pass, ...]:
     return tuple(build.passes)
 
 
-def describe(one: Pass) -> str:
-    """A pass in words, for the plan and the progress line."""
+def describe(current: Pass) -> str:
+    """Describe a pass in words, for the plan and the progress line."""
     words = []
-    if one.resolve:
-        words.append("apply " + " + ".join(name for name, _ in one.resolve.rules))
-    words += [name for name, step in one.local if not isinstance(step, Binarise)]
-    words += [f"threshold ({name})" for name, step in one.local if isinstance(step, Binarise)]
-    if isinstance(one.scan, ComponentScan):
-        words.append("label for " + " + ".join(name for name, _ in one.scan.rules))
-    elif one.scan:
-        words.append(f"histogram per {one.scan.thresholds.by}")
+    if current.resolve:
+        words.append("apply " + " + ".join(name for name, _ in current.resolve.rules))
+    words += [name for name, step in current.local if not isinstance(step, Binarise)]
+    words += [f"threshold ({name})" for name, step in current.local if isinstance(step, Binarise)]
+    if isinstance(current.scan, ComponentScan):
+        words.append("label for " + " + ".join(name for name, _ in current.scan.rules))
+    elif current.scan:
+        words.append(f"histogram per {current.scan.thresholds.by}")
     return ", ".join(words)
 
 

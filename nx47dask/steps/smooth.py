@@ -1,4 +1,4 @@
-"""Smoothing of the probability before thresholds: all round, or along the sheets."""
+"""Smoothing of the probability before thresholds: in all directions, or along the sheets."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Smooth(LocalStep):
     Parameters
     ----------
     sigma_zyx_vox : three floats
-        Standard deviation for each axis; the step reaches four of them. Raise it where the probability is noisy; close
-        sheets then run together. 0 leaves an axis as it is.
+        Standard deviation for each axis; the step reaches four times as far. Raise it where the probability is noisy;
+        close sheets then merge. 0 leaves an axis as it is.
     """
 
     takes: ClassVar[Kind] = "probability"
     gives: ClassVar[Kind] = "probability"
 
     tried_without: ClassVar[bool] = False
-    """A search tries a sigma of 0 instead."""
+    """False: a search tries a sigma of 0 instead."""
 
     sigma_zyx_vox: Annotated[tuple[Sigma, Sigma, Sigma], USUAL_SIGMAS, Role.EXTENT] = (1.0, 1.0, 1.0)
 
@@ -54,18 +54,18 @@ class SmoothSheet(LocalStep):
     """Smooth the probability along the sheets and not across them.
 
     A threshold after it gives fewer pinholes, tunnels and ragged faces, and joins no sheets: the average of a voxel
-    lies in the tangent plane of its sheet. It changes no topology by itself. A probability below 0.1 stays.
+    lies in the tangent plane of its sheet. It changes no topology by itself. A probability below 0.1 stays as it is.
 
-    Reaches ``ceil(2 sigma)`` voxels and the larger of that and ``window + 4``: 15 by default. 320³ voxels take about
+    Reaches ``ceil(2 sigma)`` voxels plus the larger of that and ``window + 4``: 15 by default. 320³ voxels take about
     3 s on one core where a fifth of them are above 0.1, 4.4 s where half are.
 
     Parameters
     ----------
     sigma_vox : float
-        Standard deviation along the sheet. Raise it to fade wider holes; the edges of sheets blur by as much.
+        Standard deviation along the sheet. Raise it to close wider holes; the edges of sheets blur by as much.
     window_vox : int
-        Half width of the window in which the normal of the sheet is looked for. Raise it where the probability is
-        noisy; lower it where sheets bend strongly.
+        Half width of the window in which the normal of the sheet is estimated. Raise it where the probability is noisy;
+        lower it where sheets bend strongly.
     """
 
     takes: ClassVar[Kind] = "probability"

@@ -1,4 +1,4 @@
-"""The support mask: no surface where the scan is empty."""
+"""Support mask, which keeps the surface out of empty parts of the scan."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Support(LocalStep):
     level : int
         Grey value up to which a voxel of the scan is empty. 0 suits masked scans; raise it where air is not black.
     radius_vox : int
-        Dark specks inside papyrus that are narrower than twice this still count as filled. Raise it where the mask gets
-        holes at dark specks.
+        Dark specks inside papyrus that are narrower than twice this radius still count as filled. Raise it where the
+        mask gets holes at dark specks.
     """
 
     takes: ClassVar[Kind] = "probability"

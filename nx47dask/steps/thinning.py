@@ -21,15 +21,15 @@ Layers = Annotated[int, Field(ge=1, le=2), Unit("layers")]
 class Thin(LocalStep):
     """Peel layers off both sides of every sheet without a change of topology; never adds a voxel.
 
-    The number of pieces (6-connected, as the score counts them), tunnels and cavities stays: sheets that touch are not
-    parted, and a sheet gets no hole where it is thin. Reaches 9 voxels a layer, 7 without ``keep_ends``. One layer of
-    320³, a third of it foreground, takes about 1.5 s on one core.
+    The numbers of pieces (6-connected, as the score counts them), tunnels and cavities stay the same: sheets that touch
+    are not separated, and a sheet gets no hole where it is thin. Reaches 9 voxels for each layer, 7 without
+    ``keep_ends``. One layer of 320³ voxels, a third of them foreground, takes about 1.5 s on one core.
 
     Parameters
     ----------
     layers : int
         Voxels to take from each side, and from the rim of a sheet that is thick there. On an oblique surface a layer is
-        0.6 to 1 voxel deep. The volume's border is no side: a sheet is not peeled where it leaves.
+        0.6 to 1 voxel deep. The volume's border is not a side: a sheet is not peeled where it leaves the volume.
     keep_ends : bool
         Keep parts that are thin already (no block of 2 x 2 x 2 voxels within one voxel of them is all foreground), so
         that the rim of a thin sheet and its holes stay where they are. With false they recede by the layers.
@@ -52,16 +52,16 @@ class Thin(LocalStep):
 class Thicken(LocalStep):
     """Add layers to both sides of every sheet without a change of topology; never removes a voxel.
 
-    The number of pieces (6-connected, as the score counts them), tunnels and cavities stays: sheets never merge, the
-    last voxel of a gap between them stays open, and no hole closes. It is ``thin`` for the background: have one after
-    the other to bring sheets to a wanted width. Reaches 7 voxels a layer. One layer of 320³, a third of it foreground,
-    takes about 1.1 s on one core.
+    The numbers of pieces (6-connected, as the score counts them), tunnels and cavities stay the same: sheets never
+    merge, the last voxel of a gap between them stays open, and no hole closes. It is ``thin`` for the background: use
+    both in turn to bring sheets to a wanted width. Reaches 7 voxels for each layer. One layer of 320³ voxels, a third
+    of them foreground, takes about 1.1 s on one core.
 
     Parameters
     ----------
     layers : int
         Voxels to add to each side and to the rim of a sheet. On an oblique surface a layer is 0.6 to 1 voxel deep. The
-        volume's border is no side: nothing grows from there.
+        volume's border is not a side: nothing grows from there.
     """
 
     layers: Layers = 1

@@ -1,4 +1,4 @@
-"""From probability to mask: one threshold, or two with hysteresis."""
+"""Thresholds that turn a probability into a mask: one threshold, or two with hysteresis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 def _usual_range(by: ThresholdBasis) -> Range:
-    """The usual search range of a threshold."""
+    """Return the usual search range of a threshold."""
     return Range(0.2, 0.9, 0.05) if by == "value" else Range(0.75, 0.97, 0.01)
 
 
@@ -33,8 +33,9 @@ class Threshold(Step):
         Probability or quantile from which a voxel is surface. Raise it for fewer and surer voxels; lower it to recover
         faint sheets.
     by : {"value", "volume", "slice"}
-        What the threshold counts: ``value`` is the probability itself, ``volume`` its quantile over the volume (0.9
-        keeps the highest tenth), ``slice`` the quantile over each slice. Quantiles give volumes the same share of mask.
+        Meaning of the threshold: ``value`` is the probability itself, ``volume`` its quantile over the volume (0.9
+        keeps the highest tenth), ``slice`` the quantile over each slice. Quantiles give all volumes the same share of
+        mask.
     """
 
     takes: ClassVar[Kind] = "probability"
@@ -71,15 +72,16 @@ class Hysteresis(Step):
         Probability or quantile from which a voxel can belong to a sheet (p_lo of NX47). Lower it to recover faint parts
         of sure sheets; sheets then join more easily.
     high : float
-        Probability or quantile that one voxel of a component must reach for it to stay (p_hi of NX47), at least
-        ``low``. Raise it to drop unsure pieces whole.
+        Probability or quantile that at least one voxel of a component must reach for it to stay (p_hi of NX47), at
+        least ``low``. Raise it to remove unsure pieces as a whole.
     by : {"value", "volume", "slice"}
-        What the thresholds count: ``value`` is the probability itself, ``volume`` its quantile over the volume (0.9
-        keeps the highest tenth), ``slice`` the quantile over each slice. Quantiles give volumes the same share of mask.
+        Meaning of the thresholds: ``value`` is the probability itself, ``volume`` its quantile over the volume (0.9
+        keeps the highest tenth), ``slice`` the quantile over each slice. Quantiles give all volumes the same share of
+        mask.
     connectivity : {6, 18, 26}
         Voxels that count as touching: 6 through faces, 18 also through edges, 26 also through corners.
     per_slice : bool
-        Look for components in each slice by itself (6 is then 4, 18 and 26 are 8), not through the whole volume.
+        Look for components in each slice alone (6 is then 4, 18 and 26 are 8), not through the whole volume.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A whole volume in memory through the passes of a workflow: the same mask as block by block."""
+"""Passes of a workflow over a whole volume in memory; the mask is the same as block by block."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def whole_mask(
     Parameters
     ----------
     passes : sequence of Pass
-        Of :func:`~nx47dask.steps.passes.compile_passes`.
+        Passes from :func:`~nx47dask.steps.passes.compile_passes`.
     probability : ndarray of uint8 or uint16, shape (Z, Y, X)
     image : ndarray of uint8 or uint16, shape (Z, Y, X), optional
-        The scan, where a step reads it.
+        Scan, for steps that read it.
 
     Returns
     -------
     ndarray of bool, shape (Z, Y, X)
     """
     data, levels, core = probability, None, Box.of_shape(_shape(probability))
-    for one in passes:
-        if one.resolve:
-            data = _resolve(one.resolve, data)
-        data, _ = apply_chain(one.local, data, image if one.reads_image else None, levels, core)
-        levels = _levels(one.scan.thresholds, data) if isinstance(one.scan, QuantileScan) else None
+    for current in passes:
+        if current.resolve:
+            data = _resolve(current.resolve, data)
+        data, _ = apply_chain(current.local, data, image if current.reads_image else None, levels, core)
+        levels = _levels(current.scan.thresholds, data) if isinstance(current.scan, QuantileScan) else None
     mask: NDArray[np.bool_] = data != 0
     return mask
 
 
 def _levels(thresholds: Binarise, probability: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
-    """What thresholds that are quantiles are in a volume, shape (1 or Z, thresholds)."""
+    """Return the stored probabilities at thresholds that are quantiles of a volume, shape (1 or Z, thresholds)."""
     histograms = slice_histograms(probability)
     if thresholds.by == "volume":
         histograms = histograms.sum(axis=0, keepdims=True)
@@ -57,9 +57,9 @@ def _levels(thresholds: Binarise, probability: NDArray[np.unsignedinteger]) -> N
 
 def _resolve(rules: ComponentScan, state: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
     """Label a whole volume and apply the verdict on its components."""
-    found = find_components(state.astype(np.uint8, copy=False), rules.labelling, rules.attributes, NO_FACES)
-    verdict = np.append(np.uint8(0), rules.decide(found.attributes))
-    changed = verdict.take(found.labels) != 0
+    components = find_components(state.astype(np.uint8, copy=False), rules.labelling, rules.attributes, NO_FACES)
+    verdict = np.append(np.uint8(0), rules.decide(components.attributes))
+    changed = verdict.take(components.labels) != 0
     foreground = state != 0
     result: NDArray[np.bool_] = foreground | changed if rules.labelling.background else foreground & ~changed
     return result.view(np.uint8)

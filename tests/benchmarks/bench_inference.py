@@ -117,7 +117,7 @@ def run_ours(plan: RunPlan) -> dict[str, object]:
     image = job.volume.read(volume)
     scan = ScanStatistics.of_histogram(np.bincount(image.ravel(), minlength=256))
     windows = list(detector.lattice(volume).touching(volume))
-    normalise, predictor = detector.info.normalisation.resolve(scan), predictor_for(detector.info, detector.engine)
+    normalise, predictor = detector.info.normalisation.resolve(scan), predictor_for(detector.info, detector.runtime)
     batches = [normalise(image[window.slices])[None, None] for window in windows[:4]]
     detector.probability(image, volume, Box((0, 0, 0), (8, 8, 8)), volume, scan)  # compiles what there is to
 
@@ -127,7 +127,7 @@ def run_ours(plan: RunPlan) -> dict[str, object]:
 
     half = len(windows) // 2
     before, stage, after = bare(half), seconds(lambda: run_stage(plan, scan)), bare(len(windows) - half)
-    return {"windows": len(windows), "bare": [before, after], "stage": stage, "engine": str(detector.engine)}
+    return {"windows": len(windows), "bare": [before, after], "stage": stage, "engine": str(detector.runtime)}
 
 
 def run_monai(plan: RunPlan, crop: int) -> dict[str, object]:

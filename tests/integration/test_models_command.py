@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from nx47dask.models.backends import engines_here
+from nx47dask.models.backends import runtimes_here
 from tests.integration.commands import command
 from tests.unit.test_backends import onnx_model, torch_model
 
@@ -24,8 +24,8 @@ def test_one_window_through_every_engine(tmp_path, capfd):
         assert words in printed
     found = json.loads((tmp_path / "check.json").read_text())
     assert found["model"]["sha256"] == info.sha256
-    engines = [engine for engine in engines_here(info) if engine.device == "cpu"]
-    assert [record["engine"]["backend"] for record in found["engines"]] == [engine.backend for engine in engines]
+    runtimes = [runtime for runtime in runtimes_here(info) if runtime.device == "cpu"]
+    assert [record["engine"]["backend"] for record in found["engines"]] == [runtime.backend for runtime in runtimes]
     for record in found["engines"]:
         if "failure" in record:
             assert record["engine"]["precision"] == "bfloat16"
@@ -72,5 +72,5 @@ def test_the_list_names_the_model_of_the_package_and_what_runs_it(tmp_path, capf
     assert command("models", "list") == 0
     printed = capfd.readouterr().out
     assert f"sha256 {info.sha256[:12]}" in printed
-    for engine in engines_here(info):
-        assert f"{engine.device}  {engine.backend}  {engine.precision}" in printed
+    for runtime in runtimes_here(info):
+        assert f"{runtime.device}  {runtime.backend}  {runtime.precision}" in printed

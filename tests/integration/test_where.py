@@ -48,7 +48,7 @@ def test_a_campaign_goes_on_with_the_plans_of_its_runs(here, monkeypatch):
         planned = nx47dask.plan(inputs, out, workflow=workflow, overrides=overrides, labels=labels, where=where)
         planned.check(resume=options["resume"])
         planned.claim()
-        devices.append([network.engine.device for network in planned.networks])
+        devices.append([network.runtime.device for network in planned.networks])
         raise BlockError("stopped")
 
     monkeypatch.setattr(campaign_command, "run", claim_and_stop)

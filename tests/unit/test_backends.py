@@ -18,8 +18,8 @@ from torch import nn
 
 from nx47dask.errors import ModelError
 from nx47dask.models import describe_model
-from nx47dask.models.backends import engines_here, predictor_for, resolve_backend
-from nx47dask.models.backends import runtime as engines
+from nx47dask.models.backends import predictor_for, resolve_backend, runtimes_here
+from nx47dask.models.backends import runtime as runtimes
 from nx47dask.models.backends.onnx_output import surface_of
 from nx47dask.models.backends.surface import SurfaceNetwork
 from tests.predictors import open_predictor
@@ -315,12 +315,13 @@ def test_a_batch_of_another_shape_or_type_is_refused(tmp_path):
 
 def test_what_runs_a_model_is_decided_once(tmp_path, monkeypatch):
     info = torch_model(tmp_path)
-    monkeypatch.setattr(engines, "_is_here", lambda device, backend: device == "cpu")
-    monkeypatch.setattr(engines, "_installed", lambda packages: True)
-    monkeypatch.setattr(engines, "_version", {"openvino": "1", "torch": "2"}.get)
-    engine = resolve_backend(info, batch=4, trust=True)
-    assert (engine.device, engine.backend, engine.versions) == ("cpu", "openvino", (("openvino", "1"), ("torch", "2")))
-    assert engine.to_json() == {
+    monkeypatch.setattr(runtimes, "_is_here", lambda device, backend: device == "cpu")
+    monkeypatch.setattr(runtimes, "_installed", lambda packages: True)
+    monkeypatch.setattr(runtimes, "_version", {"openvino": "1", "torch": "2"}.get)
+    runtime = resolve_backend(info, batch=4, trust=True)
+    assert (runtime.device, runtime.backend) == ("cpu", "openvino")
+    assert runtime.versions == (("openvino", "1"), ("torch", "2"))
+    assert runtime.to_json() == {
         "device": "cpu",
         "backend": "openvino",
         "precision": "float32",
@@ -331,9 +332,9 @@ def test_what_runs_a_model_is_decided_once(tmp_path, monkeypatch):
     }
     assert resolve_backend(info, compile=True).backend == "torch"
     assert resolve_backend(info, device="cuda", precision="float16").device == "cuda"
-    monkeypatch.setattr(engines, "_installed", lambda packages: packages == ("torch",))
+    monkeypatch.setattr(runtimes, "_installed", lambda packages: packages == ("torch",))
     assert resolve_backend(info).backend == "torch"
-    monkeypatch.setattr(engines, "_is_here", lambda device, backend: True)
+    monkeypatch.setattr(runtimes, "_is_here", lambda device, backend: True)
     assert str(resolve_backend(info, batch=2)) == "torch on cuda, float32, batches of 2"
 
 
@@ -361,10 +362,10 @@ def test_what_is_not_here_is_named(tmp_path, monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="finds no CUDA device; set device: cpu"):
             open_predictor(info, device="cuda")
-    engine = resolve_backend(info, device="cpu", backend="torch")
+    runtime = resolve_backend(info, device="cpu", backend="torch")
     with pytest.raises(ModelError, match=r"torch 0\.1 was planned, this worker has 2"):
-        predictor_for(info, replace(engine, versions=(("torch", "0.1"),)))
-    monkeypatch.setattr(engines, "_installed", lambda packages: False)
+        predictor_for(info, replace(runtime, versions=(("torch", "0.1"),)))
+    monkeypatch.setattr(runtimes, "_installed", lambda packages: False)
     with pytest.raises(ModelError, match="needs openvino and torch on cpu, which is not here"):
         resolve_backend(info, backend="openvino")
 
@@ -385,7 +386,7 @@ def test_reduced_precision_runs_where_the_cpu_has_it(tmp_path, backend):
 
 def test_a_process_keeps_one_predictor(tmp_path):
     info = torch_model(tmp_path)
-    engine = resolve_backend(info, device="cpu", backend="torch")
-    assert predictor_for(info, engine) is predictor_for(replace(info), replace(engine))
-    assert predictor_for(info, replace(engine, batch=2)) is not predictor_for(info, engine)
-    assert engine in list(engines_here(info))
+    runtime = resolve_backend(info, device="cpu", backend="torch")
+    assert predictor_for(info, runtime) is predictor_for(replace(info), replace(runtime))
+    assert predictor_for(info, replace(runtime, batch=2)) is not predictor_for(info, runtime)
+    assert runtime in list(runtimes_here(info))

@@ -1,4 +1,4 @@
-"""The surface out of the output of an ONNX file, in numpy: what `surface.SurfaceNetwork` does in torch."""
+"""Surface values from the output of an ONNX file, in numpy; `surface.SurfaceNetwork` does the same in torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Floats = NDArray[np.float32]
 
 
 def surface_of(output: NDArray[np.floating], info: ModelInfo) -> Floats:
-    """Probability or log-odds of the surface, as ``info.values`` says.
+    """Compute the probability or log-odds of the surface, as ``info.values`` says.
 
     Parameters
     ----------
     output : ndarray of floats, (B, classes, Z, Y, X)
-        What the network returns; it is left as it is.
+        Output of the network; it is not changed.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def surface_of(output: NDArray[np.floating], info: ModelInfo) -> Floats:
     Raises
     ------
     ModelError
-        Another number of classes, or another shape.
+        The output has another number of classes or another shape.
     """
     expected = (output.shape[0], info.classes, *info.window_zyx)
     if output.shape != expected:
@@ -43,10 +43,10 @@ def surface_of(output: NDArray[np.floating], info: ModelInfo) -> Floats:
     return _sigmoid(odds) if info.values == "probability" else odds
 
 
-def class_error(info: ModelInfo, found: object, expected: Sequence[int]) -> ModelError:
-    """A network whose output is not as described."""
+def class_error(info: ModelInfo, output: object, expected: Sequence[int]) -> ModelError:
+    """Return the error for a network whose output (a shape or the name of a type) is not as described."""
     return ModelError(
-        f"{info.path}: the network returns {found}; expected {tuple(expected)}, (batch, classes, z, y, x) with "
+        f"{info.path}: the network returns {output}; expected {tuple(expected)}, (batch, classes, z, y, x) with "
         f"{info.classes} class{'es' if info.classes > 1 else ''} as its description says",
         hint="correct classes there, or check window_zyx",
     )
@@ -58,16 +58,16 @@ def require_input(info: ModelInfo, declared: Sequence[Any], kind: str, batch: in
     Parameters
     ----------
     declared : sequence
-        The edges of the file's input; a fixed one is an int.
+        Edges of the file's input; a fixed edge is an int.
     kind : str
-        Its element type, whose name has "float" without a 16 for float32.
+        Element type of the input; float32 is "f32", "float32" or "tensor(float)".
     batch : int
         Windows that it must take at once.
 
     Raises
     ------
     ModelError
-        With both shapes.
+        The input does not fit; the message gives both shapes.
     """
     expected = (batch, 1, *info.window_zyx)
     fits = len(declared) == len(expected) and all(
@@ -90,7 +90,7 @@ def _log_sum_exp(output: NDArray[np.floating], surface: int) -> Floats:
 
 
 def _sigmoid(odds: Floats) -> Floats:
-    """In place. For large negative odds exp is inf and the probability 0, as it should be."""
+    """Turn log-odds into probabilities, in place. For large negative ones exp is inf and the probability 0, rightly."""
     with np.errstate(over="ignore"):
         np.negative(odds, out=odds)
         np.exp(odds, out=odds)

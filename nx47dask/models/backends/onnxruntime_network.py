@@ -1,4 +1,4 @@
-"""ONNX Runtime, on a CPU or a CUDA device, for ONNX files."""
+"""ONNX files on ONNX Runtime, on a CPU or a CUDA device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nx47dask.errors import ModelError
 from nx47dask.models.backends.onnx_output import require_input, surface_of
-from nx47dask.models.backends.runtime import Engine
+from nx47dask.models.backends.runtime import Runtime
 from nx47dask.models.base import ModelInfo, OnnxNetwork
 
 __all__ = ["open_network"]
@@ -25,29 +25,29 @@ _EXACT = {"cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}, "cpu
 _ERRORS_ONLY = 3
 
 
-def open_network(networks: Sequence[OnnxNetwork], info: ModelInfo, engine: Engine) -> Any:
-    """The network as a function from batches to surfaces.
+def open_network(networks: Sequence[OnnxNetwork], info: ModelInfo, runtime: Runtime) -> Any:
+    """Open the network as a function from batches to surfaces.
 
     Raises
     ------
     ModelError
-        The file cannot be read, takes another input, or the device is not there.
+        The file cannot be read or takes another input, or there is no such device.
     """
     import onnxruntime
 
     errors = onnxruntime.capi.onnxruntime_pybind11_state
     failures = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented)
-    wanted = _PROVIDERS[engine.device]
+    wanted = _PROVIDERS[runtime.device]
     try:
         session = onnxruntime.InferenceSession(
-            networks[0].path, _options(onnxruntime, engine), providers=[(wanted, _EXACT[engine.device])]
+            networks[0].path, _options(onnxruntime, runtime), providers=[(wanted, _EXACT[runtime.device])]
         )
     except (RuntimeError, *failures) as error:
         raise ModelError(f"{info.path}: ONNX Runtime cannot open it ({error})") from error
     if session.get_providers()[0] != wanted:
-        raise ModelError(f"{engine}: ONNX Runtime has no {wanted} here, only {session.get_providers()}")
+        raise ModelError(f"{runtime}: ONNX Runtime has no {wanted} here, only {session.get_providers()}")
     (given,) = session.get_inputs()
-    require_input(info, given.shape, given.type, engine.batch)
+    require_input(info, given.shape, given.type, runtime.batch)
 
     def predict(batch: Floats) -> Floats:
         try:
@@ -62,11 +62,11 @@ def open_network(networks: Sequence[OnnxNetwork], info: ModelInfo, engine: Engin
     return run
 
 
-def _options(onnxruntime: Any, engine: Engine) -> Any:
+def _options(onnxruntime: Any, runtime: Runtime) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = engine.threads
+    options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other workers want the cores
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared with other workers
     return options

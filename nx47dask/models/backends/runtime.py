@@ -1,4 +1,4 @@
-"""What runs a network: device, backend and precision, decided once, when a run is planned."""
+"""Runtime of a network: device, backend and precision, decided once, when a run is planned."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Literal
 from nx47dask.errors import ModelError
 from nx47dask.models.base import ModelInfo
 
-__all__ = ["Backend", "Device", "Engine", "Precision", "engines_here", "require_versions", "resolve_backend"]
+__all__ = ["Backend", "Device", "Precision", "Runtime", "require_versions", "resolve_backend", "runtimes_here"]
 
 Device = Literal["cpu", "cuda"]
 Backend = Literal["openvino", "torch", "onnxruntime"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
-# The first that is there is what "auto" takes. OpenVINO is several times as fast as plain torch on a CPU.
+# "auto" takes the first that is available. OpenVINO is several times as fast as plain torch on a CPU.
 _PRECISIONS: dict[tuple[Device, Backend], tuple[Precision, ...]] = {
     ("cuda", "torch"): ("float32", "bfloat16", "float16"),
     ("cuda", "onnxruntime"): ("float32",),
@@ -29,25 +29,27 @@ _PRECISIONS: dict[tuple[Device, Backend], tuple[Precision, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """What runs a network; small and picklable. The same engine on the same kind of device gives the same bits.
+class Runtime:
+    """Device, library and precision that run a network; small and picklable.
+
+    The same runtime on the same kind of device gives the same bits.
 
     Attributes
     ----------
     device : {"cpu", "cuda"}
     backend : {"openvino", "torch", "onnxruntime"}
     precision : {"float32", "bfloat16", "float16"}
-        Of the network's layers; its output is taken to float32 before anything else.
+        Number format of the network's layers; its output is converted to float32 first of all.
     batch : int
-        Windows that the network takes at once, always as many.
+        Windows that the network takes at once; every batch has this size.
     threads : int
-        Of a CPU; the way sums are split among them can show in the last bit.
+        Threads of a CPU. Their number can change the last bit, because sums are split among them.
     compile : bool
-        Whether ``torch.compile`` is used.
+        Use ``torch.compile``.
     versions : tuple of (package, version)
-        Of what computes, without local parts such as ``+cu128``.
+        Versions of the libraries that compute, without local parts such as ``+cu128``.
     trust : bool
-        Whether the model's pickles and code may be loaded.
+        Allow loading the model's pickles and code.
     """
 
     device: Device
@@ -65,7 +67,7 @@ class Engine:
         return f"{self.backend} on {self.device}, {self.precision}, batches of {self.batch}{threads}{compiled}"
 
     def to_json(self) -> dict[str, Any]:
-        """What decides the result, as plain data, for the plan and the manifest."""
+        """Return the fields that decide the result as plain data, for the plan and the manifest."""
         fields = dataclasses.asdict(self) | {"versions": dict(self.versions)}
         del fields["trust"]
         return fields
@@ -81,82 +83,83 @@ def resolve_backend(
     threads: int = 1,
     compile: bool = False,
     trust: bool = False,
-) -> Engine:
-    """Decide what runs a model.
+) -> Runtime:
+    """Choose the runtime of a model.
 
     Parameters
     ----------
     info : ModelInfo
     device : {"auto", "cpu", "cuda"}
-        "auto" is CUDA where this machine has it. "cuda" is taken at its word: the machine that plans need not have it.
+        "auto" is CUDA where this machine has it. "cuda" is not checked: the machine that plans need not have it.
     backend : {"auto", "openvino", "torch", "onnxruntime"}
-        "auto" on a CPU is OpenVINO when it is installed; ONNX files run on OpenVINO or ONNX Runtime only.
+        "auto" on a CPU is OpenVINO when it is installed. ONNX files run on OpenVINO or ONNX Runtime only.
     precision : {"float32", "bfloat16", "float16"}
         float16 is for CUDA; bfloat16 on a CPU needs AVX-512 or AMX, which the worker checks.
     batch, threads : int
         At least 1.
     compile, trust : bool
-        See `Engine`.
+        See `Runtime`.
 
     Raises
     ------
     ModelError
-        The combination does not exist, or what it needs is not installed; or log-odds are to be averaged of a network
+        The combination does not exist, or what it needs is not installed, or log-odds should be averaged of a network
         whose output is a probability.
     """
     if (info.activation, info.values) == ("none", "logit"):
         raise ModelError(f"{info.name}: its output is a probability already (activation none): set values: probability")
     wanted = f"device {device}, backend {backend}, precision {precision}, compile {str(compile).lower()}"
     possible = [
-        (one, other)
-        for one, other in _combinations(info)
-        if device in ("auto", one)
-        and backend in ("auto", other)
-        and precision in _PRECISIONS[one, other]
-        and (other == "torch" or not compile)
+        (place, library)
+        for place, library in _combinations(info)
+        if device in ("auto", place)
+        and backend in ("auto", library)
+        and precision in _PRECISIONS[place, library]
+        and (library == "torch" or not compile)
     ]
     if not possible:
         raise ModelError(f"{info.name} ({info.format}): nothing runs it with {wanted}; possible are {_choices(info)}")
-    for one, other in possible:
-        packages = _packages(info, other)
-        if _installed(packages) and (one == device or _is_here(one, other)):
-            return Engine(one, other, precision, batch, threads, compile, _versions(packages), trust)
-    needed = " or ".join(f"{' and '.join(_packages(info, other))} on {one}" for one, other in possible)
+    for place, library in possible:
+        packages = _packages(info, library)
+        if _installed(packages) and (place == device or _is_here(place, library)):
+            return Runtime(place, library, precision, batch, threads, compile, _versions(packages), trust)
+    needed = " or ".join(f"{' and '.join(_packages(info, library))} on {place}" for place, library in possible)
     raise ModelError(f"{info.name} ({info.format}): {wanted} needs {needed}, which is not here")
 
 
-def engines_here(info: ModelInfo, *, trust: bool = False) -> Iterator[Engine]:
-    """Every way to run a model that is installed on this machine, one window at a time.
+def runtimes_here(info: ModelInfo, *, trust: bool = False) -> Iterator[Runtime]:
+    """Yield every runtime of a model that is installed on this machine, with batches of one window.
 
-    A CPU may still turn out to lack a precision when it is tried.
+    A CPU can still lack a precision; only trying shows it.
     """
     for device, backend in _combinations(info):
         packages = _packages(info, backend)
         if _installed(packages) and _is_here(device, backend):
             for precision in _PRECISIONS[device, backend]:
-                yield Engine(device, backend, precision, 1, 1, False, _versions(packages), trust)
+                yield Runtime(device, backend, precision, 1, 1, False, _versions(packages), trust)
 
 
-def require_versions(engine: Engine) -> None:
-    """Refuse to run with other software than was planned, or with none.
+def require_versions(runtime: Runtime) -> None:
+    """Refuse to run with another version of a library than was planned, or without it.
 
     Raises
     ------
     ModelError
-        With both versions.
+        A version differs; the message gives both.
     """
-    for package, planned in engine.versions:
-        found = _version(package)
-        if found != planned:
+    for package, planned in runtime.versions:
+        installed = _version(package)
+        if installed != planned:
             raise ModelError(
-                f"{package} {planned} was planned, this worker has {found or 'none'}; other versions give other bits",
+                f"{package} {planned} was planned, this worker has {installed or 'none'}; "
+                "other versions give other bits",
                 hint="install the same packages on all workers, or start again where they are the same",
             )
 
 
 def _combinations(info: ModelInfo) -> list[tuple[Device, Backend]]:
-    other: Backend = "torch" if info.format == "onnx" else "onnxruntime"
-    return [(device, backend) for device, backend in _PRECISIONS if backend != other]
+    excluded: Backend = "torch" if info.format == "onnx" else "onnxruntime"
+    return [(device, backend) for device, backend in _PRECISIONS if backend != excluded]
 
 
 def _choices(info: ModelInfo) -> str:
@@ -165,7 +168,7 @@ def _choices(info: ModelInfo) -> str:
 
 
 def _packages(info: ModelInfo, backend: Backend) -> tuple[str, ...]:
-    """What must be installed; OpenVINO reads ONNX files itself, and other networks from torch."""
+    """List the packages that a backend needs; OpenVINO reads ONNX files itself, other networks through torch."""
     return (backend, "torch") if backend == "openvino" and info.format != "onnx" else (backend,)
 
 
@@ -174,7 +177,7 @@ def _installed(packages: tuple[str, ...]) -> bool:
 
 
 def _is_here(device: Device, backend: Backend) -> bool:
-    """Whether an installed backend finds the device."""
+    """Return True where an installed backend finds the device."""
     if device == "cpu":
         return True
     if backend == "onnxruntime":
@@ -187,13 +190,13 @@ def _is_here(device: Device, backend: Backend) -> bool:
 
 
 def _versions(packages: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    found = ((package, _version(package)) for package in packages)
-    # onnxruntime-gpu and the like are packages of another name: nothing to hold a worker to.
-    return tuple((package, number) for package, number in found if number is not None)
+    versions = ((package, _version(package)) for package in packages)
+    # Builds under another package name, such as onnxruntime-gpu, have no version here: workers are not checked for it.
+    return tuple((package, number) for package, number in versions if number is not None)
 
 
 def _version(package: str) -> str | None:
-    """Public part of a version: builds for different devices are the same release."""
+    """Return the public part of a version, which builds for different devices share; None if not installed."""
     try:
         return version(package).partition("+")[0]
     except PackageNotFoundError:

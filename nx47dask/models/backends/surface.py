@@ -1,4 +1,4 @@
-"""The surface out of a network's output: its probability or log-odds, averaged over the members. Imports torch."""
+"""Surface values from the output of networks: probability or log-odds, averaged over the members. Imports torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SurfaceNetwork", "as_network", "failures_named"]
 
 
 class SurfaceNetwork(nn.Module):
-    """Networks and what follows them as one network, from (B, 1, Z, Y, X) to the surface, float32 (B, Z, Y, X).
+    """Network that averages the surface over its members, from (B, 1, Z, Y, X) to float32 (B, Z, Y, X).
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SurfaceNetwork(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Mean over the members."""
+        """Return the mean of the surface over the members."""
         first, *others = self.networks
         total = self._surface(first(image), image)
         for network in others:
@@ -42,9 +42,9 @@ class SurfaceNetwork(nn.Module):
     def _surface(self, output: Tensor, image: Tensor) -> Tensor:
         expected = (len(image), self.info.classes, *self.info.window_zyx)
         # In a trace the edges of a shape are tensors.
-        found = tuple(map(int, output.shape)) if isinstance(output, Tensor) else type(output).__name__
-        if found != expected:
-            raise class_error(self.info, found, expected)
+        returned = tuple(map(int, output.shape)) if isinstance(output, Tensor) else type(output).__name__
+        if returned != expected:
+            raise class_error(self.info, returned, expected)
         output = output.float()
         if self.info.activation == "none":
             return output[:, self.info.surface]
@@ -61,7 +61,7 @@ class SurfaceNetwork(nn.Module):
 
 
 def as_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo) -> SurfaceNetwork:
-    """The members as one network, its weights laid out channels last, which convolutions read faster."""
+    """Join the members into one network, with weights in channels-last order, which is faster for convolutions."""
     network = SurfaceNetwork(networks, info)
     for weight in network.parameters():
         if weight.dim() == 5:
@@ -71,11 +71,12 @@ def as_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo) -> 
 
 @contextmanager
 def failures_named(info: ModelInfo) -> Iterator[None]:
-    """Errors of a network, which may be anybody's code, as errors that name the model.
+    """Turn errors of a network, which can be code of any origin, into errors that name the model.
 
     Raises
     ------
     ModelError
+        The network failed.
     """
     try:
         yield

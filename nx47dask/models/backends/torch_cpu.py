@@ -1,4 +1,4 @@
-"""torch on a CPU. Imports torch."""
+"""Networks on torch on a CPU. Imports torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from nx47dask.errors import ModelError
 from nx47dask.kernels.torch_threads import torch_threads
-from nx47dask.models.backends.runtime import Engine
+from nx47dask.models.backends.runtime import Runtime
 from nx47dask.models.backends.surface import as_network, failures_named
 from nx47dask.models.base import ModelInfo, OnnxNetwork
 
@@ -25,26 +25,26 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _KEPT_BYTES = 256 << 20
 
 
-def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, engine: Engine) -> Any:
-    """The network as a function from batches to surfaces, under autocast for bfloat16.
+def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, runtime: Runtime) -> Any:
+    """Open the network as a function from batches to surfaces, under autocast for bfloat16.
 
     Raises
     ------
     ModelError
         This CPU has no bfloat16.
     """
-    reduced = engine.precision == "bfloat16"
+    reduced = runtime.precision == "bfloat16"
     if reduced and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        # torch would compute all the same, 100 times slower than in float32.
-        raise ModelError(f"{engine}: this CPU has no bfloat16 (AVX-512 or AMX)", hint="set precision: float32")
+        # torch would compute without it, 100 times slower than in float32.
+        raise ModelError(f"{runtime}: this CPU has no bfloat16 (AVX-512 or AMX)", hint="set precision: float32")
     _keep_large_blocks()
     network: Any = as_network(networks, info)
-    if engine.compile:
+    if runtime.compile:
         network = torch.compile(network, dynamic=False)
 
     def predict(batch: Floats) -> Floats:
         with (
-            torch_threads(engine.threads),
+            torch_threads(runtime.threads),
             torch.inference_mode(),
             torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced),
             failures_named(info),
@@ -59,10 +59,10 @@ def open_network(networks: Sequence[nn.Module | OnnxNetwork], info: ModelInfo, e
 
 
 def _keep_large_blocks() -> None:
-    """Tell glibc to keep the memory of freed layers for the next ones, as the workers of a local cluster do.
+    """Make glibc keep the memory of freed layers for the next ones, as the workers of a local cluster do.
 
-    By default it gives every large block back to the system at once, and the page faults that follow cost as much as
-    the layers. 256 MiB at the end of the heap stay with the process.
+    By default glibc returns every large block to the system at once, and the page faults that follow cost as much as
+    the layers. Up to 256 MiB at the end of the heap stay with the process.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
