@@ -124,7 +124,9 @@ class Workflow:
         """
         if isinstance(self.sources, ResidualBand):
             return self.sources
-        bound = tuple((weight, one.bind(device) if isinstance(one, Learned) else one) for weight, one in self.sources)
+        bound = tuple(
+            (weight, source.bind(device) if isinstance(source, Learned) else source) for weight, source in self.sources
+        )
         return Fusion(bound, self.settings.combine)
 
 
@@ -170,8 +172,8 @@ def _workflow(document: _Draft, overrides: Sequence[str]) -> Workflow:
         document.override(override)
     settings: Settings = document.validate((), Settings, {k: v for k, v in document.data.items() if k in SETTINGS})
     sources = document.parse("detect", DETECTORS, extra=("weight",))
-    for number, (name, one, _) in enumerate(sources):
-        problem = one.problem() if isinstance(one, Learned) else None
+    for number, (name, source, _) in enumerate(sources):
+        problem = source.problem() if isinstance(source, Learned) else None
         if problem:
             raise document.error(("detect", number, name), f"{name}: {problem}")
     steps = tuple(NamedStep(name, step) for name, step, _ in document.parse("postprocess", STEPS))
@@ -184,7 +186,7 @@ def _workflow(document: _Draft, overrides: Sequence[str]) -> Workflow:
     except WorkflowError as error:
         raise error.at(str(path)) from error
     resolved = {
-        "detect": [{name: dataclasses.asdict(one) | extra} for name, one, extra in sources],
+        "detect": [{name: dataclasses.asdict(source) | extra} for name, source, extra in sources],
         **dataclasses.asdict(settings),
         "postprocess": [{named.name: dataclasses.asdict(named.step)} for named in steps],
     }
@@ -192,20 +194,20 @@ def _workflow(document: _Draft, overrides: Sequence[str]) -> Workflow:
 
 
 def _weighted(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) -> Weighted | ResidualBand:
-    for number, (name, one, extra) in enumerate(sources):
-        if isinstance(one, ResidualBand):
+    for number, (name, source, extra) in enumerate(sources):
+        if isinstance(source, ResidualBand):
             if extra:
                 message = f"{name}: unknown key 'weight': it gives a mask, which has no weight"
                 raise document.error(("detect", number, name, "weight"), message)
             if len(sources) > 1:
                 raise document.error(("detect",), f"{name} gives a mask, not a probability: it stands alone")
-            return one
+            return source
     weighted: list[tuple[float, RadiusDetector | Learned]] = []
-    for number, (name, one, extra) in enumerate(sources):
+    for number, (name, source, extra) in enumerate(sources):
         weight = extra.get("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise document.error(("detect", number, name, "weight"), f"weight {weight!r}: expected a number above 0")
-        weighted.append((float(weight), one))
+        weighted.append((float(weight), source))
     return tuple(weighted)
 
 
@@ -240,7 +242,7 @@ class _Draft:
         items = self.data.get(section)
         if not isinstance(items, list) or not items:
             raise self.error((section,), f"{section}: expected a list of {', '.join(registry)}; found {_show(items)}")
-        found: list[tuple[str, Any, dict[str, Any]]] = []
+        items_read: list[tuple[str, Any, dict[str, Any]]] = []
         for number, (item, name) in enumerate(zip(items, _names(items), strict=True)):
             where: Key = (section, number)
             key, parameters = _entry(item)
@@ -250,14 +252,14 @@ class _Draft:
             if kind not in registry or key not in (kind, name):
                 raise self.error((*where, key), unknown_key(key, tuple(registry)))
             own = {k: v for k, v in parameters.items() if k not in extra}
-            found.append(
+            items_read.append(
                 (
                     name,
                     self.validate((*where, key), registry[kind], own),
                     {k: v for k, v in parameters.items() if k in extra},
                 )
             )
-        return found
+        return items_read
 
     def override(self, text: str) -> None:
         """Set one value from ``section.item.key=value``, or a setting from ``key=value``."""
@@ -326,7 +328,7 @@ def _entry(item: Any) -> tuple[str | None, Any]:
 
 
 def _kind(name: str) -> str:
-    """What an item is, without its count."""
+    """Return the name of an item without its count."""
     return name.partition("#")[0]
 
 

@@ -1,4 +1,4 @@
-"""What every kind of cluster has: numbers of workers, pools, where its code is."""
+"""Base of every kind of cluster: numbers of workers, pools, the place of its code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 __all__ = ["NO_WORKER_TIMEOUT_S", "Bounds", "ClusterSpec", "SizedSpec", "TwoPoolSpec", "Workers", "has_a_unit"]
 
 NO_WORKER_TIMEOUT_S = 600.0
-"""Where workers do not wait in a queue."""
+"""Time to wait for a worker where none waits in a queue, in seconds."""
 
 
 class Bounds(BaseModel):
@@ -67,7 +67,7 @@ class ClusterSpec(BaseModel):
 
     @property
     def where_to_look(self) -> str:
-        """What a person does when no worker comes."""
+        """Advice for a person when no worker comes."""
         return "see memory_limit and dask in cluster.yaml"
 
     @property
@@ -80,7 +80,7 @@ class ClusterSpec(BaseModel):
 
     @property
     def expected_workers(self) -> int:
-        """How many workers there will be at least."""
+        """Least number of workers that there will be."""
         return 1
 
 

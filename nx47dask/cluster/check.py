@@ -1,4 +1,4 @@
-"""Whether a cluster can do a run: what each worker is, has, and can reach."""
+"""Check that a cluster can do a run: the releases, memory, GPUs and reachable files of each worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Check", "WorkerReport", "check_cluster"]
 
 ANSWER_TIMEOUT_S = 60.0
 DECISIVE = ("python", "nx47dask", *NUMERIC_PACKAGES, "dask", "distributed")
-"""What must be the same everywhere: it decides the bits of a result, or how the processes talk."""
+"""Packages of which every process needs the same release: they decide bits, or how the processes talk."""
 PACKAGES = (*DECISIVE[1:], "imagecodecs", "numcodecs", "tifffile", "zarr")
 NONE = "none"
 _ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
@@ -66,7 +66,7 @@ class WorkerReport:
 
 @dataclass
 class Check:
-    """What was found; with no problems, a run can be started.
+    """Findings of a check; without problems, a run can be started.
 
     Attributes
     ----------
@@ -132,17 +132,17 @@ def _ask_workers(client: Client, inputs: Sequence[str], token: Path | None, chec
         worker = workers[address]
         name = str(worker["name"]).removeprefix(f"{address.split('://')[0]}://")
         if future.status == "finished":
-            found = future.result()
-            for problem in [*found.pop("problems"), *_serious(found["versions"], check.versions)]:
+            answer = future.result()
+            for problem in [*answer.pop("problems"), *_serious(answer["versions"], check.versions)]:
                 check.add(problem, name)
-            found["differences"] = _differences(found.pop("versions"), check.versions)
+            answer["differences"] = _differences(answer.pop("versions"), check.versions)
         else:
             error = future.exception() if future.status == "error" else f"no answer within {ANSWER_TIMEOUT_S:g} s"
             check.add(f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error, name)
-            found = {"host": worker["host"], "answered": False}
+            answer = {"host": worker["host"], "answered": False}
         limit = int(worker["memory_limit"] or 0)
         check.workers.append(
-            WorkerReport(name, found.pop("host"), worker["nthreads"], limit, dict(worker["resources"]), **found)
+            WorkerReport(name, answer.pop("host"), worker["nthreads"], limit, dict(worker["resources"]), **answer)
         )
 
 
@@ -161,13 +161,13 @@ def _look(inputs: Sequence[Path], token: Path | None) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = release(name)
+            versions[name] = release(name)
         except metadata.PackageNotFoundError:
-            found[name] = NONE
-    return found
+            versions[name] = NONE
+    return versions
 
 
 def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
@@ -202,7 +202,7 @@ def _compare_scheduler(client: Client, check: Check) -> None:
 
 
 def _unreadable(path: Path) -> str:
-    """What keeps this process from reading a file, a folder or a store; empty when nothing does."""
+    """Return the reason why this process cannot read a file, a folder or a store; empty if it can."""
     try:
         if path.is_file():
             with path.open("rb") as stream:
@@ -246,7 +246,7 @@ def _token(out: str | None, check: Check) -> Iterator[Path | None]:
 
 
 def _unwritable(token: Path) -> str:
-    """What keeps this process from writing beside the client's token; empty when nothing does."""
+    """Return the reason why this process cannot write beside the client's token; empty if it can."""
     folder = token.parent
     own = token.with_name(f"{token.name}-{uuid.uuid4().hex[:8]}")
     try:

@@ -116,7 +116,7 @@ class DaskPool:
         return Outcome(ticket, error=error.with_traceback(trace), worker_died=isinstance(error, KilledWorker))
 
     def _offered(self, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
-        """What to ask of a worker: what the task wants, where all of it is there, else to be a worker for CPU tasks.
+        """Return the resources to ask of a worker: those of the task if the cluster has them, else those of CPU tasks.
 
         Dask would let a task wait for ever for what no worker has; and a worker with a GPU is not for CPU tasks where
         there are workers for these.

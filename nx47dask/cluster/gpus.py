@@ -1,4 +1,4 @@
-"""Which NVIDIA GPUs a process can use, asked of the driver; torch is not needed for that."""
+"""NVIDIA GPUs that a process can use, as the driver lists them; torch is not needed for that."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def visible_gpus() -> list[Gpu]:
     for identifier in map(str.strip, named.split(",")):
         if not identifier.isdecimal() and not identifier.startswith(("GPU-", "MIG-")):
             break  # CUDA ignores what follows
-        found = [gpu for index, gpu in here.items() if identifier == index or gpu.identifier.startswith(identifier)]
-        gpus.append(Gpu(identifier, found[0].name, found[0].memory_bytes) if found else Gpu(identifier))
+        matches = [gpu for index, gpu in here.items() if identifier == index or gpu.identifier.startswith(identifier)]
+        gpus.append(Gpu(identifier, matches[0].name, matches[0].memory_bytes) if matches else Gpu(identifier))
     return gpus
 
 
@@ -75,7 +75,7 @@ def _from_nvml() -> dict[str, Gpu]:
 
 @contextmanager
 def _nvml(pynvml: Any) -> Iterator[bool]:
-    """Whether there is a driver to talk to."""
+    """Return True if a driver answers."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

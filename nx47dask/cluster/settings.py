@@ -1,4 +1,4 @@
-"""What worker processes and the scheduler are set to, whatever starts them."""
+"""Settings of worker processes and of the scheduler, whatever starts them."""
 
 from __future__ import annotations
 

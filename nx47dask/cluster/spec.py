@@ -1,4 +1,4 @@
-"""Which cluster to use: ``cluster.yaml``, ``NX47DASK_CLUSTER*``, ``--cluster`` and ``--workers``."""
+"""Choice of the cluster: ``cluster.yaml``, ``NX47DASK_CLUSTER*``, ``--cluster`` and ``--workers``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _OnThisMachine(BaseModel):
     host: str = "127.0.0.1"
     """Address on which the scheduler and the workers listen."""
     dashboard_address: str | None = None
-    """Where Dask's pages are; by default port 8787 for this machine only, or another when that is taken."""
+    """Address of Dask's pages; by default port 8787, for this machine only, or another port if that is taken."""
     local_directory: str | None = None
     no_worker_timeout_s: float | None = Field(default=NO_WORKER_TIMEOUT_S, gt=0)
 
@@ -98,7 +98,7 @@ class JobQueueSpec(TwoPoolSpec):
     gpu_memory: str | None = None
     """Of a job with a GPU; by default that of the others."""
     gpu_directives: list[str] | None = None
-    """What asks for one GPU; by default as the batch system's manual has it."""
+    """Directive that asks for one GPU; by default that of the batch system's manual."""
     job_extra_directives: list[str] = Field(default_factory=list)
     job_script_prologue: list[str] = Field(default_factory=list)
     """Shell lines that go before the worker, such as ``module load``."""
@@ -148,7 +148,7 @@ class KubernetesSpec(TwoPoolSpec):
     resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Requests and limits of a pod, as Kubernetes has them; the memory limit is the worker's as well."""
     gpu_resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """What differs for a pod with a GPU; ``nvidia.com/gpu: 1`` is added."""
+    """Resources of a pod with a GPU, where they differ; ``nvidia.com/gpu: 1`` is added."""
     env: list[dict[str, Any]] = Field(default_factory=list)
     """Environment of all pods, as Kubernetes has it (``valueFrom`` takes credentials from a secret)."""
 
@@ -279,8 +279,8 @@ def _validated(values: dict[str, Any], from_environment: Mapping[str, Any], plac
         if first["type"] == "extra_forbidden":
             known = f"keys of kind {kind}: {_keys(kind)}" if len(names) == 1 else "no such key"
             raise InputError(f"{source}: {'.'.join(names)}: unknown; {known}") from None
-        found = f" (found {first['input']!r})" if names and first["type"] != "missing" else ""
-        message = f"{first['msg'].removeprefix('Value error, ')}{found}"
+        given = f" (found {first['input']!r})" if names and first["type"] != "missing" else ""
+        message = f"{first['msg'].removeprefix('Value error, ')}{given}"
         raise InputError(": ".join([source, *([".".join(names)] if names else []), message])) from None
 
 

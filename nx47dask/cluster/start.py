@@ -57,17 +57,17 @@ def open_client(spec: ClusterSpec, worker_bytes: int | None = None) -> Iterator[
 
 
 def workers_of(client: Client) -> dict[str, Any]:
-    """What the scheduler says of each worker, by address; what it said last while it does not answer.
+    """Return the state of each worker by address, from the scheduler; its last answer while it does not answer.
 
     Raises
     ------
     ClusterError
         The scheduler is gone.
     """
-    found: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
-    if found is None:  # a client that has given up knows of no scheduler any more
+    workers: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
+    if workers is None:  # a client that has given up knows of no scheduler any more
         raise ClusterError("the scheduler is gone", hint="start it again")
-    return found
+    return workers
 
 
 def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: float | None = None) -> None:
@@ -150,10 +150,10 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
     before = [logger.level for logger in loggers]
     if not logging.getLogger("nx47dask").isEnabledFor(logging.INFO):
-        for one in loggers:
-            one.setLevel(logging.CRITICAL)
+        for each in loggers:
+            each.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)

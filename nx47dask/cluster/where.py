@@ -1,4 +1,4 @@
-"""Where work runs: made once from what a user says, taken by every command."""
+"""The place where work runs: made once from the options of a user, taken by every command."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Where:
 
     @property
     def serial(self) -> bool:
-        """Whether tasks run in this process, without a cluster."""
+        """True if tasks run in this process, without a cluster."""
         return self.cluster is None
 
     @property

@@ -1,4 +1,4 @@
-"""How fast a run goes and how long it will take, from the times of its tasks."""
+"""Speed of a run and the time it still takes, from the times of its tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_SAMPLES = 4000
 
 @dataclass(frozen=True, slots=True)
 class StageWork:
-    """What a stage has done and has left, over all volumes.
+    """Work of a stage that is done and that is left, over all volumes.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ def _weight(stage: StageWork) -> float | None:
 
 
 class Pace:
-    """How much got done lately: in the last minute, or in as long as a few tasks take where these are longer."""
+    """Work done lately: in the last minute, or in the time of a few tasks where these take longer."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, float, float]] = deque(maxlen=MOST_SAMPLES)

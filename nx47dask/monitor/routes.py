@@ -81,7 +81,7 @@ def _add_to_menu(scheduler: Any) -> None:
 
 
 class _Handler(RequestHandler):
-    """What the routes have in common: the scheduler, and that nothing from elsewhere is loaded or guessed."""
+    """Base of the routes: it knows the scheduler, and lets the browser load and guess nothing from elsewhere."""
 
     def initialize(self, dask_server: Any) -> None:
         self.scheduler = dask_server
@@ -120,13 +120,13 @@ class StateHandler(_Handler):
         since = self.get_query_argument("since", "0")
         known = int(since) if since.isdecimal() and int(since) <= jobs.changes else 0
         running = {worker.address: list(_tasks(worker, job.client)) for worker in self._workers()} if job else {}
-        found: dict[tuple[str, str], list[int]] = {}
+        numbers: dict[tuple[str, str], list[int]] = {}
         for volume, stage, number in (task for tasks in running.values() for task in tasks):
-            found.setdefault((volume, stage), []).append(number)
+            numbers.setdefault((volume, stage), []).append(number)
         state = {
             "changes": jobs.changes,
             "jobs": jobs.names(),
-            "job": job.answer(known, wanted, shown, time.time(), found) if job else None,
+            "job": job.answer(known, wanted, shown, time.time(), numbers) if job else None,
             "workers": [_worker(worker, running.get(worker.address, [])) for worker in self._workers()],
         }
         self.set_header("Content-Type", "application/json; charset=utf-8")
@@ -140,7 +140,11 @@ def _tasks(worker: Any, client: str) -> Iterator[tuple[str, str, int]]:
     """Volume, stage and number of the tasks of a client that a worker runs: the first that it was given."""
     for task in islice(worker.processing, worker.nthreads):
         key = task.key
-        if isinstance(key, tuple) and len(key) == 4 and any(one.client_key == client for one in task.who_wants or ()):
+        if (
+            isinstance(key, tuple)
+            and len(key) == 4
+            and client in {waiting.client_key for waiting in task.who_wants or ()}
+        ):
             group, volume, number, _ = key
             yield volume, group.rpartition("-")[0], number
 
@@ -174,4 +178,4 @@ routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
     (f"{NAME}/state.json", StateHandler, {}),
     (rf"{NAME}/({'|'.join(name.replace('.', '[.]') for name in ASSETS)})", AssetHandler, {}),
 ]
-"""What Dask asks a module of its HTTP routes for."""
+"""Routes under the name that Dask looks for in a module of ``distributed.scheduler.http.routes``."""

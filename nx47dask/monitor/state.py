@@ -202,7 +202,7 @@ class Job:
     def answer(
         self, since: int, wanted: str | None, known: str | None, now_s: float, running: Running
     ) -> dict[str, Any]:
-        """What a page needs that knows all up to change ``since``, and the maps of volume ``known`` among it.
+        """Return the news for a page that knows all changes up to ``since``, and of maps those of volume ``known``.
 
         It gets the maps of the volume that it wants, or of one that is under way.
         """
@@ -311,5 +311,5 @@ class Jobs:
         return next((job for job in reversed(jobs) if job.state == "running"), jobs[-1] if jobs else None)
 
     def names(self) -> Iterable[dict[str, str]]:
-        """What there is to choose from."""
+        """Return the jobs that a page can choose from."""
         return [{"id": job.id, "name": job.title["name"], "state": job.state} for job in self.jobs.values()]

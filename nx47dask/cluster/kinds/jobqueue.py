@@ -97,14 +97,14 @@ def _cpu_job(spec: JobQueueSpec) -> dict[str, Any]:
 
 
 def _gpu_job(spec: JobQueueSpec) -> dict[str, Any]:
-    """What is different for a job with a GPU and one worker."""
+    """Return the options that differ for a job with a GPU and one worker."""
     directives = spec.gpu_directives or _ask_for_gpu(spec)
     return {
         "cores": 1,
         "processes": 1,
         "memory": spec.gpu_memory or spec.memory,
         "job_extra_directives": [*spec.job_extra_directives, *directives],
-        "job_directives_skip": [_PBS_RESOURCES] if any(_PBS_RESOURCES in one for one in directives) else [],
+        "job_directives_skip": [_PBS_RESOURCES] if any(_PBS_RESOURCES in directive for directive in directives) else [],
         "worker_extra_args": [*spec.worker_extra_args, *_resources("GPU")],
         **({"queue": spec.gpu_queue} if spec.gpu_queue else {}),
     }

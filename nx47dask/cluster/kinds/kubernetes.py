@@ -80,7 +80,7 @@ def _gpu_resources(spec: KubernetesSpec) -> dict[str, dict[str, Any]]:
 
 
 def _command(resources: dict[str, dict[str, Any]], name: str | None) -> list[str]:
-    """What runs in a pod of workers; the operator adds the worker's name and the scheduler's address."""
+    """Return the command of a pod of workers; the operator adds the worker's name and the scheduler's address."""
     limit = resources.get("limits", {}).get("memory")
     return [
         *("dask", "worker", "--nthreads", "1"),

@@ -118,6 +118,6 @@ def _memory_limit(given: str, workers: int) -> int:
 
 
 def _preload() -> list[str]:
-    """What a worker process imports first: ours, and what the user's Dask configuration says."""
+    """Return the modules that a worker process imports first: ours, and those of the user's Dask configuration."""
     configured = dask.config.get("distributed.worker.preload")
     return ["nx47dask.engine.worker", *([configured] if isinstance(configured, str) else configured)]
