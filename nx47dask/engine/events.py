@@ -1,4 +1,4 @@
-"""What happens in a run, told to observers: the event file, the progress display, the statistics of stages."""
+"""Events of a run and their observers: the base class, the event file, the statistics of stages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FLUSHED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class JobTitle:
-    """What a job is called and what is known of it before it starts.
+    """Title of a job: its name and what is known before it starts.
 
     Attributes
     ----------
     name : str
-        Of the run folder.
+        Name of the run folder.
     out : str
-        The run folder.
+        Path of the run folder.
     workflow : str
     volumes : tuple of str
         Ids of all volumes.
@@ -48,25 +48,36 @@ class JobTitle:
 
 
 class Observer:
-    """A listener to stages and tasks, in the client; this one does nothing at any of them."""
+    """Observer of stages and tasks, in the client. The methods of this base class do nothing."""
 
     def stage_started(self, volume: str, batch: Batch) -> None:
-        """A volume enters a stage. The tasks of the batch are the window's to read."""
+        """Note that a volume starts a stage. Only the window may read the tasks of the batch."""
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:
-        """A task is recorded; ``resumed``: an earlier client had recorded it. ``record["skipped"]``: it never ran."""
+        """Note the record of a task.
+
+        Parameters
+        ----------
+        volume : str
+        record : dict
+            Has a true ``skipped`` where the task did not have to run.
+        voxels : int
+            Voxels that the task covers.
+        resumed : bool
+            True if an earlier client had recorded it.
+        """
 
     def stage_finished(self, volume: str, stage: str) -> None:
-        """All tasks of a stage are recorded."""
+        """Note that all tasks of a stage are recorded."""
 
     def task_failed(self, volume: str, failure: Failure) -> None:
-        """A task failed; unless that is final it is tried again."""
+        """Note that a task failed. Unless the failure is final, the task is tried again."""
 
 
 class EventFile(Observer):
-    """Append every event to ``events.jsonl`` as one JSON object per line, with the Unix time in seconds.
+    """Observer that appends every event to ``events.jsonl``, one JSON object per line, with the Unix time in seconds.
 
-    In an object store the last seconds of a client that is killed are lost, which nothing depends on.
+    In an object store the events of the last seconds before a client is killed are lost. Nothing depends on them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +85,7 @@ class EventFile(Observer):
         self._flushed_s = time.monotonic()
 
     def write(self, event: str, **values: Any) -> None:
-        """Write an event of its own."""
+        """Write an event with its values."""
         self._lines.append(json.dumps({"time_s": round(time.time(), 3), "event": event, **values}))
         if time.monotonic() - self._flushed_s > FLUSHED_S:
             self._lines.flush()
@@ -85,7 +96,7 @@ class EventFile(Observer):
 
     @contextmanager
     def of_run(self, plan: str, title: JobTitle) -> Iterator[None]:
-        """An event at the start of a run and one at its end, however it ends; ``plan`` is the plan's SHA-256."""
+        """Write an event at the start of a run and at its end, however it ends; ``plan`` is the plan's SHA-256."""
         start = time.perf_counter()
         self.write("run-started", plan=plan, version=__version__, arguments=sys.argv[1:], **asdict(title))
         try:
@@ -110,23 +121,23 @@ class EventFile(Observer):
 
 @dataclass
 class StageUsage:
-    """What a stage took, over all volumes.
+    """Tasks, time, memory and storage that a stage used, over all volumes.
 
     Attributes
     ----------
     tasks, resumed, skipped, retried, quarantined : int
-        Tasks that ran; that an earlier client had done; that did not have to run; that were tried again; that failed
-        in every try.
+        Numbers of tasks that ran, that an earlier client had done, and that did not have to run; of tries that failed
+        and were repeated; and of tasks that failed for good.
     voxels : int
         Voxels of the tasks that ran.
     task_s : float
-        Sum of the tasks' own times.
+        Sum of the times of the tasks.
     wall_s : float
-        From the first start to the last finish; stages of different volumes overlap.
+        Time from the first start to the last finish; stages of different volumes overlap.
     peak_rss_bytes : int
-        Largest peak memory of a worker so far, at the end of any of the stage's tasks.
+        Largest peak memory of a worker process, read at the end of each task of the stage.
     stored_bytes : int
-        Files that the stage's tasks have left, those of an earlier client included.
+        Size of the files that the stage's tasks wrote, those of an earlier client included.
     """
 
     tasks: int = 0
@@ -143,7 +154,7 @@ class StageUsage:
 
 
 class StageStatistics(Observer):
-    """Sums per stage and per volume for the manifest, and what failed for good."""
+    """Observer that sums up stages and volumes for the manifest, and keeps the final failures."""
 
     def __init__(self) -> None:
         self.stages: dict[str, StageUsage] = defaultdict(StageUsage)
@@ -181,7 +192,7 @@ class StageStatistics(Observer):
             self.failures.append({"volume": volume, **asdict(failure)})
 
     def records(self) -> dict[str, dict[str, float]]:
-        """As plain values, rounded to milliseconds."""
+        """Return the usage of each stage as plain values, times rounded to milliseconds."""
         return {
             stage: {
                 key: round(value, 3) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""What the engine runs: tasks, batches of them, pipelines of batches; how a try of a task ends."""
+"""Tasks, batches of tasks, pipelines of batches, and the outcome of a task."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Batch", "Failure", "Outcome", "Pipeline", "Task"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One self-contained piece of work: it reads from stores, writes to stores and returns a small record.
+    """Self-contained piece of work: it reads from stores, writes to stores and returns a small record.
 
     Attributes
     ----------
     number : int
-        Identity within its stage (a block's number).
+        Number within its stage: that of the block.
     place : str
-        What it works on, for messages: a block and its box.
+        Block and box that it works on, for messages.
     function : callable
         Module-level function; takes ``arguments`` and returns a dict of JSON values.
     arguments : tuple
@@ -29,13 +29,13 @@ class Task:
     voxels : int
         Voxels that it covers, for progress.
     resources : dict, optional
-        Worker resources that it needs, such as ``{"GPU": 1}``; one that no worker has is not asked for.
+        Worker resources that it needs, such as ``{"GPU": 1}``; a resource that no worker has is not asked for.
     key : str
-        Identity of what the task reads beyond the plan of its run; a record of another key does not count.
+        Identity of what the task reads beyond the plan of its run; a record with another key does not count.
     known : dict, optional
-        Its result, where that is known without running anything: it is recorded at once, as skipped.
+        Result, where it is known without running the task; it is recorded at once, as skipped.
     smaller : Task, optional
-        What to run instead when a GPU ran out of memory: the same result in smaller pieces.
+        Task to run instead when a GPU ran out of memory: it gives the same result in smaller pieces.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The tasks of one stage of one volume.
+    """Tasks of one stage of one volume.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Batch:
     tasks : iterable of Task
         Read lazily, once.
     count : int
-        How many there are.
+        Number of tasks.
     voxels : int
-        What they cover together, for progress.
+        Voxels that they cover together, for progress.
     grid : tuple of int, optional
         Blocks per axis where the tasks are numbered in raster order of a grid, for a map of them.
     """
@@ -74,12 +74,12 @@ class Batch:
 
 
 Pipeline = Generator[Batch, dict[int, Record], Any]
-"""A volume: yields batches and is sent the records of each when all of its tasks are done."""
+"""Generator of a volume's work: yields batches and is sent the records of each when all of its tasks are done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one try of a task ended: its result, the error it raised, or the end of the worker that ran it.
+    """Outcome of one try of a task: its result, the error that it raised, or the death of its worker.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Outcome:
     result : dict, optional
     error : BaseException, optional
     worker_died : bool
-        The error is that workers ended while they had the task; others that they had may be innocent as well.
+        True if workers died while they had the task. Another of their tasks may be the cause.
     """
 
     ticket: int
@@ -98,22 +98,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed try of a task.
+    """Failed try of a task.
 
     Attributes
     ----------
     stage : str
     number : int
     place : str
-        What it worked on: a block and its box.
+        Block and box that it worked on.
     attempt : int
-        From 1.
+        Number of the try, from 1.
     message : str
-        The error in one line.
+        Error in one line.
     traceback : str
-        Where it was raised, on the worker.
+        Traceback on the worker.
     final : bool
-        It is not tried again: the block is quarantined.
+        True if the task is not tried again.
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""What wraps a task on a worker: time, peak memory, errors that name their place, releases that agree."""
+"""Execution of a task on a worker: its time, its peak memory, errors that name their place, a check of releases."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from nx47dask.version import __version__
 __all__ = ["NUMERIC_PACKAGES", "dask_setup", "library_versions", "peak_rss_bytes", "release", "run_task"]
 
 NUMERIC_PACKAGES = ("connected-components-3d", "numpy", "scipy", "torch")
-"""Libraries whose release may decide a bit."""
+"""Libraries whose release can change the bits of a result."""
 
 
 def release(name: str) -> str:
-    """Release of a package here.
+    """Return the release of an installed package, without a local part.
 
-    torch 2.13.0+cpu and +cu130 are one release: what runs a network, and on what device, is part of the plan.
+    torch 2.13.0+cpu and +cu130 are one release: the runtime of a network, with its device, is part of the plan.
 
     Raises
     ------
     importlib.metadata.PackageNotFoundError
+        The package is not installed.
     """
     return metadata.version(name).partition("+")[0]
 
 
 @lru_cache(maxsize=1)
 def library_versions() -> str:
-    """Releases of all that decides the bits of a result, in one line."""
+    """List the releases of all packages that decide the bits of a result, in one line."""
     releases = {name: release(name) for name in NUMERIC_PACKAGES}
     return ", ".join(f"{name} {release}" for name, release in {"nx47dask": __version__, **releases}.items())
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes.
+    """Return the largest resident memory of this process so far, in bytes.
 
-    From the kernel's high-water mark of the process where there is one: ``getrusage`` would begin with the peak of the
+    It is the kernel's high-water mark of the process where there is one. ``getrusage`` would begin with the peak of the
     process that started this one.
     """
     status = Path("/proc/self/status")
@@ -57,22 +58,25 @@ def peak_rss_bytes() -> int:
 
 
 def dask_setup(worker: Any) -> None:
-    """Called by Dask in every process of a local cluster: Ctrl-C is for the client, which then ends its workers."""
+    """Make a worker process ignore Ctrl-C, which is for the client; the client then ends its workers.
+
+    Dask calls this in every process of a local cluster.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_task(
     function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], place: str, versions: str | None = None
 ) -> dict[str, Any]:
-    """Run a task; its record gains the time, the worker and its peak memory.
+    """Run a task and add its time, its worker and its peak memory to its record.
 
     Raises
     ------
     Nx47Error
-        The task's own error, or a BlockError that says what it was, with its place in front of the message and its
-        traceback as a note: an exception of any other library, or a deep traceback, may not survive the way back.
+        The task's own error, or a BlockError for an error of another library, which may not be picklable. Its place is
+        in front of the message, and its traceback is a note.
     ClusterError
-        The worker has other releases than the client, ``versions``.
+        The worker has other releases than those of the client, ``versions``.
     """
     if versions not in (None, library_versions()):
         raise ClusterError(
