@@ -1,6 +1,6 @@
-"""The workflow file: which detectors, which post-processing steps, with which parameters.
+"""Workflow files: detectors and post-processing steps with their parameters.
 
-A workflow is short YAML with two lists, and a few settings beside them::
+A workflow is a short YAML file with two lists and a few settings beside them::
 
     detect:
       - learned: {model: surface, weight: 0.7}
@@ -10,8 +10,8 @@ A workflow is short YAML with two lists, and a few settings beside them::
       - hysteresis: {low: 0.4, high: 0.6}
       - fill_holes
 
-The keys are those of :data:`nx47dask.detectors.DETECTORS`, :data:`nx47dask.steps.STEPS` and :class:`Settings`; what a
-step takes and allows is read from its definition.
+The keys are those of :data:`nx47dask.detectors.DETECTORS`, :data:`nx47dask.steps.STEPS` and :class:`Settings`. The
+parameters of a step and their limits are read from its class.
 """
 
 from __future__ import annotations
@@ -46,17 +46,18 @@ Weighted = tuple[tuple[float, RadiusDetector | Learned], ...]
 
 @dataclass(frozen=True)
 class Settings:
-    """Keys of a workflow file beside its two lists.
+    """Settings of a workflow file, beside its two lists.
 
     Parameters
     ----------
     combine : {"probability", "logit"}
-        What the weighted mean of several sources is of. Log-odds (``logit``) give a sure source more say.
+        Terms in which several sources are averaged. Log-odds (``logit``) give a sure source more weight.
     probability : {"uint8", "uint16"}
-        How finely the probability is stored: ``uint16`` takes twice the disk space, and tells high quantiles apart.
+        Number format of the stored probability: ``uint16`` takes twice the disk space and resolves high quantiles.
     detect_block : int or null
-        Longest edge of a block of detection, in whole work blocks. Lower it where a learned source takes too much
-        memory; the result stays the same. Null takes what memory allows for learned sources, the work block for others.
+        Longest edge of a block of detection, rounded down to whole work blocks, at least one. Lower it where a learned
+        source takes too much memory; the result stays the same. Null takes as much as memory allows for learned
+        sources, the work block for others.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -71,17 +72,17 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
 @dataclass(frozen=True)
 class Workflow:
-    """A workflow as it is written, checked and complete.
+    """Workflow that was read from a file, checked and completed with defaults.
 
     Attributes
     ----------
     name : str
         Name of the preset or file.
     sources : tuple of (float, RadiusDetector or Learned), or ResidualBand
-        Sources of the surface probability, with their weights; or the one that gives a mask.
+        Sources of the surface probability, with their weights; or the frozen baseline, which gives a mask.
     settings : Settings
     steps : tuple of NamedStep
-        Post-processing, in order.
+        Post-processing steps, in order.
     resolved : dict
         Every parameter with its value, as in the manifest.
     """
@@ -94,7 +95,7 @@ class Workflow:
 
     @property
     def revisions(self) -> dict[str, int]:
-        """Revision of every algorithm that the workflow names: what decides the bits of its results beside parameters.
+        """Revision of every algorithm of the workflow. Revisions and parameters decide the bits of its results.
 
         Examples
         --------
@@ -110,17 +111,17 @@ class Workflow:
         return revisions | {_kind(named.name): named.step.revision for named in self.steps}
 
     def bind_detector(self, device: Device | None = None) -> Fusion | ResidualBand:
-        """The source of the surface probability; a learned one with its model, and with what runs it.
+        """Return the source of the surface probability, with the models and runtimes of learned sources.
 
         Parameters
         ----------
         device : {"cpu", "cuda"}, optional
-            What ``device: auto`` of a network means; by default what this machine has.
+            Device to take for ``device: auto`` of a network. By default it is CUDA where this machine has it.
 
         Raises
         ------
         ModelError
-            A model, or what should run it, is not there.
+            A model or its runtime is not there.
         """
         if isinstance(self.sources, ResidualBand):
             return self.sources
@@ -145,6 +146,14 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
     WorkflowError
         The file is missing or not YAML, a key is unknown, or a value is of the wrong type or out of range; the message
         names the line, the key and what is allowed.
+
+    Examples
+    --------
+    >>> workflow = load_workflow("fast", ["postprocess.small_objects.min_vox=500"])
+    >>> [named.name for named in workflow.steps]
+    ['hysteresis', 'small_objects', 'fill_holes']
+    >>> workflow.steps[1].step.min_vox
+    500
     """
     path = _find(source)
     try:
@@ -155,12 +164,12 @@ def load_workflow(source: str | Path = DEFAULT_WORKFLOW, overrides: Sequence[str
 
 
 def workflow_of(data: Mapping[str, Any], name: str) -> Workflow:
-    """A workflow from the data of a workflow file, or from :attr:`Workflow.resolved`, as it is or with other values.
+    """Make a workflow from the data of a workflow file or of :attr:`Workflow.resolved`, unchanged or with new values.
 
     Raises
     ------
     WorkflowError
-        As of :func:`load_workflow`; the message begins with ``name`` as if it were a file.
+        As from :func:`load_workflow`; the message begins with ``name`` as if it were a file.
     """
     return _workflow(_Draft(Document(Path(f"{name}.yaml"), json.loads(json.dumps(data)), None)), ())
 
@@ -212,7 +221,7 @@ def _weighted(document: _Draft, sources: list[tuple[str, Any, dict[str, Any]]]) 
 
 
 class _Draft:
-    """A workflow file while it is read, with the overrides of the command line."""
+    """Workflow file while it is read, with the overrides of the command line."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -221,7 +230,7 @@ class _Draft:
         self.overridden: dict[Key, str] = {}
 
     def error(self, where: Key, message: str) -> WorkflowError:
-        """An error at a key, with the line it stands in (or the override that set it)."""
+        """Return an error at a key, with its line in the file or the override that set it."""
         for length in range(len(where), -1, -1):
             if where[:length] in self.overridden:
                 return _refused(self.overridden[where[:length]], message)
@@ -238,11 +247,11 @@ class _Draft:
     def parse(
         self, section: str, registry: Mapping[str, type], extra: tuple[str, ...] = ()
     ) -> list[tuple[str, Any, dict[str, Any]]]:
-        """The items of a section as (name, instance, extra values)."""
+        """Return the items of a section as (name, instance, extra values)."""
         items = self.data.get(section)
         if not isinstance(items, list) or not items:
             raise self.error((section,), f"{section}: expected a list of {', '.join(registry)}; found {_show(items)}")
-        items_read: list[tuple[str, Any, dict[str, Any]]] = []
+        parsed: list[tuple[str, Any, dict[str, Any]]] = []
         for number, (item, name) in enumerate(zip(items, _names(items), strict=True)):
             where: Key = (section, number)
             key, parameters = _entry(item)
@@ -252,14 +261,14 @@ class _Draft:
             if kind not in registry or key not in (kind, name):
                 raise self.error((*where, key), unknown_key(key, tuple(registry)))
             own = {k: v for k, v in parameters.items() if k not in extra}
-            items_read.append(
+            parsed.append(
                 (
                     name,
                     self.validate((*where, key), registry[kind], own),
                     {k: v for k, v in parameters.items() if k in extra},
                 )
             )
-        return items_read
+        return parsed
 
     def override(self, text: str) -> None:
         """Set one value from ``section.item.key=value``, or a setting from ``key=value``."""
@@ -289,7 +298,7 @@ class _Draft:
         self.overridden[section, number, str(name), field] = text
 
     def validate(self, where: Key, kind: type, parameters: Mapping[str, Any]) -> Any:
-        """An instance of a dataclass with these parameters, strictly of their types and within their limits."""
+        """Make an instance of a dataclass from parameters, strictly of their types and within their limits."""
         within = f"{where[-1]}." if where else ""
         try:
             # Through JSON, strict is strict about types and still takes a list for a tuple and 1 for 1.0.
@@ -310,7 +319,7 @@ def _refused(override: str, problem: str) -> WorkflowError:
 
 
 def _yaml_value(text: str, value: str) -> Any:
-    """The value of an override."""
+    """Parse the value of an override."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -318,7 +327,7 @@ def _yaml_value(text: str, value: str) -> Any:
 
 
 def _entry(item: Any) -> tuple[str | None, Any]:
-    """Name and parameters of a list item: ``name`` or ``name: {...}``."""
+    """Return name and parameters of a list item, ``name`` or ``name: {...}``; (None, None) for another form."""
     if isinstance(item, str):
         return item, {}
     if isinstance(item, Mapping) and len(item) == 1:
@@ -328,12 +337,12 @@ def _entry(item: Any) -> tuple[str | None, Any]:
 
 
 def _kind(name: str) -> str:
-    """Return the name of an item without its count."""
+    """Return the kind of an item: its name without the count."""
     return name.partition("#")[0]
 
 
 def _names(items: Sequence[Any]) -> list[str]:
-    """Names of list items, a repeated one with its count (``closing#2``), as a resolved workflow has it already."""
+    """Return the names of list items; a repeated name gets its count (``closing#2``), as in a resolved workflow."""
     seen: dict[str, int] = {}
     names = []
     for item in items:

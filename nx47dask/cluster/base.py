@@ -1,4 +1,4 @@
-"""Base of every kind of cluster: numbers of workers, pools, the place of its code."""
+"""Base classes of the specs of clusters: numbers of workers, pools, and the function that starts a cluster."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 __all__ = ["NO_WORKER_TIMEOUT_S", "Bounds", "ClusterSpec", "SizedSpec", "TwoPoolSpec", "Workers", "has_a_unit"]
 
 NO_WORKER_TIMEOUT_S = 600.0
-"""Time to wait for a worker where none waits in a queue, in seconds."""
+"""Default time to wait for a worker, in seconds, for kinds whose workers do not wait in a queue."""
 
 
 class Bounds(BaseModel):
-    """Between how many workers Dask scales the cluster by itself, as there is work."""
+    """Smallest and largest number of workers between which Dask scales the cluster to the work."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,24 +45,24 @@ def has_a_unit(value: str | None) -> str | None:
 
 
 class ClusterSpec(BaseModel):
-    """The keys of ``cluster.yaml`` that every kind of cluster has, and where its code is."""
+    """Keys of ``cluster.yaml`` that every kind of cluster has, and the function that starts the kind."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     starter: ClassVar[str]
-    """``module:function`` that starts the cluster, or reaches one that runs already. The module imports at its top what
-    the kind needs, so that only a run on such a cluster needs that."""
+    """``module:function`` that starts the cluster, or reaches a running one. The module imports the packages of the
+    kind at its top, so that only a run on such a cluster needs them."""
     runs_already: ClassVar[bool] = False
 
     kind: str
     no_worker_timeout_s: float | None = Field(default=None, gt=0)
-    """Stop when there has been no worker for so long; None waits for ever, as in a queue."""
+    """Time without any worker after which the run stops, in seconds; None waits for ever, as in a queue."""
     dask: dict[str, Any] = {}
-    """Goes to the Dask configuration as it is, for this run only, here and on the workers that are started."""
+    """Settings for the Dask configuration, unchanged, for this run only, here and on the workers that are started."""
 
     @property
     def extra(self) -> str:
-        """The extra of the package that the kind needs; empty where it needs none."""
+        """Extra of the package that the kind needs; empty where it needs none."""
         return ""
 
     @property
@@ -72,20 +72,20 @@ class ClusterSpec(BaseModel):
 
     @property
     def pools(self) -> tuple[str, ...]:
-        """Resources that tell its pools of workers apart; none for a single pool of CPU workers.
+        """Resources that distinguish its pools of workers; empty for a single pool of CPU workers.
 
-        Dask queues tasks that ask for no resource on the scheduler; others all go to workers at once.
+        Dask queues tasks that ask for no resource on the scheduler; all others go to workers at once.
         """
         return ()
 
     @property
     def expected_workers(self) -> int:
-        """Least number of workers that there will be."""
+        """Smallest number of workers that there will be."""
         return 1
 
 
 class SizedSpec(ClusterSpec):
-    """A cluster that is started here, with workers for CPU tasks."""
+    """Spec of a cluster that is started here, with workers for CPU tasks."""
 
     workers: Workers | None
 
@@ -103,7 +103,7 @@ class SizedSpec(ClusterSpec):
 
 
 class TwoPoolSpec(SizedSpec):
-    """GPU workers beside those for CPU tasks."""
+    """Spec of a cluster with GPU workers beside those for CPU tasks."""
 
     gpu_workers: int | None = Field(default=0, ge=0)
 

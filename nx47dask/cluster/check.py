@@ -1,4 +1,4 @@
-"""Check that a cluster can do a run: the releases, memory, GPUs and reachable files of each worker."""
+"""Check that a cluster can do a run: properties of each worker, its versions, the files that it can reach."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Check", "WorkerReport", "check_cluster"]
 
 ANSWER_TIMEOUT_S = 60.0
 DECISIVE = ("python", "nx47dask", *NUMERIC_PACKAGES, "dask", "distributed")
-"""Packages of which every process needs the same release: they decide bits, or how the processes talk."""
+"""Packages that must be the same everywhere: they decide the bits of a result, or the protocol between processes."""
 PACKAGES = (*DECISIVE[1:], "imagecodecs", "numcodecs", "tifffile", "zarr")
 NONE = "none"
 _ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
@@ -34,7 +34,7 @@ _ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """One worker.
+    """Properties of one worker.
 
     Attributes
     ----------
@@ -43,14 +43,15 @@ class WorkerReport:
     memory_limit_bytes : int
         0 where nothing sets a limit.
     resources : mapping
-        What tells its pool from the others.
+        Resources that distinguish its pool from the others.
     gpus : sequence of Gpu
-        Those that it can use.
+        GPUs that it can use.
     disk_free_bytes : int
-        Where it keeps its own files.
+        Free space where it keeps its own files.
     differences : mapping of package to version
-        Where it is not the client's.
+        Packages in another version than the client's.
     answered : bool
+        False where the worker failed or did not answer in time.
     """
 
     name: str
@@ -66,15 +67,15 @@ class WorkerReport:
 
 @dataclass
 class Check:
-    """Findings of a check; without problems, a run can be started.
+    """Result of a check; without problems, a run can be started.
 
     Attributes
     ----------
     versions : dict
-        The client's.
+        Versions of the client's packages.
     workers : list of WorkerReport
     problems : dict
-        Each problem with the names of the workers that have it; none for one of the whole cluster.
+        Each problem with the names of the workers that have it; no names for a problem of the whole cluster.
     """
 
     versions: dict[str, str]
@@ -87,7 +88,7 @@ class Check:
 
 
 def check_cluster(spec: ClusterSpec, inputs: Sequence[str], out: str | None, timeout_s: float) -> Check:
-    """Start or reach a cluster, run a task on every worker, and compare.
+    """Start or reach a cluster, run a task on every worker, and compare their answers.
 
     Parameters
     ----------
@@ -95,9 +96,9 @@ def check_cluster(spec: ClusterSpec, inputs: Sequence[str], out: str | None, tim
     inputs : sequence of str
         Paths or URLs that every worker must be able to read.
     out : str or None
-        A folder or URL that every worker must be able to write to; a small file goes there and is deleted.
+        Folder or URL that every worker must be able to write to; a small file is written there and deleted.
     timeout_s : float
-        How long to wait for the workers.
+        Longest time to wait for the workers.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def _ask_workers(client: Client, inputs: Sequence[str], token: Path | None, chec
 
 
 def _look(inputs: Sequence[Path], token: Path | None) -> dict[str, Any]:
-    """Runs on a worker."""
+    """Collect the answer of a worker; runs there."""
     problems = [problem for path in inputs if (problem := _unreadable(path))]
     if token is not None and (problem := _unwritable(token)):
         problems.append(problem)
@@ -171,7 +172,7 @@ def _versions() -> dict[str, str]:
 
 
 def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
-    """Packages whose version is not the client's; the last number of Python's does not count."""
+    """Return the packages whose version is not the client's; the last number of Python's version does not count."""
     return {
         name: version
         for name, version in theirs.items()
@@ -193,7 +194,7 @@ def _serious(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
 
 
 def _compare_scheduler(client: Client, check: Check) -> None:
-    """A scheduler needs no nx47dask, but must speak as the client does."""
+    """Note differences of the scheduler. It needs no nx47dask, but the client's versions of Python and Dask."""
     told: Any = client.get_versions()
     known = {**told["scheduler"]["packages"], "python": told["scheduler"]["host"]["python"]}
     spoken = {name: str(known[name]) for name in ("python", "dask", "distributed")}
@@ -202,7 +203,7 @@ def _compare_scheduler(client: Client, check: Check) -> None:
 
 
 def _unreadable(path: Path) -> str:
-    """Return the reason why this process cannot read a file, a folder or a store; empty if it can."""
+    """Name the problem that keeps this process from reading a file, a folder or a store; empty if it can."""
     try:
         if path.is_file():
             with path.open("rb") as stream:
@@ -222,7 +223,7 @@ def _unreadable(path: Path) -> str:
 
 @contextmanager
 def _token(out: str | None, check: Check) -> Iterator[Path | None]:
-    """A small file in the output folder, by which a worker knows that its folder is the client's."""
+    """Write a small file to the output folder, by which a worker knows that its folder is the client's; delete it."""
     if out is None:
         yield None
         return
@@ -246,7 +247,7 @@ def _token(out: str | None, check: Check) -> Iterator[Path | None]:
 
 
 def _unwritable(token: Path) -> str:
-    """Return the reason why this process cannot write beside the client's token; empty if it can."""
+    """Name the problem that keeps this process from writing beside the client's token; empty if it can."""
     folder = token.parent
     own = token.with_name(f"{token.name}-{uuid.uuid4().hex[:8]}")
     try:

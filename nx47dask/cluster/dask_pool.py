@@ -1,4 +1,4 @@
-"""Tasks on the workers of a Dask client."""
+"""Pool of the workers of a Dask client."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ RESTART_TIMEOUT_S = 60.0
 
 
 class DaskPool:
-    """Run tasks on the workers of a Dask client.
+    """Pool that runs tasks on the workers of a Dask client.
 
     Parameters
     ----------
     client : distributed.Client
     no_worker_timeout_s : float, optional
-        Stop when there has been no worker for so long; by default wait for ever, as in the queue of a batch system.
+        Time without any worker after which the run stops; by default it waits for ever, as for the queue of a batch
+        system.
     observers : sequence of Observer
-        Who else wants to hear what happens.
+        Observers of the pool itself, such as the page of the running job.
     resources : iterable of str
-        What workers to come will offer, such as ``GPU``.
+        Resources that later workers will offer, such as ``GPU``.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class DaskPool:
             task.arguments,
             place,
             library_versions(),
-            # Dask groups what it shows by the first item; the monitor reads the others.
+            # Dask groups tasks by the first item; the monitor reads the others.
             key=(f"{stage}-{self._run}", volume, number, ticket),
             pure=False,
             resources=self._offered(task.resources),
@@ -103,7 +104,7 @@ class DaskPool:
     def restart(self, worker: str) -> None:
         try:
             self._client.restart_workers([worker], timeout=RESTART_TIMEOUT_S, raise_for_error=False)
-        except (ValueError, OSError) as error:  # it has no nanny, or has gone by itself
+        except (ValueError, OSError) as error:  # it has no nanny, or has ended by itself
             logger.warning("%s: cannot be restarted (%s)", worker, error)
 
     def _outcome(self, future: Any, result: Any) -> Outcome:
@@ -116,10 +117,10 @@ class DaskPool:
         return Outcome(ticket, error=error.with_traceback(trace), worker_died=isinstance(error, KilledWorker))
 
     def _offered(self, wanted: Mapping[str, float] | None) -> dict[str, float] | None:
-        """Return the resources to ask of a worker: those of the task if the cluster has them, else those of CPU tasks.
+        """Return the resources to ask of a worker: those that the task wants, if the pool offers all, else a CPU.
 
-        Dask would let a task wait for ever for what no worker has; and a worker with a GPU is not for CPU tasks where
-        there are workers for these.
+        Dask would let a task wait for ever for a resource that no worker has. Where there are workers for CPU tasks,
+        workers with a GPU do not run these.
         """
         asked = dict(wanted) if wanted and self._resources.issuperset(wanted) else {"CPU": 1.0}
         return {name: amount for name, amount in asked.items() if name in self._resources} or None
@@ -129,14 +130,14 @@ class DaskPool:
             self._workers = workers_of(self._client)
         except ClusterError as error:
             raise _scheduler_gone() from error
-        # What was offered once will be again: a task for a GPU waits while the worker with the GPU starts anew.
+        # A resource stays on offer: a task for a GPU waits while the worker with the GPU restarts.
         self._resources |= {name for worker in self._workers.values() for name in worker["resources"]}
         self._counted = time.monotonic()
         if self._workers:
             self._last_worker, self._warned = self._counted, False
 
     def _require_cluster(self) -> None:
-        """Stop when the scheduler has gone, or all workers have for too long."""
+        """Stop the run when the scheduler is gone, or when there has been no worker for too long."""
         if self._client.status not in ("running", "connecting"):
             raise _scheduler_gone()
         self._count_workers()
@@ -160,7 +161,7 @@ def run_on_worker(function: Callable[..., Result], arguments: tuple[Any, ...], p
     Raises
     ------
     DeviceMemoryError
-        Its GPU has no memory left; the error has the address of the worker, which can be started anew.
+        Its GPU has no memory left; the error has the address of the worker, so that it can be restarted.
     Nx47Error
         As for ``run_task``.
     """

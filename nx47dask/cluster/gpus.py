@@ -1,4 +1,4 @@
-"""NVIDIA GPUs that a process can use, as the driver lists them; torch is not needed for that."""
+"""NVIDIA GPUs that a process can use, listed by the driver; torch is not needed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _FIELDS = "index,uuid,name,memory.total"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU that this process can use.
+    """GPU that this process can use.
 
     Attributes
     ----------
     identifier : str
-        What ``CUDA_VISIBLE_DEVICES`` calls it.
+        Name for ``CUDA_VISIBLE_DEVICES``.
     name : str
-        Empty where the driver could not be asked.
+        Name of the model; empty where the driver could not be asked.
     memory_bytes : int
+        Total memory; 0 where the driver could not be asked.
     """
 
     identifier: str
@@ -35,10 +36,10 @@ class Gpu:
 
 
 def visible_gpus() -> list[Gpu]:
-    """The GPUs that ``CUDA_VISIBLE_DEVICES`` names, else all of the machine.
+    """List the GPUs that ``CUDA_VISIBLE_DEVICES`` names; without that variable, all of the machine.
 
-    The driver is asked through NVML (extra ``gpu``), else through ``nvidia-smi``; where neither is there the variable
-    is believed.
+    The driver is asked through NVML (extra ``gpu``), else through ``nvidia-smi``. Where neither is available, the
+    variable is taken without a check.
     """
     here = _from_nvml() or _from_nvidia_smi()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -54,7 +55,7 @@ def visible_gpus() -> list[Gpu]:
 
 
 def cpus_beside(identifier: str) -> Any | None:
-    """A worker plugin that keeps a process on the CPUs beside a GPU; None without dask-cuda (extra ``gpu``)."""
+    """Return a worker plugin that keeps a process on the CPUs next to a GPU; None without dask-cuda (extra ``gpu``)."""
     try:
         from dask_cuda.plugins import CPUAffinity
         from dask_cuda.utils import get_cpu_affinity
@@ -64,7 +65,7 @@ def cpus_beside(identifier: str) -> Any | None:
 
 
 def _from_nvml() -> dict[str, Gpu]:
-    """GPUs by index."""
+    """List the GPUs by index, through NVML; empty where it is not available."""
     try:
         import pynvml
     except ImportError:
@@ -75,7 +76,7 @@ def _from_nvml() -> dict[str, Gpu]:
 
 @contextmanager
 def _nvml(pynvml: Any) -> Iterator[bool]:
-    """Return True if a driver answers."""
+    """Open the driver's library; yield False where there is no driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -94,7 +95,7 @@ def _described(pynvml: Any, index: int) -> Gpu:
 
 
 def _from_nvidia_smi() -> dict[str, Gpu]:
-    """GPUs by index."""
+    """List the GPUs by index, through ``nvidia-smi``; empty where it fails."""
     command = ["nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S, check=True)

@@ -1,4 +1,4 @@
-"""Opening the pool of a run: on a Dask cluster, or in this process."""
+"""Opening of the pool of a run, on a Dask cluster or in this process."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def open_pool(
     cluster : ClusterSpec or None
         None runs the tasks in this process, without a cluster.
     console : rich.console.Console
-        Its first line says where to watch.
+        Console for the line with the address of the dashboard.
     report : Path, optional
-        Where Dask's own report goes.
+        File for Dask's own report.
     title : JobTitle, optional
-        Have a page of the running job on the cluster's dashboard, under this title.
+        Title of a page of the running job on the cluster's dashboard; without it there is no page.
     worker_bytes : int, optional
-        Memory that a worker of the run needs: how many a local cluster gets when nobody said.
+        Memory that a worker of the run needs. It decides the number of workers of a local cluster when none is given.
 
     Raises
     ------

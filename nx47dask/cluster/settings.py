@@ -1,4 +1,4 @@
-"""Settings of worker processes and of the scheduler, whatever starts them."""
+"""Settings of worker processes and of the scheduler, the same for every kind of cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nx47dask.monitor.names import JOB_PAGE, ROUTES_KEY
 __all__ = ["dask_settings", "environment_of", "exported", "process_environment"]
 
 TASKS_IN_REPORT = 500
-"""The scheduler keeps 2 kB of each task that Dask's report shows; events.jsonl has them all."""
+"""Largest number of tasks in Dask's report, for which the scheduler keeps 2 kB each; events.jsonl has them all."""
 
 # One thread a task, and an allocator that keeps large blocks: returning them to the system after every task costs
 # page faults worth 2-4 times the run time of numpy and torch kernels. One arena, because glibc's others hold no block
@@ -46,19 +46,19 @@ _ENVIRON = ("environ", "pre-spawn-environ")
 
 
 def dask_settings(own: Mapping[str, Any]) -> dict[str, Any]:
-    """Dask configuration of a run, by dotted key: ours, and over it the user's.
+    """Return the Dask configuration of a run, by dotted key: ours, overridden by the user's.
 
     Parameters
     ----------
     own : mapping
-        The ``dask`` block of ``cluster.yaml``: dotted keys or nested ones.
+        Block ``dask`` of ``cluster.yaml``, with dotted or nested keys.
     """
     routes = [*dask.config.get(ROUTES_KEY), JOB_PAGE]
     return {**dict(_leaves(DASK_SETTINGS)), ROUTES_KEY: routes, **dict(_leaves(own))}
 
 
 def environment_of(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Environment variables that must be there before a worker process starts."""
+    """Return the environment variables that must be set before a worker process starts."""
     names = {key: key.rsplit(".", 1) for key in settings if "." in key}
     return {
         name: str(settings[key])
@@ -68,7 +68,7 @@ def environment_of(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def exported(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The same settings as environment variables, for processes that are started elsewhere."""
+    """Return the settings as environment variables, for processes that are started elsewhere."""
     plain = environment_of(settings)
     configuration = {
         "DASK_" + key.upper().replace(".", "__").replace("-", "_"): value if isinstance(value, str) else repr(value)
@@ -80,9 +80,10 @@ def exported(settings: Mapping[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def process_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables in the environment within, which child processes inherit.
+    """Set environment variables inside the context, for child processes to inherit.
 
-    Dask lets a value win that is there already, such as the shell's ``OMP_NUM_THREADS``, which means a single process.
+    Dask would keep a value that is set already, such as the shell's ``OMP_NUM_THREADS``, which is meant for a single
+    process.
     """
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

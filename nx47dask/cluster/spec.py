@@ -1,4 +1,4 @@
-"""Choice of the cluster: ``cluster.yaml``, ``NX47DASK_CLUSTER*``, ``--cluster`` and ``--workers``."""
+"""Specs of clusters, read from ``cluster.yaml``, ``NX47DASK_CLUSTER*``, ``--cluster`` and ``--workers``."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ ENVIRONMENT = "NX47DASK_CLUSTER"
 
 class _OnThisMachine(BaseModel):
     memory_limit: str = "auto"
-    """Of each worker, such as ``8GiB``; auto shares the machine's memory out."""
+    """Memory of each worker, such as ``8GiB``; auto divides the machine's memory among them."""
     host: str = "127.0.0.1"
     """Address on which the scheduler and the workers listen."""
     dashboard_address: str | None = None
-    """Address of Dask's pages; by default port 8787, for this machine only, or another port if that is taken."""
+    """Address of Dask's pages; by default port 8787 for this machine only, or another port when that is taken."""
     local_directory: str | None = None
     no_worker_timeout_s: float | None = Field(default=NO_WORKER_TIMEOUT_S, gt=0)
 
@@ -50,58 +50,58 @@ class _OnThisMachine(BaseModel):
 
 
 class LocalSpec(_OnThisMachine, SizedSpec):
-    """Single-thread worker processes on this machine."""
+    """Spec of single-thread worker processes on this machine."""
 
     starter: ClassVar[str] = "nx47dask.cluster.kinds.local:start"
 
     kind: Literal["local"] = "local"
     workers: Workers | None = None
-    """None: one per CPU, or as many as there is memory for."""
+    """Number of workers; None: one per CPU, or as many as fit into memory."""
 
     def for_gpus(self) -> ClusterSpec:
-        """The same machine with a worker for each of its GPUs, for a run that computes on them."""
+        """Return the same machine with a worker for each of its GPUs; unchanged where Dask scales the workers."""
         if isinstance(self.workers, Bounds):
             return self
         return CudaSpec.model_validate({**self.model_dump(), "kind": "cuda"})
 
 
 class CudaSpec(_OnThisMachine, TwoPoolSpec):
-    """A worker process for each GPU of this machine, and CPU workers beside them."""
+    """Spec of a worker process for each GPU of this machine, and CPU workers beside them."""
 
     starter: ClassVar[str] = "nx47dask.cluster.kinds.local:start_cuda"
 
     kind: Literal["cuda"]
     workers: Workers | None = None
-    """None: one per CPU that has no GPU worker to serve."""
+    """Number of CPU workers; None: one per CPU that no GPU worker needs."""
     gpu_workers: int | None = Field(default=None, ge=1)
-    """None: one for each visible GPU."""
+    """Number of GPU workers; None: one for each visible GPU."""
 
 
 class JobQueueSpec(TwoPoolSpec):
-    """Worker processes in jobs of a batch system."""
+    """Spec of worker processes in jobs of a batch system."""
 
     starter: ClassVar[str] = "nx47dask.cluster.kinds.jobqueue:start"
 
     kind: Literal["slurm", "pbs", "lsf"]
     workers: Workers
-    """Single-thread worker processes; ``cores`` of them share a job."""
+    """Number of single-thread worker processes; ``cores`` of them share a job."""
     cores: int = Field(default=1, ge=1)
-    """CPUs of a job, and its worker processes."""
+    """Number of CPUs of a job, and of its worker processes."""
     memory: str
-    """Of a job, such as ``64GiB``; its workers share it."""
+    """Memory of a job, such as ``64GiB``; its workers share it."""
     queue: str | None = None
     account: str | None = None
     walltime: str | None = None
     gpu_workers: int = Field(default=0, ge=0)
-    """Jobs with one GPU and one worker."""
+    """Number of jobs with one GPU and one worker."""
     gpu_queue: str | None = None
     gpu_memory: str | None = None
-    """Of a job with a GPU; by default that of the others."""
+    """Memory of a job with a GPU; by default that of the other jobs."""
     gpu_directives: list[str] | None = None
-    """Directive that asks for one GPU; by default that of the batch system's manual."""
+    """Directives that ask for one GPU; by default those of the batch system's manual."""
     job_extra_directives: list[str] = Field(default_factory=list)
     job_script_prologue: list[str] = Field(default_factory=list)
-    """Shell lines that go before the worker, such as ``module load``."""
+    """Shell lines that run before the worker, such as ``module load``."""
     interface: str | None = None
     """Network interface of the scheduler and the workers, such as ``ib0``."""
     local_directory: str | None = None
@@ -134,23 +134,23 @@ class JobQueueSpec(TwoPoolSpec):
 
 
 class KubernetesSpec(TwoPoolSpec):
-    """Single-thread workers in pods, made by the Dask operator."""
+    """Spec of single-thread workers in pods, created by the Dask operator."""
 
     starter: ClassVar[str] = "nx47dask.cluster.kinds.kubernetes:start"
 
     kind: Literal["kubernetes"]
     image: str
-    """Holds the same releases of nx47dask and what it needs as this machine."""
+    """Container image; it must have the same releases of nx47dask and its dependencies as this machine."""
     workers: Workers
     gpu_workers: int = Field(default=0, ge=0)
     namespace: str | None = None
     name: str | None = None
     resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Requests and limits of a pod, as Kubernetes has them; the memory limit is the worker's as well."""
+    """Requests and limits of a pod, in the form of Kubernetes; the memory limit is also that of the worker."""
     gpu_resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Resources of a pod with a GPU, where they differ; ``nvidia.com/gpu: 1`` is added."""
+    """Requests and limits that differ for a pod with a GPU; ``nvidia.com/gpu: 1`` is added."""
     env: list[dict[str, Any]] = Field(default_factory=list)
-    """Environment of all pods, as Kubernetes has it (``valueFrom`` takes credentials from a secret)."""
+    """Environment of all pods, in the form of Kubernetes (``valueFrom`` takes credentials from a secret)."""
 
     @property
     def extra(self) -> str:
@@ -162,14 +162,14 @@ class KubernetesSpec(TwoPoolSpec):
 
 
 class ConnectSpec(ClusterSpec):
-    """A scheduler that runs already."""
+    """Spec of a scheduler that runs already."""
 
     starter: ClassVar[str] = "nx47dask.cluster.kinds.connect:connect"
     runs_already: ClassVar[bool] = True
 
     kind: Literal["connect"]
     address: str | None = None
-    """Such as ``tcp://HOST:8786`` or ``tls://HOST:8786``."""
+    """Address of the scheduler, such as ``tcp://HOST:8786`` or ``tls://HOST:8786``."""
     scheduler_file: str | None = None
     tls_ca_file: str | None = None
     tls_cert: str | None = None
@@ -192,28 +192,28 @@ class ConnectSpec(ClusterSpec):
 
 _SPECS: tuple[type[ClusterSpec], ...] = (LocalSpec, CudaSpec, JobQueueSpec, KubernetesSpec, ConnectSpec)
 KINDS = {name: spec for spec in _SPECS for name in get_args(spec.model_fields["kind"].annotation)}
-"""The kinds of clusters, each with the keys that it has in ``cluster.yaml``."""
+"""Kinds of clusters, each with the class of its keys in ``cluster.yaml``."""
 
 
 def read_cluster(
     source: str | None, workers: int | None = None, environ: Mapping[str, str] | None = None
 ) -> ClusterSpec:
-    """Resolve ``--cluster`` and ``--workers``, which win over ``NX47DASK_CLUSTER*``, which win over the file.
+    """Read the spec of a cluster. Options override ``NX47DASK_CLUSTER*``, which override the file.
 
     Parameters
     ----------
     source : str or None
-        A YAML file, ``tcp://HOST:PORT``, a scheduler file (.json), or None: ``NX47DASK_CLUSTER``, else
+        YAML file, ``tcp://HOST:PORT`` or scheduler file (.json); None takes ``NX47DASK_CLUSTER``, else
         ``cluster.yaml`` here if there is one, else a local cluster.
     workers : int or None
         Worker processes of a cluster that is started.
     environ : mapping, optional
-        By default that of this process. ``NX47DASK_CLUSTER_<KEY>`` sets a key, as YAML.
+        Environment; by default that of this process. ``NX47DASK_CLUSTER_<KEY>`` sets a key, as YAML.
 
     Raises
     ------
     InputError
-        The file is missing, or a key or a value is not known.
+        The file is missing, or a key or a value is unknown.
     """
     environ = os.environ if environ is None else environ
     place = source or environ.get(ENVIRONMENT) or ("cluster.yaml" if Path("cluster.yaml").is_file() else None)

@@ -1,4 +1,4 @@
-"""Dask clusters: started here, asked of a batch system or of Kubernetes, or there already."""
+"""Dask clusters: started here, in a batch system or in Kubernetes, or running already."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ QUIET_WAIT_S = 5.0
 def open_client(spec: ClusterSpec, worker_bytes: int | None = None) -> Iterator[Client]:
     """Start or reach the cluster; it ends with the context if it was started here.
 
-    The context begins when there is a worker of each of its pools.
+    The context begins when there is a worker of each pool of the cluster.
 
     Parameters
     ----------
     spec : ClusterSpec
     worker_bytes : int, optional
-        Memory that a worker of the run needs: a local cluster whose spec names no number of workers starts no more
-        than fit into this machine.
+        Memory that a worker of the run needs. A local cluster whose spec has no number of workers starts no more than
+        fit into this machine.
 
     Raises
     ------
     ClusterError
         The cluster cannot be started or reached, or no worker came in time.
     """
-    start = _starter(spec)  # before the configuration is set: dask-jobqueue has defaults of its own to add
+    start = _starter(spec)  # before the configuration is set, because dask-jobqueue adds its own defaults
     settings = dask_settings(spec.dask)
     with dask.config.set(settings), process_environment(environment_of(settings)), _quiet():
         if spec.runs_already:
             with start(spec) as client:
                 yield client
             return
-        # A client is never the default one of the process: that would take over the user's own computations.
+        # The client is not the default client of the process: that would take over the user's own computations.
         with _started(start, spec, worker_bytes) as cluster, Client(cluster, set_as_default=False) as client:
             await_workers(client, spec)
             yield client
 
 
 def workers_of(client: Client) -> dict[str, Any]:
-    """Return the state of each worker by address, from the scheduler; its last answer while it does not answer.
+    """Return the scheduler's data on each worker, by address; the last known data while it does not answer.
 
     Raises
     ------
@@ -65,26 +65,27 @@ def workers_of(client: Client) -> dict[str, Any]:
         The scheduler is gone.
     """
     workers: dict[str, Any] | None = client.scheduler_info(n_workers=-1).get("workers")
-    if workers is None:  # a client that has given up knows of no scheduler any more
+    if workers is None:  # a client that has given up no longer has a scheduler
         raise ClusterError("the scheduler is gone", hint="start it again")
     return workers
 
 
 def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: float | None = None) -> None:
-    """Wait for workers, and for one of each pool.
+    """Wait for a number of workers, with at least one of each pool.
 
     Parameters
     ----------
     client : distributed.Client
     spec : ClusterSpec
     count : int
+        Smallest number of workers.
     timeout_s : float, optional
-        By default the spec's ``no_worker_timeout_s``.
+        Longest time to wait; by default the spec's ``no_worker_timeout_s``.
 
     Raises
     ------
     ClusterError
-        They did not come in time.
+        The workers did not come in time.
     """
     timeout_s = spec.no_worker_timeout_s if timeout_s is None else timeout_s
     start, told = time.monotonic(), False
@@ -107,9 +108,9 @@ def await_workers(client: Client, spec: ClusterSpec, count: int = 1, timeout_s: 
 
 @contextmanager
 def reporting(client: Client, path: Path) -> Iterator[None]:
-    """Dask's own report of what runs meanwhile, an HTML file.
+    """Write Dask's own report on the tasks inside the context, an HTML file.
 
-    None when the scheduler, which writes it, is gone, or when the run was refused before it began.
+    There is no report when the scheduler, which writes it, is gone, or when the run was refused before it began.
     """
     with client.as_current(), ExitStack() as report:
         report.enter_context(performance_report(filename=str(path)))
@@ -124,7 +125,7 @@ def reporting(client: Client, path: Path) -> Iterator[None]:
 
 
 def _starter(spec: ClusterSpec) -> Any:
-    """The function that starts a kind of cluster; its module imports what that needs."""
+    """Return the function that starts a kind of cluster; its module imports the packages of the kind."""
     module, _, function = spec.starter.partition(":")
     try:
         return getattr(import_module(module), function)
@@ -146,14 +147,14 @@ def _started(start: Any, spec: ClusterSpec, worker_bytes: int | None) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Dask's dozens of lines about each start and end of a cluster out of the log, unless all is to be told."""
+    """Keep Dask's dozens of lines on each start and end of a cluster out of the log, unless it logs everything."""
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application")]
     before = [logger.level for logger in loggers]
     if not logging.getLogger("nx47dask").isEnabledFor(logging.INFO):
-        for each in loggers:
-            each.setLevel(logging.CRITICAL)
+        for dask_logger in loggers:
+            dask_logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for each, level in zip(loggers, before, strict=True):
-            each.setLevel(level)
+        for dask_logger, level in zip(loggers, before, strict=True):
+            dask_logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""The place where work runs: made once from the options of a user, taken by every command."""
+"""Place where work runs: made once from the options of a user, taken by every command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Where", "WhereOptions"]
 
 
 class WhereOptions(TypedDict, total=False):
-    """Keywords of :meth:`Where.of`, which every command takes as well."""
+    """Keywords of :meth:`Where.of`, which every command takes too."""
 
     cluster: str | None
     workers: int | None
@@ -34,14 +34,22 @@ def _standard_error() -> Console:
 
 @dataclass(frozen=True)
 class Where:
-    """The place where a command runs its tasks, and where it reports progress.
+    """Place where a command runs its tasks, and console for its progress.
 
     Attributes
     ----------
     cluster : ClusterSpec or None
-        None runs the tasks one after the other in this process.
+        Cluster to start or reach; None runs the tasks one after another in this process.
     console : rich.console.Console
-        Where progress goes.
+        Console for the progress; by default standard error.
+
+    Examples
+    --------
+    >>> place = Where.of(workers=4)
+    >>> place.cluster.kind, place.cluster.workers
+    ('local', 4)
+    >>> Where.of(serial=True).cluster is None
+    True
     """
 
     cluster: ClusterSpec | None
@@ -62,21 +70,21 @@ class Where:
         Parameters
         ----------
         where : Where, optional
-            A place that was made before; nothing else may be given beside it.
+            Place that was made before; no other option may be given with it.
         cluster : str, optional
-            A YAML file, ``tcp://HOST:PORT`` or a scheduler file; by default ``NX47DASK_CLUSTER``, else
-            ``cluster.yaml`` here, else a local cluster.
+            YAML file, ``tcp://HOST:PORT`` or scheduler file; by default ``NX47DASK_CLUSTER``, else ``cluster.yaml``
+            here, else a local cluster.
         workers : int, optional
             Worker processes of the cluster that is started.
         serial : bool
             Run in this process, without a cluster.
         console : rich.console.Console, optional
-            Where progress goes; by default standard error.
+            Console for the progress; by default standard error.
 
         Raises
         ------
         InputError
-            The cluster file is missing or has a key or value that is not known, or ``where`` is not alone.
+            The cluster file is missing or has an unknown key or value, or another option is given with ``where``.
         """
         if where is not None:
             if serial or any(option is not None for option in (cluster, workers, console)):
@@ -92,11 +100,11 @@ class Where:
 
     @property
     def device(self) -> Device | None:
-        """Meaning of ``device: auto`` of a network here: cuda where GPU workers are; None: what this machine has."""
+        """Device for ``device: auto`` of a network: cuda with GPU workers; None leaves it to what this machine has."""
         return "cuda" if self.cluster is not None and "GPU" in self.cluster.pools else None
 
     def for_gpus(self) -> Where:
-        """Return the same place with a worker for each GPU of this machine, where its cluster is a local one."""
+        """Return the same place with a worker for each GPU of this machine; unchanged unless its cluster is local."""
         return replace(self, cluster=self.cluster.for_gpus()) if isinstance(self.cluster, LocalSpec) else self
 
     def open_pool(

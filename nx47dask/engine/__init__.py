@@ -1,7 +1,4 @@
-"""Runs tasks on a cluster, or without one: the scheduling window, the ledger, events.
-
-Only this folder imports ``dask.distributed``.
-"""
+"""Engine that schedules tasks: the window, tasks, the ledger, the lock, events. It uses no Dask client."""
 
 from nx47dask.engine.ledger import Ledger, Record
 from nx47dask.engine.lock import lock_run

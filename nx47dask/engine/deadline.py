@@ -1,4 +1,4 @@
-"""A time limit: when a run has to stop starting tasks so that it can close in time."""
+"""Time limit of a run, which stops the start of new tasks early enough to close in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d*)?)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``8h30m``, ``30m``, ``90s``, ``1h5m10s`` or a plain number of seconds.
+    """Return the seconds of ``8h30m``, ``30m``, ``90s``, ``1h5m10s`` or a plain number of seconds.
 
     Raises
     ------
@@ -35,24 +35,24 @@ def parse_duration(text: str) -> float:
 
 
 class Deadline(Observer):
-    """An observer of a run that knows when its time is over.
+    """Observer of a run that tells when its time is over.
 
-    A task that is under way cannot be called back, so the longest one seen so far is kept in reserve, beside the time
-    that closing takes.
+    A running task cannot be called back. So the time of the longest task so far is kept in reserve, together with the
+    time that closing takes.
 
     Parameters
     ----------
     limit_s : float
-        Seconds from now in which the run must have ended.
+        Seconds from now in which the run must end; infinity for no limit.
     closing_s : float
-        Seconds that are needed when no more tasks run.
+        Seconds that closing takes when no more tasks run.
     clock : callable
-        The time in seconds, on a clock that only goes forward.
+        Function that returns the time in seconds, from a clock that never goes back.
 
     Attributes
     ----------
     limited : bool
-        Whether there is a limit at all; infinity is none.
+        True if there is a limit.
     """
 
     def __init__(self, limit_s: float, closing_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,7 +62,7 @@ class Deadline(Observer):
         self._longest_s = 0.0
 
     def over(self) -> bool:
-        """Whether a task that starts now could end too late."""
+        """Return True if a task that starts now could end too late."""
         return self._clock() + self._longest_s >= self._end_s
 
     def task_finished(self, volume: str, record: Record, voxels: int, resumed: bool) -> None:

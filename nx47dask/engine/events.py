@@ -1,4 +1,4 @@
-"""What happens in a run, told to observers: the event file, the progress display, the statistics of stages."""
+"""Events of a run and their observers: the event file, the progress display, the statistics of stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLUSHED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class JobTitle:
-    """What a job is called and what is known of it before it starts.
+    """Title of a job: all that is known of it before it starts.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class FailureRecord(TypedDict):
 
 
 class StageRecord(TypedDict):
-    """What a stage took, as in the manifest: the values of a :class:`StageUsage`, rounded to milliseconds."""
+    """Usage of a stage as the manifest has it: the values of :class:`StageUsage`, rounded to milliseconds."""
 
     tasks: int
     resumed: int
@@ -144,7 +144,7 @@ class StageRecord(TypedDict):
 
 @dataclass
 class StageUsage:
-    """What a stage took, over all volumes.
+    """Tasks, time, memory and disk of a stage, over all volumes.
 
     Attributes
     ----------

@@ -1,8 +1,9 @@
-"""The ledger of a run: one record per finished task.
+"""Ledger of a run: one record for each finished task.
 
 The client is the only writer. A record is appended after the worker has stored the result, so a recorded task need
-not run again; one that was stored but not recorded simply runs again. A record names the files that its task left,
-with their sizes; where one is not there as it was (deleted, or lost with the power), the record does not count.
+not run again; a task whose result was stored but not recorded simply runs again. A record names the files that its
+task wrote, with their sizes. If a file is missing or has another size (deleted, or lost in a power cut), the record
+does not count.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Record(TypedDict):
 
 
 class Ledger:
-    """Records of finished tasks, a JSON-lines file per volume.
+    """Records of finished tasks, in a JSON-lines file for each volume.
 
     Parameters
     ----------
@@ -72,10 +73,10 @@ class Ledger:
         self._open: dict[str, LineLog] = {}
 
     def load(self, volume: str) -> dict[Key, Record]:
-        """Records of a volume by (stage, number) whose files are there as they were.
+        """Return the records of a volume by (stage, number) whose files still exist in their sizes.
 
-        A line that was being written when the client died does not count. Once the record that says ``last`` stands,
-        the files of the others are no longer needed.
+        A line that was being written when the client died does not count. Once a record with ``last`` counts, the files
+        of the other records are no longer needed.
 
         Raises
         ------
@@ -96,7 +97,7 @@ class Ledger:
         return {key: record for key, record in records.items() if self._holds(record)}
 
     def _holds(self, record: Record) -> bool:
-        """Whether the files of a record are there in their size."""
+        """Return True if the files of a record exist in their sizes."""
         files = record.get("files", {})
         if self._stored is not None:
             return all(self._stored.get(name) == size for name, size in files.items())
@@ -126,12 +127,12 @@ class Ledger:
         self._open[volume].append(json.dumps(record, separators=(",", ":")))
 
     def flush(self) -> None:
-        """Make what was appended last; a local file is after every line."""
+        """Store the appended records durably; a local file is flushed after every line."""
         for log in self._open.values():
             log.flush()
 
     def close(self) -> None:
-        """Flush everything to the disk; every file is closed, also when the disk takes no more."""
+        """Flush everything to the disk and close every file, even if the disk is full."""
         opened, self._open = self._open, {}
         with ExitStack() as logs:
             for log in opened.values():

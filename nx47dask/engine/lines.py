@@ -1,8 +1,8 @@
 """Files of lines that one writer appends to: the ledger and the events of a run.
 
-A file here is appended to. In an object store nothing can be appended to, so there such a file is a series of
-segments, ``events.jsonl``, ``events.jsonl.1``, ``events.jsonl.2``: only the last one changes, it is written again as a
-whole (which is atomic, so no line is ever torn), and once it is long enough the next one begins.
+On a file system lines are appended to a file. Nothing can be appended to an object, so in an object store the file is a
+series of segments, ``events.jsonl``, ``events.jsonl.1``, ``events.jsonl.2``. Only the last segment changes. It is
+written again as a whole (which is atomic, so that no line is ever torn) until it is long enough; then the next begins.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ READERS = 8
 
 
 class LineLog:
-    """Append lines to a file.
+    """File of lines that this process appends to.
 
     Parameters
     ----------
     path : Path
-        Created when missing; a last line that was being written when its writer died is cut off.
+        Created when missing. An incomplete last line, left by a writer that died, is cut off.
 
     Raises
     ------
     StorageError
-        In the methods as well: it cannot be written, or somebody else writes to it.
+        The methods raise it: the file cannot be written, or another process writes to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class LineLog:
             self.flush()
 
     def flush(self) -> None:
-        """Make the lines so far outlive this process."""
+        """Write the lines so far, so that they survive the end of this process."""
         if not self._pending:
             return
         try:
@@ -68,7 +68,7 @@ class LineLog:
         self._pending = b""
 
     def close(self) -> None:
-        """Make the lines outlive the machine as well; nothing can be added any more."""
+        """Write the lines so that they also survive a power cut, and close the file."""
         if self._tail:
             self.flush()
             return
@@ -77,7 +77,7 @@ class LineLog:
 
 
 class _Tail:
-    """The segment that still grows: one of its own for every writer, so that nothing is read to begin."""
+    """Last segment, which still grows. Every writer begins a new one, so that it need not read the one before."""
 
     def __init__(self, path: RemotePath) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class _Tail:
 
     def extend(self, lines: bytes) -> None:
         segment = self.path.with_name(f"{self.path.name}.{self.number}") if self.number else self.path
-        # Only over what this client wrote: a second one, should it ever come past the lock, is noticed here.
+        # It replaces only what this client wrote: a second client that got past the lock is noticed here.
         self.version = segment.put(self.content + lines, self.version)
         self.content += lines
         if len(self.content) >= SEGMENT_BYTES:
@@ -99,12 +99,12 @@ class _Tail:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """All whole lines of what :class:`LineLog` wrote, also while it is being written; none where nothing is.
+    """Read all complete lines that :class:`LineLog` wrote, even while it writes; an empty list if there is no file.
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     """
     with ThreadPoolExecutor(READERS) as readers:
         content = b"".join(readers.map(lambda segment: segment.read_bytes(), log_files(path)))
@@ -112,15 +112,15 @@ def read_lines(path: Path) -> list[bytes]:
 
 
 def log_files(path: Path) -> list[Path]:
-    """The files that hold the lines of a log, in order."""
+    """List the files that hold the lines of a log, in order."""
     if remote := as_remote(path):
         return [path.with_name(segment.name) for segment in _segments(remote)]
     return [path] if path.exists() else []
 
 
 def _segments(path: RemotePath) -> list[RemotePath]:
-    found = [item for item in path.parent.glob(f"{path.name}*") if _number(item, path) is not None]
-    return sorted(found, key=lambda item: _number(item, path) or 0)
+    segments = [item for item in path.parent.glob(f"{path.name}*") if _number(item, path) is not None]
+    return sorted(segments, key=lambda item: _number(item, path) or 0)
 
 
 def _number(item: RemotePath, path: RemotePath) -> int | None:

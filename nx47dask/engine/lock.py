@@ -1,8 +1,8 @@
-"""The lock of a run folder, which keeps a second client out.
+"""Lock of a run folder, which keeps a second client out.
 
-Here it is a lock of the operating system, which ends with the process. In an object store it is a lease: an object
-that only one client can create, that its owner writes again every few seconds, and that another client may take over
-when the owner has ended on the same machine, or has been silent for a minute by the clock of the store.
+On a file system it is a lock of the operating system, which ends with the process. In an object store it is a lease:
+an object that only one client can create and that its owner writes again every few seconds. Another client may take it
+over when the owner has ended on the same machine, or has been silent for a minute by the clock of the store.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STALE_S = 60.0
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this client; the lock ends with the process, however it ends.
+    """Hold the run folder for this client. The lock ends with the process, however the process ends.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def lock_owner(folder: Path) -> str | None:
-    """Who works in a run folder, such as ``process 4711 on node3``; None where nobody does. Takes and writes nothing.
+    """Name the client that works in a run folder, such as ``process 4711 on node3``; None if there is none.
 
-    In an object store it goes by the clocks of the store and of this machine.
+    It takes no lock and writes nothing. In an object store it compares the clocks of the store and of this machine.
     """
     path = folder / LOCK_FILE
     if remote := as_remote(path):
@@ -97,7 +97,7 @@ def _leased(folder: RemotePath) -> Iterator[None]:
 
 
 def _acquire(path: RemotePath, lease: bytes) -> str:
-    """Create the lease, or take over one whose owner is gone; its version."""
+    """Create the lease, or take over one whose owner is gone; return its version."""
     try:
         return path.put(lease, None)
     except FileExistsError:
@@ -135,7 +135,7 @@ def _release(path: RemotePath, version: str) -> None:
 
 
 def _silent_s(path: RemotePath) -> float:
-    """Seconds since the lease was written, both times by the clock of the store."""
+    """Return the seconds since the lease was written, both times by the clock of the store."""
     probe = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
     probe.write_bytes(b"")
     now, written = probe.info(), path.info()
@@ -147,7 +147,7 @@ def _silent_s(path: RemotePath) -> float:
 
 
 def _has_ended(holder: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this machine that is no more."""
+    """Return True if the owner was a process of this machine that has ended."""
     if holder["machine"] != _machine():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Where a run's tasks go: this process, or a Dask cluster."""
+"""Pools of workers that run tasks: their interface, and a pool in this process."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ __all__ = ["Pool", "SerialPool"]
 
 
 class Pool(Protocol):
-    """Where tasks run."""
+    """Interface of a pool of workers that run tasks."""
 
     @property
     def window(self) -> int:
-        """Tasks to have under way."""
+        """Number of tasks to have submitted at a time."""
 
     @property
     def observers(self) -> Sequence[Observer]:
-        """Who else wants to hear what happens: the page of the running job."""
+        """Observers of the pool itself, such as the page of the running job."""
 
     @property
     def memory_limit_bytes(self) -> int | None:
-        """The least that a worker may take; None where nothing sets a limit."""
+        """Smallest memory limit of its workers, in bytes; None where nothing sets a limit."""
 
     def submit(self, ticket: int, task: Task, name: tuple[str, str, int], place: str) -> None:
-        """Start a task, named by volume, stage and number; its outcome carries the ticket."""
+        """Submit a task, named by volume, stage and number; its outcome has the same ticket."""
 
     def wait(self, timeout_s: float | None) -> Sequence[Outcome]:
-        """Outcomes since the last call; waits for one at least, but no longer than the timeout."""
+        """Wait for at least one outcome, at most until the timeout; return all outcomes since the last call."""
 
     def restart(self, worker: str) -> None:
-        """Start a worker anew, which frees all that its process holds."""
+        """Restart a worker, which frees all memory of its process."""
 
 
 class SerialPool:
-    """Run tasks one by one in this process, without a cluster."""
+    """Pool that runs tasks one after another in this process, without a cluster."""
 
     window = 1
     observers: Sequence[Observer] = ()
@@ -60,8 +60,8 @@ class SerialPool:
         return outcomes
 
     def restart(self, worker: str) -> None:
-        """Nothing to restart: the process is our own."""
+        """Do nothing: the process is our own."""
 
     def close(self) -> None:
-        """Wait for the task under way."""
+        """Wait for the running task and drop those that have not started."""
         self._thread.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Progress that a person can follow: one line per stage."""
+"""Progress of a run for a person to follow: one line per stage."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def progress_for(console: Console, volumes: int) -> RichProgress | PlainProgress:
-    """Live lines on a terminal, plain ones elsewhere."""
+    """Return live lines on a terminal, plain lines elsewhere."""
     return RichProgress(console, volumes) if console.is_terminal else PlainProgress(partial(_print, console), volumes)
 
 
 def _print(console: Console, line: str, style: str | None = None) -> None:
-    """A line as it is: boxes and paths are no markup, and a log's lines are not cut."""
+    """Print a line unchanged: brackets of boxes and paths are no markup, and lines of a log are not wrapped."""
     console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -35,7 +35,7 @@ def _words(failure: Failure) -> str:
 
 
 def human_rate(voxels_per_s: float) -> str:
-    """``12.3 Mvox/s``."""
+    """Format a rate, such as ``12.3 Mvox/s``."""
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if voxels_per_s >= scale:
             return f"{voxels_per_s / scale:.1f} {unit}vox/s"
@@ -49,7 +49,7 @@ class _Rate(ProgressColumn):
 
 
 class RichProgress(Observer):
-    """One live line per stage, over all volumes, with voxels per second and the time left."""
+    """Live lines for a terminal, one per stage over all volumes, with voxels per second and the remaining time."""
 
     def __init__(self, console: Console, volumes: int) -> None:
         self.volumes = volumes
@@ -77,13 +77,13 @@ class RichProgress(Observer):
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         stage, voxels = batch.stage, batch.voxels
-        if voxels == 0:  # a merge: over before anybody has read its line
+        if voxels == 0:  # a merge, too short for a line
             return
         if stage not in self._lines:
             self._lines[stage] = self._progress.add_task(stage, total=0, entered=0, volumes=self.volumes)
         self._entered[stage] = self._entered.get(stage, 0) + 1
         self._total[stage] = self._total.get(stage, 0) + voxels
-        # Volumes still to come count as large as those seen, so that the bar and the time left mean the whole run.
+        # Later volumes are taken to be as large as those so far, so that bar and remaining time are of the whole run.
         expected = self._total[stage] * self.volumes // self._entered[stage]
         self._progress.update(self._lines[stage], total=expected, entered=self._entered[stage])
 
@@ -96,7 +96,7 @@ class RichProgress(Observer):
 
 
 class PlainProgress(Observer):
-    """Plain lines for logs: one when a stage of a volume ends, and one every ten seconds in between."""
+    """Plain lines for logs: one at the end of a stage of a volume, and one every ten seconds in between."""
 
     def __init__(self, write: Callable[[str], None], volumes: int) -> None:
         self._write = write
@@ -110,7 +110,7 @@ class PlainProgress(Observer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to take down."""
+        """Do nothing: there is nothing to stop."""
 
     def stage_started(self, volume: str, batch: Batch) -> None:
         self._started[volume, batch.stage] = time.monotonic()

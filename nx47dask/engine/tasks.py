@@ -1,4 +1,4 @@
-"""What the engine runs: tasks, batches of them, pipelines of batches; how a try of a task ends."""
+"""Work of the engine: tasks, batches of them, pipelines of batches, and the outcome of a try of a task."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ Pipeline = Generator[Batch, dict[int, Any], T]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one try of a task ended: its result, the error it raised, or the end of the worker that ran it.
+    """Outcome of a try of a task: its result, the error it raised, or the end of the worker that ran it.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
-"""The scheduling window: self-contained tasks of several volumes, a bounded number at a time.
+"""Scheduling window: runs self-contained tasks of several volumes, a bounded number at a time.
 
 A volume is a *pipeline*: a generator that yields batches of tasks and is sent their records when all are done. While
-one volume waits for its last task, the window fills with tasks of the next, so no worker idles at a barrier of
-another volume. Nothing of a task stays in memory but its record.
+a volume waits for its last task, the window fills with tasks of the next volume, so that no worker idles. Only the
+record of a finished task stays in memory.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ TRIES = 3
 T = TypeVar("T")
 
 RETRY_AFTER_S = (0.5, 4.0)
-"""Before the second and the third try: a store that is busy gets time to recover."""
+"""Waiting times before the second and the third try, in which a busy store can recover."""
 MOST_QUARANTINED = 20
-"""Blocks of a stage of a volume; what fails in more of them is no fault of a block, and its volume stops."""
+"""Largest number of failed blocks in a stage of a volume. With more, the blocks are not the cause: the volume stops."""
 
 
 @dataclass
 class _Volume:
-    """A pipeline under way."""
+    """Volume whose pipeline runs."""
 
     name: str
     pipeline: Pipeline[Any]
@@ -53,14 +53,14 @@ class _Volume:
 
 
 @dataclass(order=True)
-class _Try:
-    """A try of a task; ordered by the time before which it must not start."""
+class _Attempt:
+    """Attempt at a task, ordered by the earliest time to start; ``count`` is 1 for the first."""
 
     not_before_s: float
     number: int
     volume: _Volume = field(compare=False)
     task: Task = field(compare=False)
-    attempt: int = field(compare=False, default=1)
+    count: int = field(compare=False, default=1)
     suspected: bool = field(compare=False, default=False)
 
     @property
@@ -80,34 +80,35 @@ def execute(
     """Run the pipelines of several volumes to their ends.
 
     Tasks with a record in the ledger are not run again. A task that fails is tried three times; then its block is
-    *quarantined*: the other tasks of its stage still run, so that a resumed run has this one left, and then its volume
-    stops; other volumes go on. An input or a model that cannot be used stops its volume at once. A task whose worker
-    died is suspected, and judged only after it was the only one to run: what else the worker had may be innocent.
+    *quarantined*: the other tasks of its stage still run, so that a resumed run needs only this block. Then its volume
+    stops; other volumes continue. An input or a model that cannot be used stops its volume at once. A task whose worker
+    died is only suspected, because another task of that worker may be the cause. It runs again with no other task
+    beside it, and counts as failed only if the worker dies again.
 
     Parameters
     ----------
     pipelines : mapping of volume id to generator
     pool : Pool
     ledger : Ledger, optional
-        Without one nothing is recorded, and nothing can be resumed.
+        Without a ledger nothing is recorded, and nothing can be resumed.
     observers : sequence of Observer
     most_volumes : int, optional
-        Volumes to have under way at a time; by default as many as it takes to fill the window.
+        Largest number of volumes in progress at a time; by default as many as are needed to fill the window.
     over : callable
-        Asked before each start of a task; once it says True none is started any more. Volumes whose tasks all have
-        records still end; tasks under way are left behind, as when the client is killed.
+        Called before each start of a task; once it returns True no further task starts. Volumes whose tasks all have
+        records still end. Running tasks are abandoned, as when the client is killed.
 
     Returns
     -------
     results : dict
-        What each finished pipeline returned.
+        Return value of each finished pipeline.
     errors : dict
-        The error that stopped a volume. One that is in neither was not finished when all was ``over``.
+        Error of each volume that was stopped. A volume in neither dict was unfinished when ``over`` returned True.
 
     Raises
     ------
     StorageError
-        Results cannot be stored; no volume could go on.
+        Results cannot be stored, so that no volume could continue.
     """
     return _Window(pipelines, pool, ledger, observers, most_volumes or len(pipelines), over).run()
 
@@ -131,9 +132,9 @@ class _Window:
         self.most_volumes = most_volumes
         self.over = over
         self.stopped = False
-        self.running: dict[int, _Try] = {}
-        self.delayed: list[_Try] = []
-        self.suspects: deque[_Try] = deque()
+        self.running: dict[int, _Attempt] = {}
+        self.delayed: list[_Attempt] = []
+        self.suspects: deque[_Attempt] = deque()
         self.tries = 0
 
     def run(self) -> tuple[dict[str, Any], dict[str, Nx47Error]]:
@@ -174,7 +175,7 @@ class _Window:
                 self._enter(volume, None)
 
     def _take(self, volume: _Volume) -> bool:
-        """Submit the next task of a volume that has no record, if there is one."""
+        """Submit the next task of a volume that has no record; return False if there is none."""
         if volume.done or volume.error:
             return False
         for task in volume.waiting:
@@ -191,29 +192,29 @@ class _Window:
                 self._retire(volume)
                 return False
             volume.running += 1
-            self._submit(self._try(volume, task))
+            self._submit(self._attempt(volume, task))
             return True
         if volume.running == 0 and not volume.done:
             self._advance(volume)
             return self._take(volume)
         return False
 
-    def _try(self, volume: _Volume, task: Task, attempt: int = 1, after_s: float = 0.0) -> _Try:
+    def _attempt(self, volume: _Volume, task: Task, count: int = 1, after_s: float = 0.0) -> _Attempt:
         self.tries += 1
-        return _Try(time.monotonic() + after_s, self.tries, volume, task, attempt)
+        return _Attempt(time.monotonic() + after_s, self.tries, volume, task, count)
 
-    def _submit(self, one: _Try) -> None:
-        name = (one.volume.name, one.volume.batch.stage, one.task.number)
-        self.running[one.number] = one
-        self.pool.submit(one.number, one.task, name, one.place)
+    def _submit(self, attempt: _Attempt) -> None:
+        name = (attempt.volume.name, attempt.volume.batch.stage, attempt.task.number)
+        self.running[attempt.number] = attempt
+        self.pool.submit(attempt.number, attempt.task, name, attempt.place)
 
-    def _settle(self, one: _Try, outcome: Outcome) -> None:
+    def _settle(self, attempt: _Attempt, outcome: Outcome) -> None:
         if outcome.result is None:
             assert outcome.error is not None
-            self._fail(one, outcome.error, outcome.worker_died)
+            self._fail(attempt, outcome.error, outcome.worker_died)
             return
-        one.volume.running -= 1
-        self._record(one.volume, one.task, outcome.result)
+        attempt.volume.running -= 1
+        self._record(attempt.volume, attempt.task, outcome.result)
 
     def _record(self, volume: _Volume, task: Task, result: Result) -> None:
         # The engine and the worker have added to the result all that a record has.
@@ -229,21 +230,21 @@ class _Window:
         for observer in self.observers:
             observer.task_finished(volume.name, record, task.voxels, resumed)
 
-    def _fail(self, one: _Try, error: BaseException, worker_died: bool) -> None:
-        """Try again, quarantine the block, or stop its volume, or all, as the error asks for."""
-        volume, task = one.volume, one.task
+    def _fail(self, attempt: _Attempt, error: BaseException, worker_died: bool) -> None:
+        """Try again, quarantine the block, stop its volume or stop the whole run, depending on the error."""
+        volume, task = attempt.volume, attempt.task
         hopeless = isinstance(error, Nx47Error) and not isinstance(error, BlockError)
-        final = hopeless or (one.suspected if worker_died else one.attempt >= TRIES)
-        said = _said(one, error, worker_died)
+        final = hopeless or (attempt.suspected if worker_died else attempt.count >= TRIES)
+        said = _said(attempt, error, worker_died)
         if volume.error is None:
             trace = "".join(getattr(error, "__notes__", None) or traceback.format_exception(error))
-            failure = Failure(volume.batch.stage, task.number, task.place, one.attempt, str(said), trace, final)
+            failure = Failure(volume.batch.stage, task.number, task.place, attempt.count, str(said), trace, final)
             for observer in self.observers:
                 observer.task_failed(volume.name, failure)
         if isinstance(error, StorageError):
             raise error
         if not final and volume.error is None:
-            self._again(one, error, worker_died)
+            self._again(attempt, error, worker_died)
             return
         volume.running -= 1
         if volume.error is not None:
@@ -256,14 +257,14 @@ class _Window:
         if len(volume.quarantined) > MOST_QUARANTINED:
             self._stop(volume, said, f"{len(volume.quarantined)} blocks failed, so it may not be their fault")
 
-    def _again(self, one: _Try, error: BaseException, worker_died: bool) -> None:
-        task = one.task
+    def _again(self, attempt: _Attempt, error: BaseException, worker_died: bool) -> None:
+        task = attempt.task
         if isinstance(error, DeviceMemoryError):
             if error.worker:
                 self.pool.restart(error.worker)
             task = task.smaller or task
-        after_s = 0.0 if worker_died else RETRY_AFTER_S[one.attempt - 1]
-        following = self._try(one.volume, task, one.attempt + 1, after_s)
+        after_s = 0.0 if worker_died else RETRY_AFTER_S[attempt.count - 1]
+        following = self._attempt(attempt.volume, task, attempt.count + 1, after_s)
         if worker_died:
             following.suspected = True
             self.suspects.append(following)
@@ -281,7 +282,7 @@ class _Window:
         self._enter(volume, volume.records)
 
     def _enter(self, volume: _Volume, records: dict[int, Record] | None) -> None:
-        """Go to the next stage of a volume, or to its end."""
+        """Start the next stage of a volume, or end the volume."""
         try:
             volume.batch = volume.pipeline.send(records) if records is not None else next(volume.pipeline)
         except StopIteration as stop:
@@ -302,14 +303,14 @@ class _Window:
         self.finished.append(volume)
 
 
-def _said(one: _Try, error: BaseException, worker_died: bool) -> Nx47Error:
-    """Return an error in our words: itself where it is ours."""
+def _said(attempt: _Attempt, error: BaseException, worker_died: bool) -> Nx47Error:
+    """Return an error as one of ours, with the place of the attempt; errors of ours stay as they are."""
     if isinstance(error, Nx47Error):
         return error
     if worker_died:
-        alone = ", the last time with no other task beside it" if one.suspected else ""
+        alone = ", the last time with no other task beside it" if attempt.suspected else ""
         return BlockError(
-            f"{one.place}: workers ended while they ran it{alone}; most often a worker without memory",
+            f"{attempt.place}: workers ended while they ran it{alone}; most often a worker without memory",
             hint="compare the memory limit of a worker with the plan's",
         )
-    return BlockError(f"{one.place}: {type(error).__name__}: {error}")
+    return BlockError(f"{attempt.place}: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""What wraps a task on a worker: time, peak memory, errors that name their place, releases that agree."""
+"""Wrapping of a task on a worker: time, peak memory, errors that name their place, releases that agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The counters of jobs for Prometheus, on the scheduler's ``/metrics``; needs prometheus_client (extra ``metrics``)."""
+"""Counters of jobs for Prometheus, on the scheduler's ``/metrics``; needs prometheus_client (extra ``metrics``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ SUMS = (
 
 
 def job_metrics(jobs: Jobs) -> Iterator[Any]:
-    """The metric families of all jobs, labelled by run and stage; never by volume, of which there may be hundreds."""
+    """Yield the metric families of all jobs, labelled by run and stage, not by volume: there may be hundreds of these.
+
+    Of several jobs of one name only the last counts.
+    """
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     by_state = ("run", "stage", "state")
@@ -56,7 +59,14 @@ def _volumes(job: Job) -> dict[str, int]:
 
 
 def register(collect: Callable[[], Iterable[Any]]) -> Any:
-    """Have a process's ``/metrics`` show what ``collect`` gives; None where that is not possible."""
+    """Add the metrics that ``collect`` returns to ``/metrics`` of this process.
+
+    Returns
+    -------
+    object or None
+        Collector for :func:`unregister`; None where there is no prometheus_client, or another scheduler of this process
+        is registered.
+    """
     try:
         import prometheus_client
     except ImportError:

@@ -1,4 +1,4 @@
-"""Speed of a run and the time it still takes, from the times of its tasks."""
+"""Speed and remaining time of a run, estimated from the times of its tasks."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ __all__ = ["Pace", "StageWork", "share_done", "time_left_s"]
 
 LATELY_S = 60.0
 TASKS_LATELY = 4.0
-"""Mean lengths of a task that count as lately where tasks are long."""
+"""Recent time in mean times of a task, where that is longer than LATELY_S."""
 MOST_SAMPLES = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class StageWork:
-    """Work of a stage that is done and that is left, over all volumes.
+    """Work of a stage that is done and that remains, over all volumes.
 
     Attributes
     ----------
     name : str
     settled : int
-        Tasks that nothing is left to do for: done, by an earlier client too, skipped or quarantined.
+        Finished tasks: done (also by an earlier client), skipped or quarantined.
     left : int
-        Tasks that still have to end, also those expected of volumes that have not reached the stage; 0 for a stage
-        that no volume has reached.
+        Remaining tasks, including those expected of volumes that have not reached the stage; 0 for a stage that no
+        volume has reached.
     ran : int
         Tasks that ran for this client.
     task_s : float
-        Sum of their own times, in seconds.
+        Sum of their times, in seconds.
     begun : bool
-        Some volume has reached the stage.
+        True if at least one volume has reached the stage.
     """
 
     name: str
@@ -48,10 +48,10 @@ class StageWork:
 
 
 def time_left_s(stages: Iterable[StageWork], at_once: float | None) -> tuple[float | None, list[str]]:
-    """Seconds until all tasks have ended, and the stages of which that is not known.
+    """Estimate the seconds until all tasks have ended, and list the stages that the estimate leaves out.
 
-    The mean time of each stage's tasks times the tasks that it has left, added up and divided by how many tasks ran at
-    a time lately.
+    For each stage the mean time of a task is multiplied by the remaining tasks. The sum over the stages is divided by
+    the number of tasks that ran at a time recently.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ def time_left_s(stages: Iterable[StageWork], at_once: float | None) -> tuple[flo
     Returns
     -------
     left_s : float or None
-        Without the stages of the list, so the least that it takes where there are some; None when nothing is known.
+        Remaining time without the stages in ``unknown``, so a lower bound if there are any; None when nothing is known.
     unknown : list of str
-        Stages with tasks left of which none has ended yet, and those that no volume has reached.
+        Stages with remaining tasks of which none has ended yet, and stages that no volume has reached.
     """
     work_s, known, unknown = 0.0, False, []
     for stage in stages:
@@ -78,9 +78,9 @@ def time_left_s(stages: Iterable[StageWork], at_once: float | None) -> tuple[flo
 
 
 def share_done(stages: Iterable[StageWork]) -> float:
-    """Part of the work that is done, 0 to 1: tasks, weighed by the mean time of their stage.
+    """Return the share of the work that is done, 0 to 1: tasks, weighted by the mean time of their stage.
 
-    A stage that no volume has reached, or whose tasks have no time yet, weighs as much as the others do on average.
+    A stage that no volume has reached, or whose tasks have no time yet, gets the average weight of the others.
     """
     stages = list(stages)
     weights = [_weight(stage) for stage in stages]
@@ -95,14 +95,14 @@ def share_done(stages: Iterable[StageWork]) -> float:
 
 
 def _weight(stage: StageWork) -> float | None:
-    """Time of all tasks of a stage; nothing for one that was over before this client."""
+    """Return the time of all tasks of a stage; 0 for a stage that was over before this client, None if unknown."""
     if stage.mean_s is not None:
         return stage.mean_s * (stage.settled + stage.left)
     return None if stage.left or not stage.begun else 0.0
 
 
 class Pace:
-    """Work done lately: in the last minute, or in the time of a few tasks where these take longer."""
+    """Recent speed of a run: over the last minute, or over a few mean times of a task where these are longer."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, float, float]] = deque(maxlen=MOST_SAMPLES)
@@ -110,11 +110,11 @@ class Pace:
         self._tasks = 0
 
     def start(self, time_s: float) -> None:
-        """Nothing is done yet."""
+        """Note the time at which the work starts."""
         self._samples.append((time_s, self._task_s, self._voxels))
 
     def add(self, time_s: float, tasks: int, task_s: float, voxels: float) -> None:
-        """Tasks that ended, the sum of their own times, the voxels that they cover."""
+        """Add a number of tasks that ended, the sum of their times and the voxels that they cover."""
         self._task_s, self._voxels = self._task_s + task_s, self._voxels + voxels
         self._tasks += tasks
         if self._samples and self._samples[-1][0] > time_s - 0.4 and len(self._samples) > 1:
@@ -122,12 +122,12 @@ class Pace:
         self._samples.append((time_s, self._task_s, self._voxels))
 
     def at_once(self, now_s: float) -> float | None:
-        """Seconds of tasks done in a second: how many ran at a time; None when no task ended lately."""
+        """Return the seconds of tasks done in a second, so the tasks at a time; None when no task ended recently."""
         rate = self._rate(now_s, 1)
         return rate or None
 
     def voxels_per_s(self, now_s: float) -> float | None:
-        """Voxels done in a second, all stages together; None before anything is known."""
+        """Return the voxels done in a second, all stages together; None before anything is known."""
         return self._rate(now_s, 2)
 
     def _rate(self, now_s: float, item: int) -> float | None:

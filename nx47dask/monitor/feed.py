@@ -1,7 +1,7 @@
-"""The client's side of the page of a running job: an observer that tells the scheduler what happens.
+"""Client's side of the page of a running job: an observer that sends the events of the run to the scheduler.
 
-Changes are gathered and sent twice a second by a thread of its own, as one event of Dask's log, so that a task costs
-the run a few microseconds and a scheduler that is slow or gone costs it nothing.
+A separate thread sends all changes twice a second, as one event of Dask's log. So a task costs the run a few
+microseconds, and a scheduler that is slow or gone costs nothing.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ MOST_ERRORS_A_MESSAGE = 50
 
 @contextmanager
 def watched(client: Client, title: JobTitle) -> Iterator[tuple[list[Observer], str]]:
-    """Have a page of a job on the scheduler's dashboard server while the context lasts.
+    """Show a page of a job on the scheduler's dashboard server while the context lasts.
 
     Yields
     ------
     observers : list of Observer
-        Who has to hear what happens; none where the scheduler cannot show a page.
+        Observers that feed the page; empty where the scheduler cannot show a page.
     link : str
-        Address of the page, or nothing.
+        Address of the page; empty without a page.
     """
     try:
         client.register_plugin(MonitorPlugin())
@@ -60,7 +60,7 @@ def watched(client: Client, title: JobTitle) -> Iterator[tuple[list[Observer], s
 
 
 class JobFeed(Observer):
-    """Tells the scheduler's :class:`~nx47dask.monitor.routes.MonitorPlugin` of a job.
+    """Observer that sends a job's events to the scheduler's :class:`~nx47dask.monitor.routes.MonitorPlugin`.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class JobFeed(Observer):
         self._others: dict[str, Any] = {}
 
     def _take(self) -> dict[str, Any]:
-        """All that happened since the last message, as the next."""
+        """Return the next message, with everything since the last one; empty if nothing happened."""
         with self._lock:
             sums = self._statistics.records()
             changes = {
@@ -155,7 +155,7 @@ class JobFeed(Observer):
         return {"job": self._job, "number": self._sent, "time_s": time.time(), **message}
 
     def _send(self) -> None:
-        """Send what happened, twice a second, until the end of the job or of the scheduler."""
+        """Send messages twice a second until the end of the job or of the scheduler."""
         message: dict[str, Any] = {}
         over = False
         while not over:
@@ -165,7 +165,7 @@ class JobFeed(Observer):
                 if not self._told(message):
                     if self._over.is_set() or self._client.status not in ("running", "connecting"):
                         return
-                    break  # the same message goes again: the scheduler knows it by its number
+                    break  # the same message is sent again: the scheduler recognises it by its number
                 message = self._take() if over else {}
 
     def _told(self, message: dict[str, Any]) -> bool:

@@ -5,5 +5,5 @@ from __future__ import annotations
 __all__ = ["JOB_PAGE", "ROUTES_KEY"]
 
 JOB_PAGE = "nx47dask.monitor.routes"
-"""Module with the routes of the page of a running job."""
+"""Name of the module with the routes of the page of a running job."""
 ROUTES_KEY = "distributed.scheduler.http.routes"

@@ -1,7 +1,8 @@
-"""The page of a running job on Dask's own dashboard server, and its counters for Prometheus.
+"""Page of a running job on Dask's own dashboard server, and its counters for Prometheus.
 
 A scheduler plugin keeps the state of the jobs; HTTP routes show it. Dask takes the routes from the configuration key
-``distributed.scheduler.http.routes``, which lists modules; where that does not name this one, the plugin adds them.
+``distributed.scheduler.http.routes``, which lists modules. If this module is not in the list, the plugin adds the
+routes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ POLICY = (
 
 
 class MonitorPlugin(SchedulerPlugin):
-    """Keeps the state of the jobs that clients tell of; see :class:`nx47dask.monitor.feed.JobFeed`."""
+    """Scheduler plugin that keeps the state of jobs, sent by clients; see :class:`nx47dask.monitor.feed.JobFeed`."""
 
     name = NAME
     idempotent = True
@@ -53,7 +54,7 @@ class MonitorPlugin(SchedulerPlugin):
 
     async def start(self, scheduler: Any) -> None:
         if __name__ not in dask.config.get(ROUTES_KEY):
-            # Under any prefix, since a scheduler does not tell its own.
+            # Under any prefix, because a scheduler does not give its own.
             added = [(rf"/(?:.*/)?{path}", kind, {"dask_server": scheduler}) for path, kind, _ in routes]
             scheduler.http_application.add_handlers(r".*", added)
         _add_to_menu(scheduler)
@@ -71,17 +72,17 @@ class MonitorPlugin(SchedulerPlugin):
 
 
 def _add_to_menu(scheduler: Any) -> None:
-    """Name the page in the menu of Dask's pages; a scheduler without these has no menu."""
+    """Add the page to the menu of Dask's pages, on a scheduler that has one."""
     pages = sys.modules.get("distributed.dashboard.scheduler")
     variables = getattr(pages, "template_variables", None)
-    # What this gives is kept and shared by all pages. It is not documented: without it there is no link, no more.
+    # All pages share the dictionary that this returns. It is undocumented; without it only the link is missing.
     menu = variables(scheduler).get("pages") if variables else None
     if isinstance(menu, list) and NAME not in menu:
         menu.append(NAME)
 
 
 class _Handler(RequestHandler):
-    """Base of the routes: it knows the scheduler, and lets the browser load and guess nothing from elsewhere."""
+    """Base of the handlers: holds the scheduler, and sets headers that forbid content from other servers."""
 
     def initialize(self, dask_server: Any) -> None:
         self.scheduler = dask_server
@@ -94,14 +95,14 @@ class _Handler(RequestHandler):
 
 
 class PageHandler(_Handler):
-    """The page."""
+    """Handler of the page."""
 
     def get(self) -> None:
         self.finish(_text("monitor/page/page.html"))
 
 
 class AssetHandler(_Handler):
-    """Its styles and scripts."""
+    """Handler of the page's styles and scripts."""
 
     def get(self, name: str) -> None:
         path, kind = ASSETS[name]
@@ -110,7 +111,7 @@ class AssetHandler(_Handler):
 
 
 class StateHandler(_Handler):
-    """The state of a job as JSON: with ``since``, what changed after an earlier answer."""
+    """Handler of the state of a job as JSON; with ``since``, only of the changes after an earlier answer."""
 
     def get(self) -> None:
         plugin = self.scheduler.plugins.get(NAME)
@@ -120,13 +121,13 @@ class StateHandler(_Handler):
         since = self.get_query_argument("since", "0")
         known = int(since) if since.isdecimal() and int(since) <= jobs.changes else 0
         running = {worker.address: list(_tasks(worker, job.client)) for worker in self._workers()} if job else {}
-        numbers: dict[tuple[str, str], list[int]] = {}
+        by_stage: dict[tuple[str, str], list[int]] = {}
         for volume, stage, number in (task for tasks in running.values() for task in tasks):
-            numbers.setdefault((volume, stage), []).append(number)
+            by_stage.setdefault((volume, stage), []).append(number)
         state = {
             "changes": jobs.changes,
             "jobs": jobs.names(),
-            "job": job.answer(known, wanted, shown, time.time(), numbers) if job else None,
+            "job": job.answer(known, wanted, shown, time.time(), by_stage) if job else None,
             "workers": [_worker(worker, running.get(worker.address, [])) for worker in self._workers()],
         }
         self.set_header("Content-Type", "application/json; charset=utf-8")
@@ -137,20 +138,17 @@ class StateHandler(_Handler):
 
 
 def _tasks(worker: Any, client: str) -> Iterator[tuple[str, str, int]]:
-    """Volume, stage and number of the tasks of a client that a worker runs: the first that it was given."""
+    """Yield volume, stage and number of the tasks of a client that a worker runs: the first that it was given."""
     for task in islice(worker.processing, worker.nthreads):
         key = task.key
-        if (
-            isinstance(key, tuple)
-            and len(key) == 4
-            and client in {waiting.client_key for waiting in task.who_wants or ()}
-        ):
+        clients = {state.client_key for state in task.who_wants or ()}
+        if isinstance(key, tuple) and len(key) == 4 and client in clients:
             group, volume, number, _ = key
             yield volume, group.rpartition("-")[0], number
 
 
 def _worker(worker: Any, running: list[tuple[str, str, int]]) -> dict[str, Any]:
-    """A worker's memory in bytes, what it runs, and its GPU as Dask's metrics have it."""
+    """Describe a worker: its memory in bytes, the tasks that it runs, and its GPU from Dask's metrics."""
     used, card = worker.metrics.get("gpu") or {}, worker.extra.get("gpu") or {}
     return {
         "name": str(worker.name),
@@ -178,4 +176,4 @@ routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
     (f"{NAME}/state.json", StateHandler, {}),
     (rf"{NAME}/({'|'.join(name.replace('.', '[.]') for name in ASSETS)})", AssetHandler, {}),
 ]
-"""Routes under the name that Dask looks for in a module of ``distributed.scheduler.http.routes``."""
+"""Routes of this module, in the form that Dask expects of a module of HTTP routes."""

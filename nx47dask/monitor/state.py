@@ -1,7 +1,7 @@
-"""The state of a job: its blocks by state, sums, the last failures, how much is done and how long the rest takes.
+"""State of running jobs: blocks by state, sums, the last failures, the share done and the remaining time.
 
-The live page keeps one for each job of a scheduler, told by clients in messages of plain values (:meth:`Jobs.apply`);
-``nx47dask status`` fills one from the files of a run folder.
+The scheduler keeps the state of all its jobs for the live page; clients send changes in messages of plain values
+(:meth:`Jobs.apply`). ``nx47dask status`` builds the state of one job from the files of a run folder.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from nx47dask.monitor.estimate import Pace, StageWork, share_done, time_left_s
 __all__ = ["DONE", "QUARANTINED", "REPEATED", "RETRYING", "SKIPPED", "STATES", "WAITING", "Job", "Jobs"]
 
 STATES = ("waiting", "retrying", "done", "done after a retry", "skipped", "quarantined")
-"""States of a block; which blocks are running is the scheduler's to say."""
+"""States of a block; the scheduler tells which waiting blocks are running."""
 WAITING, RETRYING, DONE, REPEATED, SKIPPED, QUARANTINED = range(len(STATES))
 SETTLED = (DONE, REPEATED, SKIPPED, QUARANTINED)
 MOST_JOBS = 8
 MOST_ERRORS = 50
 
 Running = Mapping[tuple[str, str], list[int]]
-"""Numbers of the blocks that workers have, by volume and stage."""
+"""Numbers of the blocks that workers run, by volume and stage."""
 
 
 @dataclass
 class BlockMap:
-    """The blocks of one stage of one volume.
+    """Blocks of one stage of one volume, with their states.
 
     Attributes
     ----------
     grid : list of int or None
         Blocks per axis (Z, Y, X) where they are numbered in raster order.
     count : int or None
-        Blocks that were announced; None where only their states were told.
+        Number of blocks that was announced; None where only states were sent.
     began : int
         Number of the change that made the map.
     states : array of uint8, shape (blocks,)
+        State of each block, an index into :data:`STATES`.
     changed : array of int64, shape (blocks,)
-        Number of the change that each got its state by.
+        Number of the change that gave each block its state.
     """
 
     grid: list[int] | None
@@ -55,7 +56,7 @@ class BlockMap:
         self.changed: NDArray[np.int64] = np.zeros(self.count or 0, np.int64)
 
     def put(self, numbers: Sequence[int], states: bytes, change: int) -> None:
-        """Set states; the map grows to hold a number that its batch did not announce."""
+        """Set the states of blocks; the map grows for a number beyond those announced."""
         missing = max(numbers, default=0) + 1 - len(self.states)
         if missing > 0:
             self.states = np.append(self.states, np.zeros(missing, np.uint8))
@@ -65,13 +66,13 @@ class BlockMap:
         self.changed[where] = change
 
     def counts(self) -> NDArray[np.int64]:
-        """Blocks in each of the states; numbers that were passed over are no blocks."""
+        """Count the blocks in each state; unused numbers of a grown map do not count."""
         counts = np.bincount(self.states, minlength=len(STATES))
         counts[WAITING] = max(0, (self.count or 0) - counts[RETRYING:].sum())
         return counts
 
     def changes(self, since: int) -> dict[str, Any]:
-        """All states as digits for one who does not know the map, else the blocks that changed, by state."""
+        """Return the blocks that changed, by state; for a reader that does not know the map, all states as digits."""
         if since < self.began:
             return {"grid": self.grid, "states": (self.states + ord("0")).tobytes().decode()}
         late = np.flatnonzero(self.changed > since)
@@ -81,14 +82,14 @@ class BlockMap:
 
 @dataclass
 class Volume:
-    """One volume of a job."""
+    """State of one volume of a job."""
 
     maps: dict[str, BlockMap] = field(default_factory=dict)
     written: bool = False
     changed: int = 0
 
     def line(self) -> list[Any]:
-        """State, stage that it is in, share of that, blocks by state over all stages: for a list of volumes."""
+        """Return the line for a list of volumes: state, current stage, share of it, blocks by state of all stages."""
         if not self.maps:
             return ["waiting", "", 0.0, [0] * len(STATES)]
         counts = {stage: blocks.counts() for stage, blocks in self.maps.items()}
@@ -101,16 +102,16 @@ class Volume:
 
 
 class Job:
-    """A run, under way or not.
+    """State of a run, running or ended.
 
     Parameters
     ----------
     title : mapping
-        The fields of :class:`nx47dask.engine.events.JobTitle`.
+        Fields of :class:`nx47dask.engine.events.JobTitle`.
     started_s : float
-        Unix time.
+        Unix time of its start.
     id, client : str
-        Of the job and its client on a scheduler.
+        Identifiers of the job and of its client on a scheduler.
     change : int
         Number of this change.
     """
@@ -128,7 +129,7 @@ class Job:
         self.start(title, started_s, change)
 
     def start(self, title: Mapping[str, Any], started_s: float, change: int = 0) -> None:
-        """Let a client begin the run, or go on with it: what is done stays, the pace is that of this client."""
+        """Start the run with a client, or continue it: finished work stays, the pace is that of this client."""
         self.title, self.started_s = dict(title), started_s
         self.volumes = {name: self.volumes.get(name) or Volume(changed=change) for name in title["volumes"]}
         self.pace = Pace()
@@ -136,7 +137,7 @@ class Job:
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages in the order in which volumes go through them: those begun among those to come."""
+        """Names of the stages in the order in which volumes go through them, begun or not."""
         order: list[str] = list(self.title["stages"])
         for volume in self.volumes.values():
             for before, stage in zip([None, *volume.maps], volume.maps, strict=False):
@@ -145,7 +146,7 @@ class Job:
         return order
 
     def apply(self, message: Mapping[str, Any], change: int) -> None:
-        """Take in what happened since the message before; a message that came already is ignored."""
+        """Apply a message with the changes since the last one; a message that came already is ignored."""
         if message["number"] <= self.number:
             return
         self.number = message["number"]
@@ -166,25 +167,25 @@ class Job:
             self.end(state, words, message["time_s"])
 
     def enter(self, name: str, stage: str, count: int, grid: list[int] | None = None, change: int = 0) -> None:
-        """Let a volume begin a stage of so many blocks; a stage that is begun again comes after those before it."""
+        """Note that a volume starts a stage of ``count`` blocks; a stage that starts again becomes the last one."""
         maps = self._volume(name, change).maps
         maps.pop(stage, None)
         maps[stage] = BlockMap(grid, count, change)
 
     def put(self, name: str, stage: str, numbers: Sequence[int], states: bytes, change: int = 0) -> None:
-        """Set the states of blocks of a volume, also in a stage of which only they are known."""
+        """Set the states of blocks of a volume, even in a stage whose start was not announced."""
         self._volume(name, change).maps.setdefault(stage, BlockMap(None, None, change)).put(numbers, states, change)
 
     def end(self, state: str, words: str, time_s: float) -> None:
-        """The job is "done", has "stopped", or is "lost" with its client."""
+        """Note that the job ended: "done", "stopped", or "lost" with its client."""
         self.state, self.message, self.ended_s = state, words, time_s
 
     def work(self) -> list[StageWork]:
-        """Every stage over all volumes; those still to begin it count as large as the others on average."""
+        """Return the work of every stage over all volumes; a volume that has not begun it counts with the average."""
         return [self._work(stage, counts, begun) for stage, (counts, begun) in self.totals().items()]
 
     def totals(self) -> dict[str, tuple[list[int], int]]:
-        """Blocks by state and volumes that have begun, by stage."""
+        """Count blocks by state, and volumes that have begun, for each stage."""
         totals = {stage: (np.zeros(len(STATES), np.int64), 0) for stage in self.stages}
         for volume in self.volumes.values():
             for stage, blocks in volume.maps.items():
@@ -193,7 +194,13 @@ class Job:
         return {stage: (counts.tolist(), begun) for stage, (counts, begun) in totals.items()}
 
     def outlook(self, now_s: float) -> dict[str, Any]:
-        """Return ``share``, and while the job runs its ``left_s``, ``unknown`` (stages not in it), ``voxels_per_s``."""
+        """Return the share done and, while the job runs, its remaining time and its speed.
+
+        Returns
+        -------
+        dict
+            "share" (0 to 1), "left_s" (seconds or None), "unknown" (stages that "left_s" leaves out), "voxels_per_s".
+        """
         work, alive = self.work(), self.state == "running"
         left_s, unknown = time_left_s(work, self.pace.at_once(now_s)) if alive else (None, [])
         speed = self.pace.voxels_per_s(now_s) if alive else None
@@ -202,9 +209,9 @@ class Job:
     def answer(
         self, since: int, wanted: str | None, known: str | None, now_s: float, running: Running
     ) -> dict[str, Any]:
-        """Return the news for a page that knows all changes up to ``since``, and of maps those of volume ``known``.
+        """Return the data for a page that knows all changes up to ``since``, with the maps of volume ``known``.
 
-        It gets the maps of the volume that it wants, or of one that is under way.
+        It gets the maps of the volume ``wanted``, or else of a volume that is in progress.
         """
         shown = wanted if wanted in self.volumes else self._under_way()
         maps = self.volumes[shown].maps if shown else {}
@@ -236,7 +243,7 @@ class Job:
         return volume
 
     def _under_way(self) -> str | None:
-        """The volume to look at: the first that is under way, else the last that was."""
+        """Choose the volume to show: the first that is in progress, else the last that has begun."""
         begun = [name for name, volume in self.volumes.items() if volume.maps]
         active = [name for name in begun if self.volumes[name].line()[0] == "under way"]
         return active[0] if active else begun[-1] if begun else None
@@ -244,7 +251,7 @@ class Job:
     def _work(self, stage: str, counts: list[int], begun: int) -> StageWork:
         blocks, settled = sum(counts), sum(counts[state] for state in SETTLED)
         sums = self.sums.get(stage, {})
-        # Where stages differ from volume to volume, as in a calibration, those to come are not known.
+        # In a calibration stages differ from volume to volume, so that those of later volumes are unknown.
         maps = [volume.maps[stage] for volume in self.volumes.values() if stage in volume.maps]
         sizes = [known.count for known in maps if known.count is not None]
         alike = sizes and self.title["stages"]
@@ -268,19 +275,19 @@ class Job:
 
 
 class Jobs:
-    """The jobs of a scheduler: those that run, and the last that have ended."""
+    """State of all running jobs and of the last ones that ended, kept on the scheduler for the live page."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.changes = 0
 
     def apply(self, message: Mapping[str, Any]) -> None:
-        """Take in a message of a client.
+        """Apply a message of a client.
 
         Parameters
         ----------
         message : mapping
-            "job", "number" and "time_s" (Unix time); "client" and "title" in the first of a job; and what happened:
+            "job", "number" and "time_s" (Unix time); "client" and "title" in the first of a job; and the changes:
             "stages" (volume, stage, number of blocks, blocks per axis or None), "blocks" (volume, stage, numbers, a
             byte of state for each), "sums" (totals by stage so far), "errors", "written" (volumes whose mask is
             written), "ended" (state and words).
@@ -297,19 +304,19 @@ class Jobs:
         self.jobs[message["job"]].apply(message, self.changes)
 
     def lose(self, client: str, time_s: float) -> None:
-        """A client has gone; its jobs that had not ended are lost."""
+        """Mark the running jobs of a client that is gone as lost."""
         self.changes += 1
         for job in self.jobs.values():
             if job.client == client and job.state == "running":
                 job.end("lost", "the client has gone; go on with --resume", time_s)
 
     def choose(self, name: str | None) -> Job | None:
-        """The job of an id, or the one to look at: the last that runs, else the last."""
+        """Return the job of an id; without one the last that runs, else the last."""
         if name in self.jobs:
             return self.jobs[name]
         jobs = list(self.jobs.values())
         return next((job for job in reversed(jobs) if job.state == "running"), jobs[-1] if jobs else None)
 
     def names(self) -> Iterable[dict[str, str]]:
-        """Return the jobs that a page can choose from."""
+        """List the jobs to choose from."""
         return [{"id": job.id, "name": job.title["name"], "state": job.state} for job in self.jobs.values()]

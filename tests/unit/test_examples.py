@@ -24,7 +24,6 @@ def test_examples_run(path, tmp_path, monkeypatch):
     assert result.failed == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the examples are not written yet")
 def test_every_public_name_has_an_example():
     without = [name for name in nx47dask.__all__ if ">>> " not in (inspect.getdoc(getattr(nx47dask, name)) or "")]
     assert without == []

@@ -1,4 +1,4 @@
-"""One module for each kind of cluster: the function that its spec names takes the spec and returns a Dask cluster.
+"""Kinds of clusters, one module each: the function that a spec names takes the spec and returns a Dask cluster.
 
-A module imports at its top what its kind needs, so that only a run on such a cluster needs that.
+A module imports the packages of its kind at its top, so that only a run on such a cluster needs them.
 """

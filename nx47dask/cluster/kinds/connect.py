@@ -1,4 +1,4 @@
-"""A scheduler that runs already."""
+"""Connection to a scheduler that runs already."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FIRST_WORKER_TIMEOUT_S = 60.0
 
 
 def connect(spec: ConnectSpec) -> Client:
-    """Reach a scheduler that has workers.
+    """Connect to a scheduler that has workers.
 
     Raises
     ------
     ClusterError
-        None answers.
+        No scheduler with workers answers.
     """
     place = spec.address or _scheduler_address(str(spec.scheduler_file))
     try:

@@ -23,18 +23,18 @@ _PBS_RESOURCES = "select="
 
 
 def start(spec: JobQueueSpec, worker_bytes: int | None = None) -> Any:
-    """Put jobs with workers into the queue; the scheduler runs in this process.
+    """Submit jobs with workers to the batch system; the scheduler runs in this process.
 
     Parameters
     ----------
     spec : JobQueueSpec
     worker_bytes : int, optional
-        Not needed: the spec says how large a job is.
+        Not used: the spec gives the size of a job.
 
     Returns
     -------
     dask_jobqueue.JobQueueCluster
-        Its workers come when the batch system starts their jobs.
+        Cluster whose workers come when the batch system starts their jobs.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def start(spec: JobQueueSpec, worker_bytes: int | None = None) -> Any:
 
 
 def _send_jobs(cluster: Any) -> None:
-    """Put the jobs into the queue.
+    """Submit the jobs.
 
-    `scale` does the same in the background, where a refusal of the batch system would go unheard.
+    `scale` does the same in the background, where nobody would see that the batch system refuses a job.
     """
     refusal = None
     try:
@@ -69,13 +69,13 @@ def _send_jobs(cluster: Any) -> None:
         refusal = " ".join(str(error).split())
     if refusal is not None:
         for job in cluster.workers.values():
-            job.status = Status.failed  # or Dask would not close a cluster with jobs that never were
+            job.status = Status.failed  # else Dask cannot close a cluster whose jobs never existed
         cluster.close()
         raise ClusterError(f"the batch system took no job: {refusal}")
 
 
 def _cpu_job(spec: JobQueueSpec) -> dict[str, Any]:
-    """Arguments of dask-jobqueue for a job with CPU workers."""
+    """Return the arguments of dask-jobqueue for a job with CPU workers."""
     given = {name: getattr(spec, name) for name in _GIVEN if getattr(spec, name) is not None}
     if spec.account is not None:
         given["project" if spec.kind == "lsf" else "account"] = spec.account
@@ -86,7 +86,7 @@ def _cpu_job(spec: JobQueueSpec) -> dict[str, Any]:
         "processes": spec.cores,
         "memory": spec.memory,
         "job_extra_directives": spec.job_extra_directives,
-        # Before the user's own lines, which may say otherwise.
+        # Before the user's own lines, which may override them.
         "job_script_prologue": [
             *(f"export {name}={shlex.quote(value)}" for name, value in exported(on_workers).items()),
             *spec.job_script_prologue,
@@ -97,7 +97,7 @@ def _cpu_job(spec: JobQueueSpec) -> dict[str, Any]:
 
 
 def _gpu_job(spec: JobQueueSpec) -> dict[str, Any]:
-    """Return the options that differ for a job with a GPU and one worker."""
+    """Return the arguments that differ for a job with a GPU and one worker."""
     directives = spec.gpu_directives or _ask_for_gpu(spec)
     return {
         "cores": 1,
@@ -111,7 +111,7 @@ def _gpu_job(spec: JobQueueSpec) -> dict[str, Any]:
 
 
 def _ask_for_gpu(spec: JobQueueSpec) -> list[str]:
-    """One GPU, as the manuals of sbatch, PBS Professional's qsub and bsub have it."""
+    """Return the directives that ask for one GPU, from the manuals of sbatch, PBS Professional's qsub and bsub."""
     mebibytes = math.ceil(parse_bytes(spec.gpu_memory or spec.memory) / 2**20)
     return {
         "slurm": ["--gres=gpu:1"],

@@ -1,4 +1,4 @@
-"""Workers in pods of Kubernetes, made by the Dask operator."""
+"""Workers in pods of Kubernetes, created by the Dask operator."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _ERRORS = (
 
 
 def start(spec: KubernetesSpec, worker_bytes: int | None = None) -> KubeCluster:
-    """Have the Dask operator make the pods of a cluster.
+    """Create the pods of a cluster with the Dask operator.
 
     Parameters
     ----------
     spec : KubernetesSpec
     worker_bytes : int, optional
-        Not needed: the spec says how large a pod is.
+        Not used: the spec gives the size of a pod.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def start(spec: KubernetesSpec, worker_bytes: int | None = None) -> KubeCluster:
         Kubernetes cannot be reached, or has no Dask operator.
     """
     try:
-        kr8s.api().version()  # a KubeCluster that cannot reach Kubernetes fails once more when this process ends
+        kr8s.api().version()  # a KubeCluster that cannot reach Kubernetes also fails when this process ends
         return _start(spec)
     except (*_ERRORS, SchedulerStartupError) as error:
         raise ClusterError(
@@ -55,7 +55,7 @@ def _start(spec: KubernetesSpec) -> KubeCluster:
         image=spec.image,
         n_workers=spec.workers.minimum if isinstance(spec.workers, Bounds) else spec.workers,
         resources=spec.resources,
-        # Of the scheduler as well, which reads some of the settings.
+        # For the scheduler too, which reads some of the settings.
         env=[*({"name": name, "value": value} for name, value in variables.items()), *spec.env],
         worker_command=_command(spec.resources, "CPU" if "CPU" in spec.pools else None),
         quiet=True,
@@ -71,7 +71,7 @@ def _start(spec: KubernetesSpec) -> KubeCluster:
 
 
 def _gpu_resources(spec: KubernetesSpec) -> dict[str, dict[str, Any]]:
-    """Requests and limits of a pod with a GPU."""
+    """Return the requests and limits of a pod with a GPU."""
     merged = {
         part: {**spec.resources.get(part, {}), **spec.gpu_resources.get(part, {})} for part in ("requests", "limits")
     }

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: for every CPU, and for every GPU."""
+"""Worker processes on this machine, for its CPUs and its GPUs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DASHBOARD_PORT = 8787
 
 
 def workers_that_fit(worker_bytes: int | None) -> int:
-    """Single-thread workers for this machine: one per CPU, as far as its memory goes, and at least one.
+    """Count the single-thread workers for this machine: one per CPU, fewer if memory is short, at least one.
 
     Parameters
     ----------
     worker_bytes : int or None
-        What the largest task of the run takes; None where that is not known.
+        Memory of the largest task of the run; None where that is not known.
     """
     by_memory = CPU_COUNT if worker_bytes is None else MEMORY_LIMIT // worker_bytes
     return max(1, min(CPU_COUNT, by_memory))
@@ -97,7 +97,7 @@ def start_cuda(spec: CudaSpec, worker_bytes: int | None = None) -> SpecCluster:
 
 
 def free_dashboard_address() -> str:
-    """Dask's usual port on this machine when it is free, else any; for this machine only."""
+    """Return Dask's usual port on this machine if it is free, else any port; reachable from this machine only."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", DASHBOARD_PORT))
@@ -113,11 +113,11 @@ def _gpu_worker(gpu: str, common: dict[str, Any]) -> dict[str, Any]:
 
 
 def _memory_limit(given: str, workers: int) -> int:
-    """Bytes of each worker."""
+    """Return the memory limit of each worker, in bytes."""
     return int(MEMORY_LIMIT // workers) if given == "auto" else int(parse_bytes(given))
 
 
 def _preload() -> list[str]:
-    """Return the modules that a worker process imports first: ours, and those of the user's Dask configuration."""
+    """List the modules that a worker process imports first: ours, and those of the user's Dask configuration."""
     configured = dask.config.get("distributed.worker.preload")
     return ["nx47dask.engine.worker", *([configured] if isinstance(configured, str) else configured)]

@@ -90,7 +90,7 @@ def _log_sum_exp(output: NDArray[np.floating], surface: int) -> Floats:
 
 
 def _sigmoid(odds: Floats) -> Floats:
-    """Turn log-odds into probabilities, in place. For large negative ones exp is inf and the probability 0, rightly."""
+    """Turn log-odds into probabilities, in place; where exp overflows to inf the probability is correctly 0."""
     with np.errstate(over="ignore"):
         np.negative(odds, out=odds)
         np.exp(odds, out=odds)
