@@ -8,7 +8,6 @@ are equally spaced, at most half a window apart; logits are averaged over window
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from nx47dask.files.documents import read_json
 from nx47dask.geometry import Index
 from nx47dask.kernels.normalisation import Normalisation
 from nx47dask.models.base import ModelInfo, check_hash, fit_weights, half, hash_files, require_trust
+from nx47dask.models.nnunet_network import build_network, network_of, require_known_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +63,9 @@ def describe(path: Path, *, trust: bool, surface: int | str | None) -> ModelInfo
     checkpoints = _checkpoints(path)
     checkpoint = _read_checkpoint(checkpoints[0], trust=trust)
     configuration = _configuration(path, plans, checkpoint)
+    architecture = network_of(path, configuration)
+    if not trust:
+        require_known_names(path, architecture)
     _check_spacing(path, plans, configuration)
     names, regions = _classes(dataset["labels"])
     order = tuple(plans.get("transpose_forward", (0, 1, 2)))
@@ -104,8 +107,8 @@ def load(info: ModelInfo, *, trust: bool) -> list[nn.Module]:
     networks: list[nn.Module] = []
     for path in checkpoints:
         checkpoint = _read_checkpoint(path, trust=trust)
-        architecture = _architecture(info.path, _configuration(info.path, plans, checkpoint))
-        network = _build(info, architecture, trust=trust)
+        architecture = network_of(info.path, _configuration(info.path, plans, checkpoint))
+        network = build_network(info.path, architecture, classes=info.classes, trust=trust)
         fit_weights(network, checkpoint["network_weights"], path)
         networks.append(network if order == (0, 1, 2) else Transposed(network, order).eval())
     return networks
@@ -174,11 +177,7 @@ def _configuration(path: Path, plans: Json, checkpoint: Json) -> Json:
     known = plans["configurations"]
     if name not in known:
         raise ModelError(f"{path}: trained as {name!r}, which plans.json does not have ({', '.join(known)})")
-    configuration: dict[str, Any] = {}
-    at: str | None = name
-    while at is not None:
-        configuration = {**known[at], **configuration}
-        at = known[at].get("inherits_from")
+    configuration = _with_inherited(path, known, name)
     _require(configuration, _NEEDED, f"{path / 'plans.json'}, configuration {name!r}")
     if len(configuration["patch_size"]) != 3:
         raise ModelError(f"{path}: configuration {name!r} works on 2-D slices", hint="train 3d_fullres")
@@ -187,6 +186,25 @@ def _configuration(path: Path, plans: Json, checkpoint: Json) -> Json:
             f"{path}: configuration {name!r} needs the output of {configuration['previous_stage']!r} as a second input",
             hint="train 3d_fullres",
         )
+    return configuration
+
+
+def _with_inherited(path: Path, known: Json, name: str) -> Json:
+    configuration: dict[str, Any] = {}
+    heirs: list[str] = []
+    at: Any = name
+    while at is not None:
+        if at in heirs:
+            raise ModelError(
+                f"{path / 'plans.json'}: inherits_from goes round in a circle: {' -> '.join([*heirs, at])}",
+                hint="copy plans.json from where the model was trained",
+            )
+        if not isinstance(at, str) or not isinstance(known.get(at), Mapping):
+            heir = f"configuration {heirs[-1]!r} inherits from {at!r}" if heirs else f"configuration {at!r}"
+            raise ModelError(f"{path / 'plans.json'}: {heir}, which is not a configuration ({', '.join(known)})")
+        heirs.append(at)
+        configuration = {**known[at], **configuration}
+        at = known[at].get("inherits_from")
     return configuration
 
 
@@ -263,59 +281,3 @@ def _notes(configuration: Json, normalisation: Normalisation) -> tuple[str, ...]
 def _in_volume_order(sizes: Sequence[int], order: Sequence[int]) -> Index:
     z, y, x = (int(sizes[order.index(axis)]) for axis in range(3))
     return z, y, x
-
-
-def _architecture(path: Path, configuration: Json) -> Json:
-    """Return class and arguments of the network; plans from before nnU-Net 2.4 use other keys for them."""
-    if "architecture" in configuration:
-        architecture: Json = configuration["architecture"]
-        return architecture
-    name = configuration.get("UNet_class_name")
-    if name not in ("PlainConvUNet", "ResidualEncoderUNet"):
-        raise ModelError(f"{path}: plans.json names no network that is known here (UNet_class_name {name!r})")
-    blocks = "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage"
-    stages = len(configuration["n_conv_per_stage_encoder"])
-    width, widest = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
-    return {
-        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
-        "arch_kwargs": {
-            "n_stages": stages,
-            "features_per_stage": [min(width * 2**stage, widest) for stage in range(stages)],
-            "conv_op": "torch.nn.Conv3d",
-            "kernel_sizes": configuration["conv_kernel_sizes"],
-            "strides": configuration["pool_op_kernel_sizes"],
-            blocks: configuration["n_conv_per_stage_encoder"],
-            "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
-            "conv_bias": True,
-            "norm_op": "torch.nn.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
-    }
-
-
-def _build(info: ModelInfo, architecture: Json, *, trust: bool) -> nn.Module:
-    name = architecture["network_class_name"]
-    if not name.startswith("dynamic_network_architectures."):
-        require_trust(info.path, f"its network is {name}", trust=trust)
-    arguments = dict(architecture["arch_kwargs"])
-    for key in architecture["_kw_requires_import"]:
-        if arguments[key] is not None:
-            arguments[key] = _locate(info.path, arguments[key])
-    network: nn.Module = _locate(info.path, name)(
-        input_channels=1, num_classes=info.classes, deep_supervision=False, **arguments
-    )
-    return network
-
-
-def _locate(path: Path, name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: its network needs {name}, which cannot be imported ({error})",
-            hint="pip install 'nx47dask[nnunet]', or the package that the model was trained with",
-        ) from error

@@ -225,8 +225,10 @@ def test_networks_that_do_not_fit_are_named(tmp_path, unet):
     ):
         load_networks(describe_model(write_folder(tmp_path, weights=weights)))
     own = ARCHITECTURE | {"network_class_name": "my_networks.Net"}
-    info = describe_model(write_folder(tmp_path, architecture=own))
-    with pytest.raises(ModelError, match=r"its network is my_networks\.Net, which can run any code"):
-        load_networks(info)
+    folder = write_folder(tmp_path, architecture=own)
+    info = describe_model(folder, trust=True)
+    for refused in (lambda: describe_model(folder), lambda: load_networks(info)):
+        with pytest.raises(ModelError, match=r"its network is my_networks\.Net, which can run any code"):
+            refused()
     with pytest.raises(ModelError, match=r"needs my_networks\.Net, which cannot be imported"):
         load_networks(info, trust=True)
