@@ -269,7 +269,7 @@ def _validated(values: dict[str, Any], from_environment: Mapping[str, Any], plac
     kind = values["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         source = f"{ENVIRONMENT}_KIND" if "kind" in from_environment else place
-        raise InputError(f"{source}: kind: {kind!r} is none; kinds: {', '.join(KINDS)}")
+        raise InputError(f"{source}: kind: {kind!r} is unknown; kinds: {', '.join(KINDS)}")
     try:
         return KINDS[kind].model_validate(values)
     except ValidationError as error:
