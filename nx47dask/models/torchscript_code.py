@@ -75,7 +75,7 @@ shape StringIndex TupleConstruct TupleIndex TupleSlice TupleUnpack type unchecke
 Uninitialized
 """
 STATEMENTS = frozenset(_STATEMENTS.split())
-"""Operators of the language itself (``prim::``): branches, loops, lists, attributes; no printing, threads or objects."""
+"""Operators of the language itself (``prim::``): branches, loops, lists, attributes; no printing or threads."""
 
 _BEHIND_A_DOT = re.compile(r"\.\W*([A-Za-z_]\w*)", re.ASCII)
 _GETATTR = re.compile(r'\bgetattr\(([A-Za-z_][\w. ]*), "(\w+)"\)', re.ASCII)
