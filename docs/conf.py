@@ -52,6 +52,8 @@ class LinksOutOfDocs(SphinxTransform):
                     link["reftarget"] = INCLUDED[page.name]
                 else:
                     _link_to_repository(link, page.with_name(f"{page.name}.md"))
+            elif page.stem in INCLUDED and page.name == f"{page.stem}.md":  # from one included file to another
+                link.attributes.update(refdomain="doc", reftarget=INCLUDED[page.stem], reftargetid=None)
         for link in list(self.document.findall(download_reference)):
             _link_to_repository(link, Path(self.env.srcdir, link["refdoc"]).parent / link["reftarget"])
 
