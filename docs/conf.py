@@ -26,6 +26,7 @@ html_theme_options = {
     "source_directory": "docs/",
 }
 html_copy_source = False
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 
