@@ -120,18 +120,12 @@ def is_frozen(run: Run) -> bool:
 
 
 def verify_folder(folder: Path) -> int:
-    """Check the files of a baseline, or the artefacts of a run, against their recorded checksums.
-
-    Returns
-    -------
-    int
-        Number of unchanged files.
+    """Check the files of a folder against their recorded checksums and return their number.
 
     Raises
     ------
     GateError
-        A file is missing, extra or changed, or the list of checksums is damaged; the message names every such file,
-        with both checksums.
+        It names every file that is missing, extra or changed, with both checksums.
     InputError
         There is neither a baseline nor a finished run.
     """
